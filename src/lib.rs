@@ -1,0 +1,20 @@
+//! Millrace: an event streaming broker for Linux that speaks the Kafka protocol.
+//!
+//! One pinned io_uring executor per core, a *shard*, owns its partitions outright: logs, tail
+//! caches, producer states and the requests that wait on them. No locks and no shared mutable state
+//! cross shards; reference-counted immutable bytes may. Messages between shards route requests and
+//! nothing else.
+//!
+//! # The rooms
+//!
+//! Each folder is a room. Its `mod.rs` says what it is for and what must stay true; `tests/tidy.rs`
+//! holds this table against every `use crate::`.
+//!
+//! | room | may use |
+//! |---|---|
+//! | [`base`] | nothing |
+//!
+//! Storage never sees a socket; partition and storage never name a Kafka error code; the message
+//! enums of a mailbox live in the room that receives them.
+
+pub mod base;
