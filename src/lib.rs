@@ -13,8 +13,10 @@
 //! | room | may use |
 //! |---|---|
 //! | [`base`] | nothing |
+//! | [`config`] | base |
 //!
 //! Storage never sees a socket; partition and storage never name a Kafka error code; the message
 //! enums of a mailbox live in the room that receives them.
 
 pub mod base;
+pub mod config;

@@ -1,0 +1,307 @@
+//! The settings of one topic as its log goes by them: what was set on the topic, and below it the
+//! broker's defaults. Any shard; an immutable value, made anew when either changes.
+
+use super::ConfigError;
+use super::layers::{Layers, Values};
+use super::registry::Settings;
+use super::value::Value;
+
+/// When a write is synced to disk, `millrace.flush`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FlushMode {
+    /// Before any acknowledgement, acks=1 included.
+    Always,
+    /// Before an acknowledgement at acks=all, and before a consumer sees the records.
+    #[default]
+    Acks,
+    /// When the kernel likes.
+    Never,
+}
+
+/// Which timestamp a log keeps, `message.timestamp.type`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer's.
+    #[default]
+    CreateTime,
+    /// The broker's, at the append.
+    LogAppendTime,
+}
+
+/// How a log holds its batches, `compression.type`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CompressionType {
+    /// As the producer sent them.
+    #[default]
+    Producer,
+    /// Not compressed.
+    Uncompressed,
+    /// Compressed by zstd.
+    Zstd,
+    /// Compressed by LZ4.
+    Lz4,
+    /// Compressed by Snappy.
+    Snappy,
+    /// Compressed by gzip.
+    Gzip,
+}
+
+/// What becomes of old data, `cleanup.policy`. Neither means that nothing is ever cleaned up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CleanupPolicy {
+    /// Segments beyond the retention are deleted.
+    pub delete: bool,
+    /// Only the last record of a key is kept.
+    pub compact: bool,
+}
+
+/// The settings of one topic. Times are in milliseconds, sizes in bytes, as the keys say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopicConfig {
+    /// A segment is rolled before it would grow past this: `segment.bytes`.
+    pub segment_bytes: u32,
+    /// A segment is rolled when its first record is this old: `segment.ms`.
+    pub segment_ms: u64,
+    /// Up to this much is taken off [`Self::segment_ms`], at random: `segment.jitter.ms`.
+    pub segment_jitter_ms: u64,
+    /// The bound of each index file: `segment.index.bytes`.
+    pub segment_index_bytes: u32,
+    /// About one index entry for this many bytes of log: `index.interval.bytes`.
+    pub index_interval_bytes: u32,
+    /// Segments whose newest record is older are deleted; `None` keeps them: `retention.ms`.
+    pub retention_ms: Option<u64>,
+    /// The oldest segments are deleted while the log is larger; `None` keeps them:
+    /// `retention.bytes`.
+    pub retention_bytes: Option<u64>,
+    /// `cleanup.policy`.
+    pub cleanup_policy: CleanupPolicy,
+    /// A deleted file is unlinked after this: `file.delete.delay.ms`.
+    pub file_delete_delay_ms: u64,
+    /// The bound of one batch as it stands in the log: `max.message.bytes`.
+    pub max_message_bytes: u32,
+    /// `message.timestamp.type`.
+    pub message_timestamp_type: TimestampType,
+    /// How far a timestamp may lie before the broker's clock: `message.timestamp.before.max.ms`.
+    pub message_timestamp_before_max_ms: u64,
+    /// How far a timestamp may lie after the broker's clock: `message.timestamp.after.max.ms`.
+    pub message_timestamp_after_max_ms: u64,
+    /// `compression.type`.
+    pub compression_type: CompressionType,
+    /// `compression.gzip.level`; -1 is the library's own.
+    pub compression_gzip_level: i32,
+    /// `compression.lz4.level`.
+    pub compression_lz4_level: i32,
+    /// `compression.zstd.level`.
+    pub compression_zstd_level: i32,
+    /// At acks=all, a produce is refused while fewer replicas are in sync: `min.insync.replicas`.
+    pub min_insync_replicas: u32,
+    /// `unclean.leader.election.enable`.
+    pub unclean_leader_election_enable: bool,
+    /// `delete.retention.ms`: how long compaction keeps a tombstone.
+    pub delete_retention_ms: u64,
+    /// `min.compaction.lag.ms`.
+    pub min_compaction_lag_ms: u64,
+    /// `max.compaction.lag.ms`.
+    pub max_compaction_lag_ms: u64,
+    /// `min.cleanable.dirty.ratio`.
+    pub min_cleanable_dirty_ratio: f64,
+    /// `flush.messages`: a sync after this many records.
+    pub flush_messages: u64,
+    /// `flush.ms`: a sync after this long.
+    pub flush_ms: u64,
+    /// `preallocate`.
+    pub preallocate: bool,
+    /// When a write is synced: `millrace.flush`.
+    pub flush: FlushMode,
+}
+
+/// A topic without settings of its own on a broker without any.
+impl Default for TopicConfig {
+    fn default() -> Self {
+        Self::new(&Layers::default(), &Values::new()).expect("the defaults of the tables are valid")
+    }
+}
+
+impl TopicConfig {
+    /// What counts for a topic on which `overrides` are set, on a broker set up by `broker`.
+    /// Checks everything that Kafka checks when a topic is created or altered.
+    pub fn new(broker: &Layers, overrides: &Values) -> Result<Self, ConfigError> {
+        Self::check_names(overrides)?;
+        let read = Reader { broker, overrides };
+        // Kafka checks every value, also those that nothing goes by yet.
+        for setting in Settings::topic().iter() {
+            read.value(setting.key)?;
+        }
+        let config = Self::read(&read)?;
+        if config.min_compaction_lag_ms > config.max_compaction_lag_ms {
+            return Err(ConfigError::Conflict(format!(
+                "conflict topic config setting min.compaction.lag.ms ({}) > \
+                 max.compaction.lag.ms ({})",
+                config.min_compaction_lag_ms, config.max_compaction_lag_ms
+            )));
+        }
+        if read.boolean("remote.storage.enable")? {
+            return Err(ConfigError::Unsupported {
+                key: "remote.storage.enable".to_owned(),
+                value: "true".to_owned(),
+                reason: "tiered storage is not enabled on this broker".to_owned(),
+            });
+        }
+        Ok(config)
+    }
+
+    /// Checks one setting of a topic by itself: its name, its type, its bounds.
+    pub fn check_override(key: &str, text: &str) -> Result<Value, ConfigError> {
+        let setting = Settings::topic().get(key).ok_or_else(|| unknown(key))?;
+        setting.parse(text)
+    }
+
+    fn check_names(overrides: &Values) -> Result<(), ConfigError> {
+        match overrides
+            .keys()
+            .find(|key| Settings::topic().get(key).is_none())
+        {
+            Some(key) => Err(unknown(key)),
+            None => Ok(()),
+        }
+    }
+
+    fn read(read: &Reader<'_>) -> Result<Self, ConfigError> {
+        let cleanup = read.list("cleanup.policy")?;
+        let has = |policy: &str| cleanup.iter().any(|each| each == policy);
+        Ok(Self {
+            segment_bytes: match read.value("internal.segment.bytes")? {
+                Some(Value::Integer(bytes)) => bytes.max(1) as u32,
+                _ => read.size("segment.bytes")?,
+            },
+            segment_ms: read.ms("segment.ms")?,
+            segment_jitter_ms: read.ms("segment.jitter.ms")?,
+            segment_index_bytes: read.size("segment.index.bytes")?,
+            index_interval_bytes: read.size("index.interval.bytes")?,
+            retention_ms: u64::try_from(read.integer("retention.ms")?).ok(),
+            retention_bytes: u64::try_from(read.integer("retention.bytes")?).ok(),
+            cleanup_policy: CleanupPolicy {
+                delete: has("delete"),
+                compact: has("compact"),
+            },
+            file_delete_delay_ms: read.ms("file.delete.delay.ms")?,
+            max_message_bytes: read.size("max.message.bytes")?,
+            message_timestamp_type: match read.text("message.timestamp.type")?.as_str() {
+                "LogAppendTime" => TimestampType::LogAppendTime,
+                _ => TimestampType::CreateTime,
+            },
+            message_timestamp_before_max_ms: read.ms("message.timestamp.before.max.ms")?,
+            message_timestamp_after_max_ms: read.ms("message.timestamp.after.max.ms")?,
+            compression_type: match read.text("compression.type")?.as_str() {
+                "uncompressed" => CompressionType::Uncompressed,
+                "zstd" => CompressionType::Zstd,
+                "lz4" => CompressionType::Lz4,
+                "snappy" => CompressionType::Snappy,
+                "gzip" => CompressionType::Gzip,
+                _ => CompressionType::Producer,
+            },
+            compression_gzip_level: read.integer("compression.gzip.level")? as i32,
+            compression_lz4_level: read.integer("compression.lz4.level")? as i32,
+            compression_zstd_level: read.integer("compression.zstd.level")? as i32,
+            min_insync_replicas: read.size("min.insync.replicas")?,
+            unclean_leader_election_enable: read.boolean("unclean.leader.election.enable")?,
+            delete_retention_ms: read.ms("delete.retention.ms")?,
+            min_compaction_lag_ms: read.ms("min.compaction.lag.ms")?,
+            max_compaction_lag_ms: read.ms("max.compaction.lag.ms")?,
+            min_cleanable_dirty_ratio: read.double("min.cleanable.dirty.ratio")?,
+            flush_messages: read.ms("flush.messages")?,
+            flush_ms: read.ms("flush.ms")?,
+            preallocate: read.boolean("preallocate")?,
+            flush: match read.text("millrace.flush")?.as_str() {
+                "always" => FlushMode::Always,
+                "never" => FlushMode::Never,
+                _ => FlushMode::Acks,
+            },
+        })
+    }
+}
+
+fn unknown(key: &str) -> ConfigError {
+    ConfigError::UnknownTopicSetting {
+        key: key.to_owned(),
+    }
+}
+
+/// Reads a topic's effective values: the topic's own, the broker's, the default.
+pub(super) struct Reader<'a> {
+    pub(super) broker: &'a Layers,
+    pub(super) overrides: &'a Values,
+}
+
+impl Reader<'_> {
+    /// The value that counts for the topic's setting `key`; `None` where that is null.
+    pub(super) fn value(&self, key: &str) -> Result<Option<Value>, ConfigError> {
+        let setting = Settings::topic().get(key).ok_or_else(|| unknown(key))?;
+        if let Some(text) = self.overrides.get(key) {
+            return setting.parse(text).map(Some);
+        }
+        let Some(broker_key) = setting.broker_key else {
+            return Ok(setting.default_value());
+        };
+        let value = self.broker.value_with_synonyms(broker_key)?;
+        let value = match value {
+            // Any negative retention means that time deletes nothing; Kafka shows it as -1.
+            Some(Value::Integer(ms)) if key == "retention.ms" => Some(Value::Integer(ms.max(-1))),
+            // Where Kafka's broker has no value, as for its segment.ms, its code has the topic's.
+            None => setting.default_value(),
+            value => value,
+        };
+        // The broker's own bounds are wider for some, such as log.roll.ms.
+        if let Some(value) = &value {
+            setting.allowed.check(broker_key, value)?;
+        }
+        Ok(value)
+    }
+
+    fn present(&self, key: &str) -> Result<Value, ConfigError> {
+        let value = self.value(key)?;
+        Ok(value.unwrap_or_else(|| panic!("'{key}' always has a value, which a test holds")))
+    }
+
+    fn integer(&self, key: &str) -> Result<i64, ConfigError> {
+        match self.present(key)? {
+            Value::Integer(number) => Ok(number),
+            value => panic!("'{key}' is an integer, not {value}, which a test holds"),
+        }
+    }
+
+    /// A count of bytes or replicas, which the table bounds to 31 bits.
+    fn size(&self, key: &str) -> Result<u32, ConfigError> {
+        Ok(u32::try_from(self.integer(key)?).unwrap_or(0))
+    }
+
+    /// A time or a count that the table bounds to at least 0.
+    fn ms(&self, key: &str) -> Result<u64, ConfigError> {
+        Ok(u64::try_from(self.integer(key)?).unwrap_or(0))
+    }
+
+    fn boolean(&self, key: &str) -> Result<bool, ConfigError> {
+        match self.present(key)? {
+            Value::Boolean(value) => Ok(value),
+            value => panic!("'{key}' is a boolean, not {value}, which a test holds"),
+        }
+    }
+
+    fn double(&self, key: &str) -> Result<f64, ConfigError> {
+        match self.present(key)? {
+            Value::Double(value) => Ok(value),
+            value => panic!("'{key}' is a double, not {value}, which a test holds"),
+        }
+    }
+
+    fn text(&self, key: &str) -> Result<String, ConfigError> {
+        Ok(self.present(key)?.to_string())
+    }
+
+    fn list(&self, key: &str) -> Result<Vec<String>, ConfigError> {
+        match self.present(key)? {
+            Value::List(values) => Ok(values),
+            value => panic!("'{key}' is a list, not {value}, which a test holds"),
+        }
+    }
+}
