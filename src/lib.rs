@@ -14,9 +14,11 @@
 //! |---|---|
 //! | [`base`] | nothing |
 //! | [`config`] | base |
+//! | [`shard`] | base, metrics |
 //!
 //! Storage never sees a socket; partition and storage never name a Kafka error code; the message
 //! enums of a mailbox live in the room that receives them.
 
 pub mod base;
 pub mod config;
+pub mod shard;
