@@ -14,6 +14,7 @@
 //! |---|---|
 //! | [`base`] | nothing |
 //! | [`config`] | base |
+//! | [`record`] | base |
 //! | [`shard`] | base, metrics |
 //!
 //! Storage never sees a socket; partition and storage never name a Kafka error code; the message
@@ -21,4 +22,5 @@
 
 pub mod base;
 pub mod config;
+pub mod record;
 pub mod shard;

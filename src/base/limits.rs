@@ -19,3 +19,21 @@ pub const IOV_MAX: usize = 1024;
 
 /// A connection gives way to the others after this many bytes in one go.
 pub const BYTES_BEFORE_YIELD_MAX: usize = 1 << 20;
+
+/// What the records of one compressed batch may be when decompressed. Kafka has no such bound;
+/// without one a few kilobytes of zeros hold a shard for minutes. Producers fill batches of at most
+/// a few megabytes before compression.
+pub const DECOMPRESSED_BATCH_BYTES_MAX: u64 = 128 << 20;
+
+/// Compressed records are checked through a window of this many bytes.
+pub const DECOMPRESSION_WINDOW_BYTES: usize = 32 << 10;
+
+/// A codec's buffers larger than this are given back after the batch that needed them.
+pub const DECOMPRESSION_SCRATCH_KEPT_BYTES_MAX: usize = 4 << 20;
+
+/// Zstandard frames that need a larger window are refused: 2^27 bytes is what the highest level
+/// takes and what Kafka's clients accept. Only what a batch really fills of it is ever touched.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+
+/// Refused records of one batch that are named one by one in the reply.
+pub const REFUSED_RECORDS_NAMED_MAX: usize = 100;
