@@ -16,6 +16,7 @@
 //! | [`config`] | base |
 //! | [`record`] | base |
 //! | [`shard`] | base, metrics |
+//! | [`protocol`] | base, record |
 //!
 //! Storage never sees a socket; partition and storage never name a Kafka error code; the message
 //! enums of a mailbox live in the room that receives them.
@@ -23,4 +24,5 @@
 pub mod base;
 pub mod config;
 pub mod record;
+pub mod protocol;
 pub mod shard;

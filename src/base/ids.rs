@@ -113,6 +113,23 @@ impl fmt::Debug for TopicId {
     }
 }
 
+/// Any other 128-bit id: of a directory, an incarnation, a client instance. Prints as Kafka's
+/// `Uuid` does.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Uuid(pub u128);
+
+impl fmt::Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        TopicId(self.0).fmt(f)
+    }
+}
+
+impl fmt::Debug for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// A string that is no topic id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not a topic id: 22 characters of URL-safe base64 are expected")]
