@@ -23,6 +23,6 @@
 
 pub mod base;
 pub mod config;
-pub mod record;
 pub mod protocol;
+pub mod record;
 pub mod shard;

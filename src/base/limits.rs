@@ -20,7 +20,6 @@ pub const IOV_MAX: usize = 1024;
 /// A connection gives way to the others after this many bytes in one go.
 pub const BYTES_BEFORE_YIELD_MAX: usize = 1 << 20;
 
-<<<<<<< HEAD
 /// What the records of one compressed batch may be when decompressed. Kafka has no such bound;
 /// without one a few kilobytes of zeros hold a shard for minutes. Producers fill batches of at most
 /// a few megabytes before compression.
@@ -38,7 +37,7 @@ pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
 /// Refused records of one batch that are named one by one in the reply.
 pub const REFUSED_RECORDS_NAMED_MAX: usize = 100;
-=======
+
 /// What a decoded message may take in memory, in bytes for each byte of its frame. The strings and
 /// bytes themselves stay in the frame; this is for the arrays of structs that point at them. Real
 /// requests take up to about 5.
@@ -47,4 +46,3 @@ pub const DECODED_BYTES_PER_FRAME_BYTE_MAX: usize = 8;
 /// What a decoded message may take beyond that, in bytes, so that small frames full of short names
 /// are never refused.
 pub const DECODED_BYTES_SLACK: usize = 256 << 10;
->>>>>>> 20bfb2a (protocol: a codec made from Kafka's message facts, frames, error codes, served versions)
