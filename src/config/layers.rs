@@ -90,9 +90,18 @@ impl Layers {
     /// The value that counts for a known `key`, its default included; `None` where that is null.
     pub(super) fn value(&self, setting: &Setting) -> Result<Option<Value>, ConfigError> {
         match self.set_value(setting.key) {
-            Some(text) => setting.parse(text).map(Some),
-            None => Ok(setting.default_value()),
+            Some(text) if !self.is_superseded(setting.key) => setting.parse(text).map(Some),
+            _ => Ok(setting.default_value()),
         }
+    }
+
+    /// Whether a synonym of `key` was set while the broker ran, and `key` only at its start: then
+    /// Kafka forgets the latter, and answers with the default.
+    fn is_superseded(&self, key: &str) -> bool {
+        let dynamic = [&self.dynamic_broker, &self.dynamic_default];
+        let is_set = |key: &str| dynamic.iter().any(|values| values.contains_key(key));
+        let mut set = dynamic.iter().flat_map(|values| values.keys());
+        !is_set(key) && set.any(|other| broker_synonyms(other).contains(&key))
     }
 
     /// The value behind `key` and its synonyms, such as `log.roll.ms` and `log.roll.hours`: in

@@ -10,17 +10,25 @@
 //!   of it; where a default of ours differs, a test lists it;
 //! - a value that was accepted is never ignored in silence: what does not act here is reported at
 //!   start, and what would protect data or access and is not built yet is refused;
-//! - nothing here opens a socket or a log; files are read before any shard starts.
+//! - nothing here opens a socket or a log; only [`sources`] reads a file, before any shard starts.
 
+mod broker;
+mod describe;
 mod layers;
+mod listener;
+mod read;
 mod registry;
+pub mod sources;
 mod topic;
 mod value;
 
 #[cfg(test)]
 mod tests;
 
+pub use broker::BrokerConfig;
+pub use describe::{Described, Synonym};
 pub use layers::{Layers, Source, Values};
+pub use listener::{AdvertisedListener, Listener};
 pub use registry::{Importance, Setting, Settings, State, Update, broker_synonyms};
 pub use topic::{CleanupPolicy, CompressionType, FlushMode, TimestampType, TopicConfig};
 pub use value::{Allowed, Kind, Value};

@@ -77,6 +77,24 @@ impl Setting {
         self.update == Update::ReadOnly
     }
 
+    /// Says what values it takes, for a person.
+    pub fn allows(&self) -> String {
+        let kind = match self.kind {
+            Kind::Boolean => return "true or false".to_owned(),
+            Kind::Int => "a 32-bit integer",
+            Kind::Short => "a 16-bit integer",
+            Kind::Long => "a 64-bit integer",
+            Kind::Double => "a number",
+            Kind::List => "a list",
+            Kind::String | Kind::Class | Kind::Password => "a text",
+        };
+        match &self.allowed {
+            Allowed::Any => kind.to_owned(),
+            Allowed::Range(..) | Allowed::OneOr(..) => format!("{kind}, {}", self.allowed),
+            allowed => allowed.to_string(),
+        }
+    }
+
     /// Reads `text` as a value of this setting, and refuses it where it is not allowed.
     pub fn parse(&self, text: &str) -> Result<Value, ConfigError> {
         let value = self.kind.read(self.key, text)?;

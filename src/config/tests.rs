@@ -1,6 +1,11 @@
-//! The room's unit tests: the tables' own soundness, values, topics.
+//! The room's unit tests: the tables' own soundness, values, topics; brokers, sources and the
+//! comparison with Kafka stand in files of their own.
 
 use super::*;
+
+mod broker;
+mod kafka;
+mod sources;
 
 fn values(pairs: &[(&str, &str)]) -> Values {
     pairs
@@ -181,7 +186,7 @@ fn a_topic_goes_by_its_own_settings_then_the_brokers_layers() {
             dynamic_broker: values(broker),
         };
         let overrides = values(topic);
-        let value = topic::Reader {
+        let value = topic::Effective {
             broker: &layers,
             overrides: &overrides,
         }

@@ -3,6 +3,7 @@
 
 use super::ConfigError;
 use super::layers::{Layers, Values};
+use super::read::Read;
 use super::registry::Settings;
 use super::value::Value;
 
@@ -127,11 +128,13 @@ impl TopicConfig {
     /// Checks everything that Kafka checks when a topic is created or altered.
     pub fn new(broker: &Layers, overrides: &Values) -> Result<Self, ConfigError> {
         Self::check_names(overrides)?;
-        let read = Reader { broker, overrides };
+        let effective = Effective { broker, overrides };
         // Kafka checks every value, also those that nothing goes by yet.
         for setting in Settings::topic().iter() {
-            read.value(setting.key)?;
+            effective.value(setting.key)?;
         }
+        let lookup = |key: &str| effective.value(key);
+        let read = Read(&lookup);
         let config = Self::read(&read)?;
         if config.min_compaction_lag_ms > config.max_compaction_lag_ms {
             return Err(ConfigError::Conflict(format!(
@@ -166,32 +169,32 @@ impl TopicConfig {
         }
     }
 
-    fn read(read: &Reader<'_>) -> Result<Self, ConfigError> {
+    fn read(read: &Read<'_>) -> Result<Self, ConfigError> {
         let cleanup = read.list("cleanup.policy")?;
         let has = |policy: &str| cleanup.iter().any(|each| each == policy);
         Ok(Self {
-            segment_bytes: match read.value("internal.segment.bytes")? {
-                Some(Value::Integer(bytes)) => bytes.max(1) as u32,
-                _ => read.size("segment.bytes")?,
+            segment_bytes: match read.optional_integer("internal.segment.bytes")? {
+                Some(bytes) => bytes.max(1) as u32,
+                None => read.size("segment.bytes")?,
             },
-            segment_ms: read.ms("segment.ms")?,
-            segment_jitter_ms: read.ms("segment.jitter.ms")?,
+            segment_ms: read.long("segment.ms")?,
+            segment_jitter_ms: read.long("segment.jitter.ms")?,
             segment_index_bytes: read.size("segment.index.bytes")?,
             index_interval_bytes: read.size("index.interval.bytes")?,
-            retention_ms: u64::try_from(read.integer("retention.ms")?).ok(),
-            retention_bytes: u64::try_from(read.integer("retention.bytes")?).ok(),
+            retention_ms: read.limit("retention.ms")?,
+            retention_bytes: read.limit("retention.bytes")?,
             cleanup_policy: CleanupPolicy {
                 delete: has("delete"),
                 compact: has("compact"),
             },
-            file_delete_delay_ms: read.ms("file.delete.delay.ms")?,
+            file_delete_delay_ms: read.long("file.delete.delay.ms")?,
             max_message_bytes: read.size("max.message.bytes")?,
             message_timestamp_type: match read.text("message.timestamp.type")?.as_str() {
                 "LogAppendTime" => TimestampType::LogAppendTime,
                 _ => TimestampType::CreateTime,
             },
-            message_timestamp_before_max_ms: read.ms("message.timestamp.before.max.ms")?,
-            message_timestamp_after_max_ms: read.ms("message.timestamp.after.max.ms")?,
+            message_timestamp_before_max_ms: read.long("message.timestamp.before.max.ms")?,
+            message_timestamp_after_max_ms: read.long("message.timestamp.after.max.ms")?,
             compression_type: match read.text("compression.type")?.as_str() {
                 "uncompressed" => CompressionType::Uncompressed,
                 "zstd" => CompressionType::Zstd,
@@ -205,12 +208,12 @@ impl TopicConfig {
             compression_zstd_level: read.integer("compression.zstd.level")? as i32,
             min_insync_replicas: read.size("min.insync.replicas")?,
             unclean_leader_election_enable: read.boolean("unclean.leader.election.enable")?,
-            delete_retention_ms: read.ms("delete.retention.ms")?,
-            min_compaction_lag_ms: read.ms("min.compaction.lag.ms")?,
-            max_compaction_lag_ms: read.ms("max.compaction.lag.ms")?,
+            delete_retention_ms: read.long("delete.retention.ms")?,
+            min_compaction_lag_ms: read.long("min.compaction.lag.ms")?,
+            max_compaction_lag_ms: read.long("max.compaction.lag.ms")?,
             min_cleanable_dirty_ratio: read.double("min.cleanable.dirty.ratio")?,
-            flush_messages: read.ms("flush.messages")?,
-            flush_ms: read.ms("flush.ms")?,
+            flush_messages: read.long("flush.messages")?,
+            flush_ms: read.long("flush.ms")?,
             preallocate: read.boolean("preallocate")?,
             flush: match read.text("millrace.flush")?.as_str() {
                 "always" => FlushMode::Always,
@@ -227,13 +230,13 @@ fn unknown(key: &str) -> ConfigError {
     }
 }
 
-/// Reads a topic's effective values: the topic's own, the broker's, the default.
-pub(super) struct Reader<'a> {
+/// Finds a topic's effective values: the topic's own, the broker's, the default.
+pub(super) struct Effective<'a> {
     pub(super) broker: &'a Layers,
     pub(super) overrides: &'a Values,
 }
 
-impl Reader<'_> {
+impl Effective<'_> {
     /// The value that counts for the topic's setting `key`; `None` where that is null.
     pub(super) fn value(&self, key: &str) -> Result<Option<Value>, ConfigError> {
         let setting = Settings::topic().get(key).ok_or_else(|| unknown(key))?;
@@ -243,12 +246,9 @@ impl Reader<'_> {
         let Some(broker_key) = setting.broker_key else {
             return Ok(setting.default_value());
         };
-        let value = self.broker.value_with_synonyms(broker_key)?;
-        let value = match value {
+        let value = match self.broker.value_with_synonyms(broker_key)? {
             // Any negative retention means that time deletes nothing; Kafka shows it as -1.
             Some(Value::Integer(ms)) if key == "retention.ms" => Some(Value::Integer(ms.max(-1))),
-            // Where Kafka's broker has no value, as for its segment.ms, its code has the topic's.
-            None => setting.default_value(),
             value => value,
         };
         // The broker's own bounds are wider for some, such as log.roll.ms.
@@ -256,52 +256,5 @@ impl Reader<'_> {
             setting.allowed.check(broker_key, value)?;
         }
         Ok(value)
-    }
-
-    fn present(&self, key: &str) -> Result<Value, ConfigError> {
-        let value = self.value(key)?;
-        Ok(value.unwrap_or_else(|| panic!("'{key}' always has a value, which a test holds")))
-    }
-
-    fn integer(&self, key: &str) -> Result<i64, ConfigError> {
-        match self.present(key)? {
-            Value::Integer(number) => Ok(number),
-            value => panic!("'{key}' is an integer, not {value}, which a test holds"),
-        }
-    }
-
-    /// A count of bytes or replicas, which the table bounds to 31 bits.
-    fn size(&self, key: &str) -> Result<u32, ConfigError> {
-        Ok(u32::try_from(self.integer(key)?).unwrap_or(0))
-    }
-
-    /// A time or a count that the table bounds to at least 0.
-    fn ms(&self, key: &str) -> Result<u64, ConfigError> {
-        Ok(u64::try_from(self.integer(key)?).unwrap_or(0))
-    }
-
-    fn boolean(&self, key: &str) -> Result<bool, ConfigError> {
-        match self.present(key)? {
-            Value::Boolean(value) => Ok(value),
-            value => panic!("'{key}' is a boolean, not {value}, which a test holds"),
-        }
-    }
-
-    fn double(&self, key: &str) -> Result<f64, ConfigError> {
-        match self.present(key)? {
-            Value::Double(value) => Ok(value),
-            value => panic!("'{key}' is a double, not {value}, which a test holds"),
-        }
-    }
-
-    fn text(&self, key: &str) -> Result<String, ConfigError> {
-        Ok(self.present(key)?.to_string())
-    }
-
-    fn list(&self, key: &str) -> Result<Vec<String>, ConfigError> {
-        match self.present(key)? {
-            Value::List(values) => Ok(values),
-            value => panic!("'{key}' is a list, not {value}, which a test holds"),
-        }
     }
 }

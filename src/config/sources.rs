@@ -1,0 +1,224 @@
+//! Gathers what was given at start: flags, environment, `server.properties`. Runs once, before any
+//! shard starts; the one file here that reads a file.
+//!
+//! A flag counts more than the environment, the environment more than the file, the file more than
+//! the default.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use java_properties::PropertiesIter;
+
+use super::ConfigError;
+use super::describe::listener_base;
+use super::layers::Values;
+use super::registry::{Settings, State};
+
+/// Before every variable of the environment that sets something.
+const PREFIX: &str = "MILLRACE_";
+
+/// Variables with our prefix that are no settings: the log filter, which must count before any
+/// setting is read.
+const NOT_SETTINGS: [&str; 1] = ["MILLRACE_LOG"];
+
+/// Where a value was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// By `--override`.
+    Flag,
+    /// By this variable of the environment.
+    Environment(String),
+    /// In this file.
+    File(PathBuf),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => f.write_str("--override"),
+            Self::Environment(name) => write!(f, "the environment variable {name}"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// What was given at start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// The value of each key that counts.
+    pub values: Values,
+    /// Where each of them was given.
+    pub origins: BTreeMap<String, Origin>,
+    /// Variables of the environment that have our prefix and set nothing.
+    pub unknown_variables: Vec<String>,
+}
+
+/// Why the sources could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The file cannot be read.
+    #[error("the configuration file {path} cannot be read: {error}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The file is not in the form of Java's properties.
+    #[error("the configuration file {path} is not a properties file: {error}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and in which line.
+        error: String,
+    },
+}
+
+impl Given {
+    /// Gathers the sources. `overrides` stand in the order of the command line: the last counts.
+    pub fn gather(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        overrides: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, SourceError> {
+        let mut given = Self::default();
+        if let Some(path) = file {
+            for (key, value) in read_properties(path)? {
+                given.set(key, value, Origin::File(path.to_owned()));
+            }
+        }
+        let keys = environment_names();
+        for (name, value) in environment {
+            if let Some(key) = keys.get(&name) {
+                given.set((*key).to_owned(), value, Origin::Environment(name));
+            } else if name.starts_with(PREFIX) && !NOT_SETTINGS.contains(&name.as_str()) {
+                given.unknown_variables.push(name);
+            }
+        }
+        for (key, value) in overrides {
+            given.set(key, value, Origin::Flag);
+        }
+        Ok(given)
+    }
+
+    fn set(&mut self, key: String, value: String, origin: Origin) {
+        self.origins.insert(key.clone(), origin);
+        self.values.insert(key, value);
+    }
+
+    /// The keys that are no setting, each with the one that may have been meant.
+    pub fn unknown(&self) -> Vec<(&str, Option<&'static str>)> {
+        self.values
+            .keys()
+            .filter(|key| !is_known(key))
+            .map(|key| (key.as_str(), nearest(key)))
+            .collect()
+    }
+
+    /// The settings that were given and change nothing in this version.
+    pub fn without_effect(&self) -> Vec<&str> {
+        let kept = |key: &&String| {
+            let setting = Settings::broker().get(key);
+            setting.is_some_and(|setting| setting.state == State::Kept)
+        };
+        self.values
+            .keys()
+            .filter(kept)
+            .map(String::as_str)
+            .collect()
+    }
+
+    /// Tells a person what is wrong: the key, its value and where it was given, and what is
+    /// allowed. Secrets stay secret.
+    pub fn explain(&self, error: &ConfigError) -> String {
+        let Some(key) = error.key() else {
+            return error.to_string();
+        };
+        let setting = Settings::broker().get(key);
+        let (Some(value), Some(origin)) = (self.values.get(key), self.origins.get(key)) else {
+            return error.to_string();
+        };
+        let Some(setting) = setting else {
+            return format!("{key}={value} (from {origin}): {error}");
+        };
+        if setting.is_sensitive() {
+            return format!("{key} (from {origin}) is not allowed: {}", setting.allows());
+        }
+        let told = format!("{key}={value} (from {origin}): {error}");
+        match error {
+            ConfigError::Unsupported { .. } => told,
+            _ => format!(
+                "{}. Allowed: {}",
+                told.trim_end_matches('.'),
+                setting.allows()
+            ),
+        }
+    }
+}
+
+/// A key that the table holds, by itself or behind a listener's prefix.
+fn is_known(key: &str) -> bool {
+    let settings = Settings::broker();
+    settings.get(key).is_some()
+        || listener_base(key).is_some_and(|base| settings.get(base).is_some())
+}
+
+/// The variable that sets `key`: upper case, dots as underscores, and our prefix once.
+pub fn environment_name(key: &str) -> String {
+    let key = key.strip_prefix("millrace.").unwrap_or(key);
+    format!("{PREFIX}{}", key.to_uppercase().replace('.', "_"))
+}
+
+fn environment_names() -> BTreeMap<String, &'static str> {
+    let settings = Settings::broker().iter();
+    settings
+        .map(|setting| (environment_name(setting.key), setting.key))
+        .collect()
+}
+
+fn read_properties(path: &Path) -> Result<Values, SourceError> {
+    let unreadable = |error| SourceError::Unreadable {
+        path: path.to_owned(),
+        error,
+    };
+    let bytes = fs::read(path).map_err(unreadable)?;
+    let mut values = Values::new();
+    PropertiesIter::new(bytes.as_slice())
+        .read_into(|key, value| {
+            values.insert(key, value);
+        })
+        .map_err(|error| SourceError::Malformed {
+            path: path.to_owned(),
+            error: error.to_string(),
+        })?;
+    Ok(values)
+}
+
+/// The known key that differs from `key` by the fewest letters, if few differ.
+fn nearest(key: &str) -> Option<&'static str> {
+    const LETTERS_MAX: usize = 2;
+    let keys = Settings::broker().iter().map(|setting| setting.key);
+    keys.map(|known| (distance(key, known), known))
+        .filter(|(distance, _)| *distance <= LETTERS_MAX)
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// How many letters must be added, dropped or changed to turn one text into the other.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (index, letter) in one.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = index + 1;
+        for (column, compared) in other.iter().enumerate() {
+            let changed = diagonal + usize::from(letter != *compared);
+            diagonal = row[column + 1];
+            row[column + 1] = changed.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
+}
