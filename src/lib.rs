@@ -17,6 +17,7 @@
 //! | [`record`] | base |
 //! | [`shard`] | base, metrics |
 //! | [`protocol`] | base, record |
+//! | [`storage`] | base, config, metrics, record |
 //!
 //! Storage never sees a socket; partition and storage never name a Kafka error code; the message
 //! enums of a mailbox live in the room that receives them.
@@ -26,3 +27,4 @@ pub mod config;
 pub mod protocol;
 pub mod record;
 pub mod shard;
+pub mod storage;

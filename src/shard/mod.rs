@@ -20,6 +20,7 @@ pub mod executor;
 pub mod frames;
 mod line;
 pub mod mailbox;
+pub mod placement;
 pub mod queues;
 pub mod reply;
 pub mod shutdown;

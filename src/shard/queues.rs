@@ -33,6 +33,11 @@ impl Queue {
         Self(glommio::executor().create_task_queue(shares, Latency::NotImportant, name))
     }
 
+    /// The runtime's own name for it, for rooms that do not use this one.
+    pub fn handle(self) -> TaskQueueHandle {
+        self.0
+    }
+
     /// Runs `future` as a task of this queue. Dropping the task cancels it; detach it to let it
     /// run.
     ///

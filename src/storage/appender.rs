@@ -1,0 +1,363 @@
+//! The tasks behind a log's appends: writing, preallocating, rolling, parking.
+//!
+//! Each runs on the log's shard, in the storage task queue, and only while it has work. What may
+//! overlap: one write and one preallocation of a log. What may not: two writes; and a transition
+//! (open, roll, park) with anything, since it first waits until all is durable.
+//!
+//! A segment is opened with `O_DSYNC`, so a write that has completed is durable, with the length
+//! and the blocks it needs: `kernel-notes/sync.md` has the figures. While a unit is being written
+//! the next one fills, which is the group commit.
+//!
+//! A failed write or sync takes the log directory out of service and is never tried again.
+
+use std::rc::Rc;
+
+use crate::base::clock::TimestampMs;
+use crate::base::ids::Offset;
+use crate::base::limits::BLOCK_BYTES;
+
+use super::error::{FileError, LogError};
+use super::file::File;
+use super::layout;
+use super::log::{Appender, Log, PREALLOCATION_MAX, PREALLOCATION_MIN, Ready, Sealed};
+use super::segment::Segment;
+
+impl Log {
+    pub(super) fn start_writing(self: &Rc<Self>) {
+        let log = Rc::clone(self);
+        self.shard.spawn(async move { log.write_all().await });
+    }
+
+    /// Writes sealed units, and what has gathered meanwhile, until nothing is left.
+    async fn write_all(self: Rc<Self>) {
+        while let Some((file, sealed)) = self.next_write() {
+            let written = {
+                let _permit = self.shard.write_permit().await;
+                file.write(sealed.unit.for_write(), sealed.position).await
+            };
+            drop(sealed.guards);
+            match written {
+                Ok(()) => self.wrote(file.syncs_writes(), sealed.next_offset),
+                Err(error) => return self.fail(&error),
+            }
+        }
+    }
+
+    /// The next unit to write: a sealed one, or else the open one. Ends the task if there is none.
+    fn next_write(self: &Rc<Self>) -> Option<(Rc<File>, Sealed)> {
+        let mut borrow = self.state.borrow_mut();
+        let state = &mut *borrow;
+        let Appender::Ready(ready) = &mut state.appender else {
+            return None;
+        };
+        if self.shard.directory.failure().is_some() {
+            ready.writing = false;
+            return None;
+        }
+        if ready.queue.is_empty() && ready.open.is_some() {
+            let segment = state
+                .segments
+                .back()
+                .expect("a log has a segment")
+                .base_offset;
+            let unit = ready.seal(&self.shard, segment, state.end);
+            self.keep(&mut state.tail, unit);
+        }
+        let next = ready.queue.pop_front();
+        ready.writing = next.is_some();
+        if next.is_none() {
+            self.wake_waiting();
+        }
+        let file = Rc::clone(&ready.file);
+        next.map(|sealed| (file, sealed))
+    }
+
+    fn wrote(self: &Rc<Self>, is_synced: bool, next_offset: Offset) {
+        {
+            let mut state = self.state.borrow_mut();
+            assert!(state.written <= next_offset, "writes complete in order");
+            state.written = next_offset;
+            if is_synced {
+                state.durable = next_offset;
+            }
+        }
+        self.shard.tails.evict();
+        self.start_growing();
+        self.progressed();
+    }
+
+    /// Takes the directory out of service and lets everyone who waits on this log know.
+    pub(super) fn fail(&self, error: &FileError) {
+        self.shard.directory.fail(error);
+        self.progressed();
+    }
+
+    /// Preallocates the next step once the one before is half used, so that appends need not wait.
+    fn start_growing(self: &Rc<Self>) {
+        let next = {
+            let mut borrow = self.state.borrow_mut();
+            let state = &mut *borrow;
+            let size = state.active().size;
+            let segment_bytes = self.config.borrow().segment_bytes;
+            let Appender::Ready(ready) = &mut state.appender else {
+                return;
+            };
+            let wanted = ready.allocated - size.min(ready.allocated) < ready.step / 2;
+            if !wanted || ready.growing || ready.parking || ready.allocated >= segment_bytes {
+                return;
+            }
+            ready.growing = true;
+            ready.step = (ready.step * 2).min(PREALLOCATION_MAX);
+            let length = (ready.allocated + ready.step).min(segment_bytes);
+            (Rc::clone(&ready.file), length.next_multiple_of(BLOCK_BYTES))
+        };
+        let log = Rc::clone(self);
+        self.shard.spawn(async move {
+            let (file, length) = next;
+            let grown = file.preallocate(length).await;
+            if let Appender::Ready(ready) = &mut log.state.borrow_mut().appender {
+                ready.growing = false;
+                if grown.is_ok() {
+                    ready.allocated = ready.allocated.max(length);
+                }
+            }
+            match grown {
+                // Without room the append that needs it asks again and gets the answer.
+                Err(error) if !error.is_no_room() => log.fail(&error),
+                _ => log.progressed(),
+            }
+        });
+    }
+
+    /// Makes room for a batch of `batch_bytes`: opens the log if it is parked, rolls if a roll is
+    /// due, preallocates. Appends must not be made while it runs.
+    pub async fn prepare(
+        self: &Rc<Self>,
+        batch_bytes: usize,
+        now: TimestampMs,
+    ) -> Result<(), LogError> {
+        let _transition = self
+            .transition
+            .acquire_permit(1)
+            .await
+            .map_err(|_| LogError::Closed)?;
+        self.check()?;
+        if self.is_open_otherwise() {
+            self.settle().await?;
+            self.finish_active().await?;
+        }
+        let parked = matches!(self.state.borrow().appender, Appender::Parked);
+        if parked {
+            self.open(now).await?;
+        }
+        let must_roll = self.must_roll(&self.state.borrow(), batch_bytes, now);
+        if must_roll {
+            self.roll(now).await?;
+        }
+        if !self.has_room(batch_bytes, now) {
+            self.preallocate(batch_bytes).await?;
+        }
+        self.check()
+    }
+
+    /// Opens the active segment's file and reads the partial block at its end.
+    async fn open(self: &Rc<Self>, now: TimestampMs) -> Result<(), LogError> {
+        let (path, size) = {
+            let state = self.state.borrow();
+            let segment = state.active();
+            (
+                layout::segment_file(&self.path, segment.base_offset, layout::LOG),
+                segment.size,
+            )
+        };
+        let syncs_writes = self.syncs_writes();
+        let file = File::open(&self.shard.directory, &path, syncs_writes).await;
+        let file = file.map_err(|error| self.refuse(error))?;
+        let partial = (size % BLOCK_BYTES) as usize;
+        let carry = if partial == 0 {
+            Vec::new()
+        } else {
+            let read = file.read(size - partial as u64, partial).await;
+            let read = read.map_err(|error| self.refuse(error))?;
+            assert_eq!(read.len(), partial, "a parked file has its exact length");
+            read.to_vec()
+        };
+        let ready = Ready::new(Rc::new(file), size, carry, now);
+        self.state.borrow_mut().appender = Appender::Ready(Box::new(ready));
+        self.shard.opened(self);
+        Ok(())
+    }
+
+    /// Gives the file room for `batch_bytes` more.
+    async fn preallocate(&self, batch_bytes: usize) -> Result<(), LogError> {
+        let (file, length) = {
+            let mut borrow = self.state.borrow_mut();
+            let state = &mut *borrow;
+            let size = state.active().size;
+            let segment_bytes = self.config.borrow().segment_bytes;
+            let Appender::Ready(ready) = &mut state.appender else {
+                return Err(LogError::Closed);
+            };
+            let needed = size + batch_bytes as u64;
+            let length = (size + ready.step).min(segment_bytes).max(needed);
+            (Rc::clone(&ready.file), length.next_multiple_of(BLOCK_BYTES))
+        };
+        file.preallocate(length)
+            .await
+            .map_err(|error| self.refuse(error))?;
+        if let Appender::Ready(ready) = &mut self.state.borrow_mut().appender {
+            ready.allocated = ready.allocated.max(length);
+        }
+        Ok(())
+    }
+
+    /// Ends the active segment and begins the next one at the log's end. The old one is complete,
+    /// cut and durable, with its indexes, before the new one's file is made.
+    pub(super) async fn roll(self: &Rc<Self>, now: TimestampMs) -> Result<(), LogError> {
+        if let Appender::Ready(ready) = &mut self.state.borrow_mut().appender {
+            ready.parking = true;
+        }
+        self.settle().await?;
+        self.finish_active().await?;
+        let base_offset = self.end();
+        let path = layout::segment_file(&self.path, base_offset, layout::LOG);
+        let made = File::create(&self.shard.directory, &path, self.syncs_writes()).await;
+        let file = made.map_err(|error| self.refuse(error))?;
+        if let Err(error) = file.preallocate(PREALLOCATION_MIN).await {
+            let refused = self.refuse(error);
+            file.close().await;
+            let removed = self
+                .shard
+                .directory
+                .off_reactor(move |dir| dir.remove_file(&path))
+                .await;
+            removed.map_err(|error| self.refuse(error))?;
+            return Err(refused);
+        }
+        let parent = self.path.clone();
+        let synced = self
+            .shard
+            .directory
+            .off_reactor(move |dir| dir.sync_directory(&parent))
+            .await;
+        synced.map_err(|error| self.refuse(error))?;
+        let mut state = self.state.borrow_mut();
+        state.segments.push_back(Segment::new(base_offset, now));
+        let step = match &state.appender {
+            Appender::Ready(old) => old.step,
+            Appender::Parked => PREALLOCATION_MIN,
+        };
+        let mut ready = Ready::new(Rc::new(file), PREALLOCATION_MIN, Vec::new(), now);
+        ready.step = step;
+        state.appender = Appender::Ready(Box::new(ready));
+        Ok(())
+    }
+
+    /// Waits until all that was appended is written and synced, whatever `millrace.flush` says.
+    pub(super) async fn settle(self: &Rc<Self>) -> Result<(), LogError> {
+        loop {
+            self.shard.directory.check()?;
+            let file = {
+                let state = self.state.borrow();
+                let Appender::Ready(ready) = &state.appender else {
+                    return Ok(());
+                };
+                let busy = ready.writing || ready.growing;
+                match (busy, state.durable == state.end) {
+                    (false, true) => return Ok(()),
+                    (false, false) => Some((Rc::clone(&ready.file), state.written)),
+                    (true, _) => None,
+                }
+            };
+            match file {
+                // Nothing runs and something is not durable: this log does not sync by itself.
+                Some((file, written)) => {
+                    file.sync().await.map_err(|error| self.refuse(error))?;
+                    self.state.borrow_mut().durable = written;
+                    self.progressed();
+                }
+                None => self.next_progress().await,
+            }
+        }
+    }
+
+    /// Cuts the active segment to its length, appends its indexes to their files, and closes it.
+    async fn finish_active(self: &Rc<Self>) -> Result<(), LogError> {
+        let (file, size) = {
+            let mut state = self.state.borrow_mut();
+            let Appender::Ready(ready) = &state.appender else {
+                return Ok(());
+            };
+            let file = Rc::clone(&ready.file);
+            let active = state.segments.back_mut().expect("a log has a segment");
+            active.index.note_time();
+            (file, active.size)
+        };
+        file.truncate(size)
+            .await
+            .map_err(|error| self.refuse(error))?;
+        file.sync().await.map_err(|error| self.refuse(error))?;
+        self.flush_indexes().await?;
+        self.state.borrow_mut().appender = Appender::Parked;
+        if let Ok(file) = Rc::try_unwrap(file) {
+            file.close().await;
+        }
+        Ok(())
+    }
+
+    /// Appends the tails of all indexes to their files.
+    pub(super) async fn flush_indexes(&self) -> Result<(), LogError> {
+        loop {
+            let next = {
+                let state = self.state.borrow();
+                let unflushed = state.segments.iter().rev().find(|s| !s.index.is_flushed());
+                unflushed.map(|s| (s.base_offset, s.index.to_flush(), s.index.tail_len()))
+            };
+            let Some((base_offset, [offsets, times], (offset_count, time_count))) = next else {
+                return Ok(());
+            };
+            let index = layout::segment_file(&self.path, base_offset, layout::INDEX);
+            let time_index = layout::segment_file(&self.path, base_offset, layout::TIME_INDEX);
+            let flushed = self.shard.directory.off_reactor(move |dir| {
+                dir.extend_file(&index, offsets.0, &offsets.1)?;
+                dir.extend_file(&time_index, times.0, &times.1)
+            });
+            flushed.await.map_err(|error| self.refuse(error))?;
+            let mut state = self.state.borrow_mut();
+            if let Some(segment) = state
+                .segments
+                .iter_mut()
+                .find(|s| s.base_offset == base_offset)
+            {
+                segment.index.flushed(offset_count, time_count);
+            }
+        }
+    }
+
+    /// Gives back descriptor and buffers of a log that is not written: cut, synced and closed.
+    pub async fn park(self: &Rc<Self>) -> Result<(), LogError> {
+        let _transition = self
+            .transition
+            .acquire_permit(1)
+            .await
+            .map_err(|_| LogError::Closed)?;
+        if matches!(self.state.borrow().appender, Appender::Parked) {
+            return Ok(());
+        }
+        // From here on appends find no room and wait for `prepare`, which waits for this.
+        if let Appender::Ready(ready) = &mut self.state.borrow_mut().appender {
+            ready.parking = true;
+        }
+        self.settle().await?;
+        self.finish_active().await
+    }
+
+    /// No room is the one failure that heals; any other takes the directory out of service.
+    pub(super) fn refuse(&self, error: FileError) -> LogError {
+        if error.is_no_room() {
+            return LogError::NoRoom;
+        }
+        self.fail(&error);
+        LogError::Failed(error.to_string())
+    }
+}

@@ -1,0 +1,249 @@
+//! A log directory: every file call of storage is made through it. One a process, cloned to shards.
+//!
+//! The first failed write or sync takes it out of service for good and keeps the reason: after a
+//! failed fsync the kernel may have dropped the dirty pages, so trying again would report success
+//! for data that is gone. Metadata calls (create, rename, list) run on the blocking pool, never on
+//! the reactor.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use super::error::{FileError, LogError};
+use super::faults::{Call, Faults};
+
+/// A log directory, `log.dirs`. Cheap to clone; may cross shards.
+#[derive(Clone, Debug)]
+pub struct LogDirectory {
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    path: PathBuf,
+    /// Why the directory is out of service, written once.
+    failure: OnceLock<String>,
+    faults: Faults,
+    /// Whether its file system takes `O_DIRECT`; otherwise writes go through the page cache.
+    direct: bool,
+}
+
+type Result<T> = std::result::Result<T, FileError>;
+
+impl LogDirectory {
+    /// The directory at `path`, which exists. `direct` says whether its file system takes
+    /// `O_DIRECT`.
+    pub fn new(path: PathBuf, direct: bool) -> Self {
+        Self::with_faults(path, direct, Faults::default())
+    }
+
+    /// As [`LogDirectory::new`], with file calls that fail as `faults` says.
+    pub fn with_faults(path: PathBuf, direct: bool, faults: Faults) -> Self {
+        Self {
+            state: Arc::new(State {
+                path,
+                failure: OnceLock::new(),
+                faults,
+                direct,
+            }),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.state.path
+    }
+
+    /// Whether files in it are opened with `O_DIRECT`.
+    pub fn is_direct(&self) -> bool {
+        self.state.direct
+    }
+
+    /// Takes the directory out of service for good. The first reason stays.
+    pub fn fail(&self, reason: &FileError) {
+        let text = reason.to_string();
+        if self.state.failure.set(text).is_ok() {
+            tracing::error!(
+                directory = %self.path().display(),
+                reason = %reason,
+                "log directory taken out of service; restart the broker once the disk is mended"
+            );
+        }
+    }
+
+    /// Why the directory is out of service, if it is.
+    pub fn failure(&self) -> Option<&str> {
+        self.state.failure.get().map(String::as_str)
+    }
+
+    /// An error if the directory is out of service.
+    pub fn check(&self) -> std::result::Result<(), LogError> {
+        match self.failure() {
+            Some(reason) => Err(LogError::Failed(reason.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn faults(&self) -> &Faults {
+        &self.state.faults
+    }
+
+    /// Runs `work` on the shard's blocking pool.
+    pub async fn off_reactor<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> T {
+        let directory = self.clone();
+        glommio::executor()
+            .spawn_blocking(move || work(&directory))
+            .await
+    }
+}
+
+/// Calls that block: made at start, or by [`LogDirectory::off_reactor`].
+impl LogDirectory {
+    fn call<T>(&self, call: Call, path: &Path, make: impl FnOnce() -> io::Result<T>) -> Result<T> {
+        let done = self.faults().before(call, path).and_then(|()| make());
+        done.map_err(|source| FileError::new(call.name(), path, source))
+    }
+
+    /// Makes a directory, which must not exist, and syncs its parent.
+    pub fn create_directory(&self, path: &Path) -> Result<()> {
+        self.call(Call::CreateDirectory, path, || fs::create_dir(path))?;
+        self.sync_parent(path)
+    }
+
+    /// Makes the entries of a directory durable.
+    pub fn sync_directory(&self, path: &Path) -> Result<()> {
+        self.call(Call::SyncDirectory, path, || {
+            fs::File::open(path)?.sync_all()
+        })?;
+        Ok(())
+    }
+
+    fn sync_parent(&self, path: &Path) -> Result<()> {
+        self.sync_directory(path.parent().unwrap_or(self.path()))
+    }
+
+    /// Replaces a small file by `contents` as a whole, durably: a new file, synced, renamed over.
+    pub fn replace_file(&self, path: &Path, contents: &[u8]) -> Result<()> {
+        let temporary = path.with_extension("tmp");
+        self.write_whole_file(&temporary, contents)?;
+        self.call(Call::Rename, path, || fs::rename(&temporary, path))?;
+        self.sync_parent(path)
+    }
+
+    /// Writes and syncs a file as a whole; its directory entry is not yet durable.
+    pub fn write_whole_file(&self, path: &Path, contents: &[u8]) -> Result<()> {
+        let mut file = self.call(Call::Create, path, || fs::File::create(path))?;
+        self.call(Call::Write, path, || file.write_all(contents))?;
+        self.call(Call::Sync, path, || file.sync_all())?;
+        Ok(())
+    }
+
+    /// Writes `contents` at `position` of a file, made if absent, through the page cache, cuts the
+    /// file there and syncs it.
+    pub fn extend_file(&self, path: &Path, position: u64, contents: &[u8]) -> Result<()> {
+        let fresh = !path.exists();
+        let call = if fresh { Call::Create } else { Call::Open };
+        let file = self.call(call, path, || {
+            fs::OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(path)
+        })?;
+        self.call(Call::Write, path, || {
+            file.write_all_at(contents, position)?;
+            file.set_len(position + contents.len() as u64)
+        })?;
+        self.call(Call::Sync, path, || file.sync_data())?;
+        if fresh {
+            self.sync_parent(path)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The whole of a small file; `None` if there is none. `bytes_max` bounds what is read.
+    pub fn read_file(&self, path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>> {
+        let file = match self.call(Call::Open, path, || fs::File::open(path)) {
+            Ok(file) => file,
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut contents = Vec::new();
+        self.call(Call::Read, path, || {
+            file.take(bytes_max).read_to_end(&mut contents)
+        })?;
+        Ok(Some(contents))
+    }
+
+    /// Makes a file's contents and length durable.
+    pub fn sync_file(&self, path: &Path) -> Result<()> {
+        self.call(Call::Sync, path, || fs::File::open(path)?.sync_all())
+    }
+
+    /// Opens a file for buffered reads, which `sendfile` wants.
+    pub fn open_for_reads(&self, path: &Path) -> Result<fs::File> {
+        self.call(Call::Open, path, || {
+            fs::OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_NOATIME)
+                .open(path)
+                .or_else(
+                    // O_NOATIME is only for the owner of the file; it saves inode writes, no more.
+                    |_| fs::File::open(path),
+                )
+        })
+    }
+
+    /// Cuts a file to `length` and makes that durable.
+    pub fn truncate_file(&self, path: &Path, length: u64) -> Result<()> {
+        self.call(Call::Truncate, path, || {
+            let file = fs::OpenOptions::new().write(true).open(path)?;
+            file.set_len(length)?;
+            file.sync_all()
+        })
+    }
+
+    /// Renames within the directory, durably.
+    pub fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.call(Call::Rename, from, || fs::rename(from, to))?;
+        self.sync_parent(to)
+    }
+
+    /// Unlinks a file; one that is gone already is no error.
+    pub fn remove_file(&self, path: &Path) -> Result<()> {
+        match self.call(Call::Remove, path, || fs::remove_file(path)) {
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Removes a directory and all in it.
+    pub fn remove_directory(&self, path: &Path) -> Result<()> {
+        match self.call(Call::Remove, path, || fs::remove_dir_all(path)) {
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
+    /// The names in a directory with their sizes in bytes, sorted; subdirectories have size `None`.
+    pub fn list(&self, path: &Path) -> Result<Vec<(String, Option<u64>)>> {
+        self.call(Call::List, path, || {
+            let mut entries = Vec::new();
+            for entry in fs::read_dir(path)? {
+                let entry = entry?;
+                let metadata = entry.metadata()?;
+                if let Ok(name) = entry.file_name().into_string() {
+                    entries.push((name, metadata.is_file().then_some(metadata.len())));
+                }
+            }
+            entries.sort();
+            Ok(entries)
+        })
+    }
+}

@@ -1,0 +1,534 @@
+//! A partition's log: appends, the frontiers, and what the tasks behind it need. One shard's alone.
+//!
+//! An append is synchronous: it copies a batch into the open unit and gives it its offset. A task
+//! behind it, only while there is work, writes units one at a time and in order; a write completes
+//! when it is durable, unless the log is told never to sync. So *written* and *durable* are
+//! contiguous prefixes of the log:
+//!
+//! `start <= durable <= written <= end`
+//!
+//! An append needs room: an open segment, preallocated far enough. [`Log::has_room`] tells, and
+//! [`Log::prepare`] makes room (opens a parked log, preallocates, rolls); while it runs the caller
+//! keeps arrivals in order. So when no room is left on the disk, that shows before any byte is
+//! accepted.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use bytes::Bytes;
+use glommio::sync::Semaphore;
+
+use crate::base::clock::TimestampMs;
+use crate::base::ids::{LeaderEpoch, Offset};
+use crate::base::limits::BLOCK_BYTES;
+
+use super::error::LogError;
+use super::file::File;
+use super::segment::Segment;
+use super::shard::ShardStorage;
+use super::tail::{Marks, TailUnit};
+use super::unit::{SealedUnit, Unit};
+
+/// The settings of a log that act in storage. Kafka's topic settings of the same names.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// `segment.bytes`.
+    pub segment_bytes: u64,
+    /// `segment.ms`, less this log's share of `segment.jitter.ms`.
+    pub segment_ms: i64,
+    /// `segment.index.bytes`.
+    pub segment_index_bytes: u64,
+    /// `index.interval.bytes`.
+    pub index_interval_bytes: u64,
+    /// Whether a write completes only when it is durable: `millrace.flush` is not `never`.
+    pub syncs_writes: bool,
+}
+
+/// What the caller lays down for a batch once it has been checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Assigned {
+    /// Offset after its last record, less its first: at least 1.
+    pub offsets: i64,
+    /// The epoch of the leader that appends it.
+    pub leader_epoch: LeaderEpoch,
+    /// Its largest timestamp.
+    pub max_timestamp: TimestampMs,
+}
+
+/// One partition's log.
+#[derive(Debug)]
+pub struct Log {
+    pub(super) shard: Rc<ShardStorage>,
+    /// Names the log among those of its shard.
+    pub(super) number: u64,
+    /// The partition's directory.
+    pub(super) path: PathBuf,
+    pub(super) config: RefCell<Rc<LogConfig>>,
+    pub(super) state: RefCell<State>,
+    /// Held by what opens, rolls or parks the log, one at a time.
+    pub(super) transition: Semaphore,
+    on_progress: RefCell<Option<Rc<dyn ProgressListener>>>,
+    /// Tasks that wait for the next progress.
+    waiting: RefCell<Vec<Waker>>,
+    /// Counts progress, so that a waiter can tell that there was some.
+    progress: Cell<u64>,
+}
+
+/// Told when a frontier has moved or the log has failed.
+pub trait ProgressListener: std::fmt::Debug {
+    /// Look at the log's frontiers again.
+    fn progressed(&self);
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub start: Offset,
+    pub end: Offset,
+    pub written: Offset,
+    pub durable: Offset,
+    /// In order of base offset; never empty; the last is the active one.
+    pub segments: VecDeque<Segment>,
+    pub tail: VecDeque<TailUnit>,
+    pub appender: Appender,
+    /// Offsets that damage has taken, in order; reads of them are refused.
+    pub damaged: Vec<std::ops::Range<Offset>>,
+    pub closed: bool,
+}
+
+/// How the active segment is held.
+#[derive(Debug)]
+pub(super) enum Appender {
+    /// No descriptor, no buffer; the file has its exact length.
+    Parked,
+    /// Open for appends.
+    Ready(Box<Ready>),
+}
+
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub file: Rc<File>,
+    /// How far the file is preallocated.
+    pub allocated: u64,
+    /// The last preallocation's step, which doubles.
+    pub step: u64,
+    pub open: Option<OpenUnit>,
+    /// Sealed and not yet written.
+    pub queue: VecDeque<Sealed>,
+    pub writing: bool,
+    pub growing: bool,
+    /// It is being closed: appends wait.
+    pub parking: bool,
+    /// The bytes of the last, partial block, if the last unit is not in the tail: after opening.
+    pub carry: Vec<u8>,
+    /// Capacity that the next unit gets at least; follows the rate.
+    pub unit_bytes: usize,
+    /// When the last append came.
+    pub used_ms: TimestampMs,
+}
+
+/// The unit that is being filled.
+#[derive(Debug)]
+pub(super) struct OpenUnit {
+    pub unit: Unit,
+    pub position: u64,
+    pub carry: usize,
+    pub base_offset: Offset,
+    pub marks: Marks,
+    /// What the appends were made from: it keeps their memory accounted for until it is written.
+    pub guards: Vec<Bytes>,
+}
+
+/// A unit on its way to the disk.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub unit: SealedUnit,
+    pub position: u64,
+    pub next_offset: Offset,
+    /// Dropped when the write has completed.
+    pub guards: Vec<Bytes>,
+}
+
+/// The smallest unit.
+const UNIT_BYTES_MIN: usize = BLOCK_BYTES as usize;
+/// A unit grows to this; a larger batch gets a unit of its own.
+const UNIT_BYTES_MAX: usize = 1 << 20;
+/// The first step of preallocation.
+pub(super) const PREALLOCATION_MIN: u64 = 64 << 10;
+/// Steps double up to this.
+pub(super) const PREALLOCATION_MAX: u64 = 64 << 20;
+/// Bytes copied and checked in one go, so that the check finds them in the first-level cache.
+const COPY_BYTES: usize = 16 << 10;
+/// The CRC of a batch covers it from here on.
+const CRC_START: usize = 21;
+
+impl Log {
+    pub(super) fn new(
+        shard: Rc<ShardStorage>,
+        path: PathBuf,
+        config: LogConfig,
+        state: State,
+    ) -> Rc<Self> {
+        assert!(!state.segments.is_empty());
+        Rc::new(Self {
+            number: shard.next_log_number(),
+            shard,
+            path,
+            config: RefCell::new(Rc::new(config)),
+            state: RefCell::new(state),
+            transition: Semaphore::new(1),
+            on_progress: RefCell::new(None),
+            waiting: RefCell::default(),
+            progress: Cell::new(0),
+        })
+    }
+
+    /// Has `listener` told of every move of a frontier from now on.
+    pub fn listen(&self, listener: Rc<dyn ProgressListener>) {
+        *self.on_progress.borrow_mut() = Some(listener);
+    }
+
+    /// Waits until a task behind the log has got something done, or the log has failed.
+    pub(super) async fn next_progress(&self) {
+        let before = self.progress.get();
+        poll_fn(|context| {
+            if self.progress.get() != before {
+                return Poll::Ready(());
+            }
+            self.waiting.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Lets those know who wait for [`Log::next_progress`], and nobody else.
+    pub(super) fn wake_waiting(&self) {
+        self.progress.set(self.progress.get() + 1);
+        self.waiting.take().into_iter().for_each(Waker::wake);
+    }
+
+    pub(super) fn progressed(&self) {
+        self.wake_waiting();
+        let listener = self.on_progress.borrow().clone();
+        if let Some(listener) = listener {
+            listener.progressed();
+        }
+    }
+
+    /// The first offset that is kept.
+    pub fn start(&self) -> Offset {
+        self.state.borrow().start
+    }
+
+    /// The offset that the next record gets.
+    pub fn end(&self) -> Offset {
+        self.state.borrow().end
+    }
+
+    /// All below it has been written: it survives the broker's death.
+    pub fn written(&self) -> Offset {
+        self.state.borrow().written
+    }
+
+    /// All below it has been synced: it survives a power loss.
+    pub fn durable(&self) -> Offset {
+        self.state.borrow().durable
+    }
+
+    /// Bytes of batches that are kept.
+    pub fn size_bytes(&self) -> u64 {
+        self.state
+            .borrow()
+            .segments
+            .iter()
+            .map(|segment| segment.size)
+            .sum()
+    }
+
+    /// How many segments there are.
+    pub fn segments(&self) -> usize {
+        self.state.borrow().segments.len()
+    }
+
+    /// Every record below it is acknowledged at whatever acks, and may be shown: the durable
+    /// frontier, or the written one where the settings say never to sync.
+    pub fn acknowledged(&self) -> Offset {
+        let state = self.state.borrow();
+        if self.config.borrow().syncs_writes {
+            state.durable
+        } else {
+            state.written
+        }
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> Rc<LogConfig> {
+        self.config.borrow().clone()
+    }
+
+    /// Puts other settings in force; a roll that they ask for comes with the next append.
+    pub fn reconfigure(&self, config: LogConfig) {
+        *self.config.borrow_mut() = Rc::new(config);
+    }
+
+    /// The partition's directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// An error if appends cannot be taken any more.
+    pub fn check(&self) -> Result<(), LogError> {
+        if self.state.borrow().closed {
+            return Err(LogError::Closed);
+        }
+        self.shard.directory.check()
+    }
+
+    pub(super) fn syncs_writes(&self) -> bool {
+        self.config.borrow().syncs_writes
+    }
+
+    /// Whether the log is open, but not as the settings now say.
+    pub(super) fn is_open_otherwise(&self) -> bool {
+        match &self.state.borrow().appender {
+            Appender::Ready(ready) => ready.file.syncs_writes() != self.syncs_writes(),
+            Appender::Parked => false,
+        }
+    }
+
+    /// Whether a batch of `batch_bytes` can be appended right now.
+    pub fn has_room(&self, batch_bytes: usize, now: TimestampMs) -> bool {
+        let state = self.state.borrow();
+        let Appender::Ready(ready) = &state.appender else {
+            return false;
+        };
+        let segment = state.active();
+        let needed = (segment.size + batch_bytes as u64).next_multiple_of(BLOCK_BYTES);
+        !ready.parking
+            && needed <= ready.allocated
+            && ready.file.syncs_writes() == self.syncs_writes()
+            && !self.must_roll(&state, batch_bytes, now)
+    }
+
+    /// Kafka's `LogSegment.shouldRoll`.
+    pub(super) fn must_roll(&self, state: &State, batch_bytes: usize, now: TimestampMs) -> bool {
+        let config = self.config.borrow();
+        let segment = state.active();
+        if segment.size == 0 {
+            return false;
+        }
+        let full = segment.size + batch_bytes as u64 > config.segment_bytes;
+        let old = segment.first_timestamp.is_some_and(|first| {
+            let since = if first >= 0 {
+                first
+            } else {
+                segment.changed_ms
+            };
+            now.saturating_sub(since) > config.segment_ms
+        });
+        let indexed = u64::from(segment.index.entries() + 1) * 12 > config.segment_index_bytes;
+        let offsets = state.end.0 - segment.base_offset.0 > i64::from(i32::MAX / 2);
+        full || old || indexed || offsets
+    }
+
+    /// Appends one batch. It is copied, its CRC computed on the way, and `check` sees the copy with
+    /// the CRC of its bytes from the attributes on: it may patch the copy, and says what the batch
+    /// is, or refuses it, which leaves no trace. `guard` is kept until the batch is written.
+    ///
+    /// Returns the offset of its first record.
+    ///
+    /// # Panics
+    /// If [`Log::has_room`] is not true for it.
+    pub fn append<E>(
+        self: &Rc<Self>,
+        batch: &[u8],
+        now: TimestampMs,
+        guard: Option<Bytes>,
+        check: impl FnOnce(&mut [u8], u32) -> Result<Assigned, E>,
+    ) -> Result<Offset, E> {
+        let mut borrow = self.state.borrow_mut();
+        let state = &mut *borrow;
+        let Appender::Ready(ready) = &mut state.appender else {
+            panic!("no room was made")
+        };
+        let segment = state.segments.back_mut().expect("a log has a segment");
+        assert!(
+            segment.size + batch.len() as u64 <= ready.allocated,
+            "no room was made"
+        );
+        if ready
+            .open
+            .as_ref()
+            .is_some_and(|open| open.unit.room() < batch.len())
+        {
+            let sealed = ready.seal(&self.shard, segment.base_offset, state.end);
+            self.keep(&mut state.tail, sealed);
+            ready.unit_bytes = (ready.unit_bytes * 2).min(UNIT_BYTES_MAX);
+        }
+        if ready.open.is_none() {
+            ready.begin_unit(&self.shard, segment, &state.tail, state.end, batch.len());
+        }
+        let open = ready.open.as_mut().expect("just opened");
+        let copy = open.unit.spare(batch.len());
+        let crc = copy_with_crc(batch, copy);
+        let assigned = check(copy, crc)?;
+        copy[..8].copy_from_slice(&state.end.0.to_be_bytes());
+        copy[12..16].copy_from_slice(&assigned.leader_epoch.0.to_be_bytes());
+        open.marks.note(state.end, open.unit.len());
+        open.unit.commit(batch.len());
+        open.guards.extend(guard);
+        segment.append(
+            state.end,
+            batch.len(),
+            &assigned,
+            self.config.borrow().index_interval_bytes,
+        );
+        ready.used_ms = now;
+        let base = state.end;
+        state.end = base.plus(assigned.offsets);
+        let is_writing = std::mem::replace(&mut ready.writing, true);
+        drop(borrow);
+        self.shard.appended(batch.len());
+        if !is_writing {
+            self.start_writing();
+        }
+        Ok(base)
+    }
+
+    pub(super) fn is_idle_since(&self, before: TimestampMs) -> bool {
+        match &self.state.borrow().appender {
+            Appender::Ready(ready) => ready.used_ms < before && !ready.parking,
+            Appender::Parked => false,
+        }
+    }
+
+    /// A sealed unit becomes part of the tail.
+    pub(super) fn keep(self: &Rc<Self>, tail: &mut VecDeque<TailUnit>, unit: TailUnit) {
+        self.shard.tails.added(self, unit.memory_bytes());
+        tail.push_back(unit);
+    }
+
+    /// Drops the oldest unit of the tail if it may go, and says how many bytes it kept.
+    pub(super) fn drop_oldest_unit(&self) -> Option<usize> {
+        let mut state = self.state.borrow_mut();
+        let oldest = state.tail.front()?;
+        let is_last = state.tail.len() == 1;
+        let needed = matches!(state.appender, Appender::Ready(_)) && is_last;
+        if needed || oldest.next_offset > state.written {
+            return None;
+        }
+        state.tail.pop_front().map(|unit| unit.memory_bytes())
+    }
+
+    pub(super) fn holds_units(&self) -> bool {
+        !self.state.borrow().tail.is_empty()
+    }
+}
+
+impl State {
+    /// Base offset of the oldest segment.
+    pub(super) fn first_base(&self) -> Offset {
+        self.segments
+            .front()
+            .expect("a log has a segment")
+            .base_offset
+    }
+
+    pub(super) fn active(&self) -> &Segment {
+        self.segments.back().expect("a log has a segment")
+    }
+}
+
+impl Ready {
+    pub(super) fn new(file: Rc<File>, allocated: u64, carry: Vec<u8>, now: TimestampMs) -> Self {
+        Self {
+            file,
+            allocated,
+            step: PREALLOCATION_MIN,
+            open: None,
+            queue: VecDeque::new(),
+            writing: false,
+            growing: false,
+            parking: false,
+            carry,
+            unit_bytes: UNIT_BYTES_MIN,
+            used_ms: now,
+        }
+    }
+
+    /// Begins a unit where the segment ends, with the bytes of the partial block before.
+    fn begin_unit(
+        &mut self,
+        shard: &ShardStorage,
+        segment: &Segment,
+        tail: &VecDeque<TailUnit>,
+        base_offset: Offset,
+        batch_bytes: usize,
+    ) {
+        let carry = (segment.size % BLOCK_BYTES) as usize;
+        let capacity = self
+            .unit_bytes
+            .max((carry + batch_bytes).next_power_of_two());
+        let mut unit = shard.units.unit(capacity.max(UNIT_BYTES_MIN));
+        let before = match tail.back() {
+            Some(last) if last.segment == segment.base_offset => last.unit.as_bytes(),
+            _ => &self.carry,
+        };
+        unit.spare(carry)
+            .copy_from_slice(&before[before.len() - carry..]);
+        unit.commit(carry);
+        self.open = Some(OpenUnit {
+            unit,
+            position: segment.size - carry as u64,
+            carry,
+            base_offset,
+            marks: Marks::default(),
+            guards: Vec::new(),
+        });
+    }
+
+    /// Ends the open unit and puts it into the queue.
+    pub(super) fn seal(
+        &mut self,
+        shard: &ShardStorage,
+        segment: Offset,
+        next_offset: Offset,
+    ) -> TailUnit {
+        let open = self.open.take().expect("a unit to seal");
+        let unit = open.unit.seal(&shard.units);
+        self.carry = Vec::new();
+        self.queue.push_back(Sealed {
+            unit: unit.clone(),
+            position: open.position,
+            next_offset,
+            guards: open.guards,
+        });
+        TailUnit {
+            unit,
+            segment,
+            position: open.position,
+            carry: open.carry,
+            base_offset: open.base_offset,
+            next_offset,
+            marks: open.marks,
+        }
+    }
+}
+
+/// Copies a batch and computes the CRC of the part that Kafka's covers.
+fn copy_with_crc(batch: &[u8], copy: &mut [u8]) -> u32 {
+    let head = CRC_START.min(batch.len());
+    copy[..head].copy_from_slice(&batch[..head]);
+    let mut crc = 0;
+    for (from, to) in batch[head..]
+        .chunks(COPY_BYTES)
+        .zip(copy[head..].chunks_mut(COPY_BYTES))
+    {
+        to.copy_from_slice(from);
+        crc = crc32c::crc32c_append(crc, to);
+    }
+    crc
+}

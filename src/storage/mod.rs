@@ -1,0 +1,38 @@
+//! The log on disk: segments, appends, the tail in memory, reads, recovery.
+//!
+//! Uses base, config, metrics and record. Never sees a socket, never names a Kafka error code.
+//!
+//! What must stay true:
+//! - `start <= durable <= written <= end`, each a prefix of the log; nothing above `durable` is
+//!   promised to survive a power loss, nothing above `written` the broker's death;
+//! - one block never has two writes in flight, and a failed write or sync is never tried again: it
+//!   takes the log directory out of service for good;
+//! - bytes are accepted only when the file has room for them, so a full disk refuses and nothing
+//!   else;
+//! - a sealed unit never changes; what a reader was handed stays valid whatever becomes of the log;
+//! - a parked log holds no descriptor, buffer, task or timer, and its files have exact lengths;
+//! - nothing waits for the disk on a reactor: file system metadata is touched on the blocking pool.
+
+pub mod checkpoint;
+pub mod directory;
+pub mod error;
+pub mod faults;
+pub mod layout;
+pub mod lifecycle;
+pub mod log;
+pub mod reader;
+pub mod recovery;
+pub mod retention;
+pub mod shard;
+pub mod unit;
+
+mod appender;
+mod file;
+mod index;
+mod segment;
+mod sys;
+mod tail;
+mod timestamps;
+
+#[cfg(test)]
+mod tests;

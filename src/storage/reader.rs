@@ -1,0 +1,395 @@
+//! Reads of a log: an owned plan is taken in one go, then carried out with nothing borrowed.
+//!
+//! Bytes in the tail are handed out by reference. Older ones are located and brought into the page
+//! cache on the blocking pool, so that the `sendfile` which follows does not stall a reactor. A
+//! file slice covers only bytes below the tail's first block; the bytes of that block come from
+//! memory.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::base::ids::Offset;
+use crate::base::limits::{BATCH_HEADER_BYTES, BLOCK_BYTES};
+use crate::base::payload::{Chunk, FileSlice};
+
+use super::directory::LogDirectory;
+use super::error::{FileError, LogError};
+use super::index;
+use super::layout;
+use super::log::{Appender, Log, State};
+use super::segment::Segment;
+use super::sys;
+
+/// What to read.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadRange {
+    /// The first offset wanted; the batch that holds it is returned whole.
+    pub from: Offset,
+    /// Nothing from here on is shown.
+    pub upper: Offset,
+    /// How many bytes at most.
+    pub bytes_max: usize,
+    /// Return the first batch even if it is larger than `bytes_max` (KIP-74).
+    pub at_least_one: bool,
+}
+
+/// What a read comes to.
+#[derive(Debug)]
+pub enum ReadPlan {
+    /// The bytes are in memory; none if there is nothing to read or nothing fits.
+    Memory(Vec<Chunk>),
+    /// The bytes are in a file: [`ColdRead::run`] finds them.
+    Cold(ColdRead),
+}
+
+/// A read of an older part of the log.
+#[derive(Debug)]
+pub struct ColdRead {
+    log: Rc<Log>,
+    range: ReadRange,
+    job: LocateJob,
+    /// Bytes of the block at `job.limit`, which may be written to: from memory.
+    carry: Bytes,
+}
+
+/// What the blocking pool needs to know to find the bytes.
+#[derive(Debug)]
+struct LocateJob {
+    segment: Offset,
+    partition: PathBuf,
+    file: Option<Arc<OwnedFd>>,
+    /// Where to begin to look; `None` asks the index file.
+    position: Option<u64>,
+    index_entries: u32,
+    /// The file is read up to here.
+    limit: u64,
+    /// The batches are walked to find this offset, where the limit lies beyond it.
+    stop_at: Option<Offset>,
+}
+
+struct Located {
+    file: Arc<OwnedFd>,
+    start: u64,
+    end: u64,
+}
+
+impl Log {
+    /// Plans a read. Errors if `from` is outside the log or in a damaged part of it.
+    pub fn read(self: &Rc<Self>, range: ReadRange) -> Result<ReadPlan, LogError> {
+        let state = self.state.borrow();
+        let (start, end) = (state.start, state.end);
+        if range.from < start || range.from > end {
+            return Err(LogError::OutOfRange {
+                requested: range.from,
+                start,
+                end,
+            });
+        }
+        if state
+            .damaged
+            .iter()
+            .any(|damaged| damaged.contains(&range.from))
+        {
+            return Err(LogError::Damaged(range.from));
+        }
+        if range.from >= range.upper {
+            return Ok(ReadPlan::Memory(Vec::new()));
+        }
+        match state.tail.front() {
+            Some(oldest) if oldest.base_offset <= range.from => {
+                Ok(ReadPlan::Memory(state.read_tail(range)))
+            }
+            _ => Ok(self.plan_cold(&state, range)),
+        }
+    }
+
+    fn plan_cold(self: &Rc<Self>, state: &State, range: ReadRange) -> ReadPlan {
+        let after = state
+            .segments
+            .partition_point(|segment| segment.base_offset <= range.from);
+        let segment = &state.segments[after.saturating_sub(1)];
+        let (limit, limit_offset, carry) = state.file_limit(segment);
+        let job = LocateJob {
+            segment: segment.base_offset,
+            partition: self.path.clone(),
+            file: self.shard.reads.get(self.number, segment.base_offset),
+            position: segment.index.lookup(range.from),
+            index_entries: segment.index.in_files().0,
+            limit,
+            stop_at: (range.upper < limit_offset).then_some(range.upper),
+        };
+        ReadPlan::Cold(ColdRead {
+            log: Rc::clone(self),
+            range,
+            job,
+            carry,
+        })
+    }
+}
+
+impl State {
+    fn read_tail(&self, range: ReadRange) -> Vec<Chunk> {
+        let first = self
+            .tail
+            .partition_point(|unit| unit.next_offset <= range.from);
+        let (mut from, mut left) = (range.from, range.bytes_max);
+        let mut chunks = Vec::new();
+        for unit in self.tail.range(first..) {
+            let at_least_one = range.at_least_one && chunks.is_empty();
+            let batches = unit.batches(from, range.upper, left, at_least_one);
+            let ends_early = batches.end < unit.unit.len();
+            if !batches.is_empty() {
+                left = left.saturating_sub(batches.len());
+                chunks.push(Chunk::Memory(unit.unit.slice(batches)));
+            }
+            if ends_early {
+                break;
+            }
+            from = unit.next_offset;
+        }
+        chunks
+    }
+
+    /// How far a segment's file may be read, the offset after the last batch up to there, and the
+    /// bytes that complete that batch from memory.
+    fn file_limit(&self, segment: &Segment) -> (u64, Offset, Bytes) {
+        let in_memory = self
+            .tail
+            .iter()
+            .find(|unit| unit.segment == segment.base_offset);
+        if let Some(unit) = in_memory {
+            return (
+                unit.position,
+                unit.base_offset,
+                unit.unit.slice(0..unit.carry),
+            );
+        }
+        let is_active = segment.base_offset == self.active().base_offset;
+        let next = self
+            .segments
+            .iter()
+            .find(|next| next.base_offset > segment.base_offset);
+        let end = next.map_or(self.end, |next| next.base_offset);
+        match &self.appender {
+            Appender::Ready(ready) if is_active => match &ready.open {
+                // Only what was there when the log was opened is in the file.
+                Some(open) => (
+                    open.position + open.carry as u64,
+                    open.base_offset,
+                    Bytes::new(),
+                ),
+                None => (segment.size, end, Bytes::new()),
+            },
+            _ => (segment.size, end, Bytes::new()),
+        }
+    }
+}
+
+impl ColdRead {
+    /// Finds the bytes and brings them into the page cache.
+    pub async fn run(self) -> Result<Vec<Chunk>, LogError> {
+        let Self {
+            log,
+            range,
+            job,
+            carry,
+        } = self;
+        let (segment, limit, known) = (job.segment, job.limit, job.file.is_some());
+        let stops = job.stop_at.is_some();
+        let located = log
+            .shard
+            .directory
+            .off_reactor(move |dir| job.locate(dir, range))
+            .await;
+        let located = located.map_err(|error| match error {
+            LocateError::File(error) => {
+                tracing::error!(%error, "read failed");
+                LogError::Failed(error.to_string())
+            }
+            LocateError::Damaged => LogError::Damaged(range.from),
+        })?;
+        let Some(located) = located else {
+            return Ok(Vec::new());
+        };
+        if !known {
+            log.shard
+                .reads
+                .put(log.number, segment, Arc::clone(&located.file));
+        }
+        let mut chunks = Vec::with_capacity(2);
+        if located.end > located.start {
+            chunks.push(Chunk::File(FileSlice {
+                file: located.file,
+                position: located.start,
+                length: (located.end - located.start) as u32,
+            }));
+        }
+        if located.end == limit && !carry.is_empty() && !stops {
+            chunks.push(Chunk::Memory(carry));
+        }
+        Ok(chunks)
+    }
+}
+
+enum LocateError {
+    File(FileError),
+    /// What stands where a batch should stand is none.
+    Damaged,
+}
+
+impl LocateJob {
+    /// On the blocking pool: finds the batch that holds the first offset, and how far to read.
+    fn locate(
+        self,
+        directory: &LogDirectory,
+        range: ReadRange,
+    ) -> Result<Option<Located>, LocateError> {
+        let path = layout::segment_file(&self.partition, self.segment, layout::LOG);
+        let failed = |source: io::Error| LocateError::File(FileError::new("read", &path, source));
+        let file = match &self.file {
+            Some(file) => Arc::clone(file),
+            None => {
+                let opened = directory.open_for_reads(&path).map_err(LocateError::File)?;
+                Arc::new(OwnedFd::from(opened))
+            }
+        };
+        let readable = File::from(file.try_clone().map_err(failed)?);
+        let position = self
+            .hint(directory, range.from)
+            .map_err(LocateError::File)?;
+        let mut walk = Walk {
+            file: &readable,
+            position,
+            limit: self.limit,
+        };
+        let (start, first_end) = loop {
+            match walk.next().map_err(failed)? {
+                Step::Batch { next_offset, .. } if next_offset <= range.from => {}
+                Step::Batch {
+                    start,
+                    end,
+                    base_offset,
+                    ..
+                } => {
+                    if self.stop_at.is_some_and(|stop| base_offset >= stop) {
+                        return Ok(None);
+                    }
+                    break (start, end);
+                }
+                Step::End => return Ok(None),
+                Step::Damage => return Err(LocateError::Damaged),
+            }
+        };
+        if !range.at_least_one && first_end - start > range.bytes_max as u64 {
+            return Ok(None);
+        }
+        let mut end = (start + range.bytes_max as u64)
+            .max(first_end)
+            .min(self.limit);
+        if let Some(stop) = self.stop_at {
+            end = end.min(walk.end_before(stop, first_end, end).map_err(failed)?);
+        }
+        make_resident(&file, &readable, start, end).map_err(failed)?;
+        Ok(Some(Located { file, start, end }))
+    }
+
+    /// A position at or before the batch that holds `offset`.
+    fn hint(&self, directory: &LogDirectory, offset: Offset) -> Result<u64, FileError> {
+        if let Some(position) = self.position {
+            return Ok(position);
+        }
+        let path = layout::segment_file(&self.partition, self.segment, layout::INDEX);
+        let file = directory.open_for_reads(&path)?;
+        let relative = offset.0 - self.segment.0;
+        index::lookup_in_file(&file, self.index_entries, relative)
+            .map_err(|source| FileError::new("read", &path, source))
+    }
+}
+
+/// Steps from batch to batch of a file by their headers.
+struct Walk<'a> {
+    file: &'a File,
+    position: u64,
+    limit: u64,
+}
+
+enum Step {
+    Batch {
+        start: u64,
+        end: u64,
+        base_offset: Offset,
+        next_offset: Offset,
+    },
+    End,
+    Damage,
+}
+
+impl Walk<'_> {
+    /// Where the batches below `stop` end that fit before `end`, at least at `shown`.
+    fn end_before(&mut self, stop: Offset, mut shown: u64, end: u64) -> io::Result<u64> {
+        while let Step::Batch {
+            end: next,
+            base_offset,
+            ..
+        } = self.next()?
+        {
+            if base_offset >= stop || next > end {
+                break;
+            }
+            shown = next;
+        }
+        Ok(shown)
+    }
+
+    fn next(&mut self) -> io::Result<Step> {
+        let start = self.position;
+        // A header that the limit cuts belongs to a batch that the tail holds.
+        if start + BATCH_HEADER_BYTES as u64 > self.limit {
+            return Ok(Step::End);
+        }
+        let mut header = [0; BATCH_HEADER_BYTES];
+        self.file.read_exact_at(&mut header, start)?;
+        let field =
+            |at: usize| i32::from_be_bytes(header[at..at + 4].try_into().expect("four bytes"));
+        let base = i64::from_be_bytes(header[..8].try_into().expect("eight bytes"));
+        let (length, last_delta) = (field(8), field(23));
+        if length < (BATCH_HEADER_BYTES - 12) as i32 || last_delta < 0 || header[16] != 2 {
+            return Ok(Step::Damage);
+        }
+        let end = start + 12 + length as u64;
+        self.position = end;
+        Ok(Step::Batch {
+            start,
+            end,
+            base_offset: Offset(base),
+            next_offset: Offset(base).plus(i64::from(last_delta) + 1),
+        })
+    }
+}
+
+/// Brings a range into the page cache and waits for it; starts on as much again behind it.
+fn make_resident(shared: &OwnedFd, file: &File, start: u64, end: u64) -> io::Result<()> {
+    let fd = shared.as_fd();
+    let (first, length) = (
+        start - start % BLOCK_BYTES,
+        end - (start - start % BLOCK_BYTES),
+    );
+    let pages = length.div_ceil(BLOCK_BYTES);
+    // Without cachestat, before Linux 6.5, all is read once more, from the cache if it is there.
+    if sys::cached_pages(fd, first, length).is_ok_and(|cached| cached >= pages) {
+        return Ok(());
+    }
+    sys::readahead(fd, first, 2 * length as usize)?;
+    let mut byte = [0];
+    for page in 0..pages {
+        file.read_at(&mut byte, first + page * BLOCK_BYTES)?;
+    }
+    Ok(())
+}

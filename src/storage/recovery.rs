@@ -1,0 +1,498 @@
+//! What is done with a partition's files at start. Runs on the blocking pool, before any append.
+//!
+//! After a clean stop the files are trusted as they are. After a crash only what lies behind the
+//! recovery point is scanned; below it nothing is ever cut. The rules, each with its test:
+//!
+//! - A: after a clean stop the active segment is as long as the checkpoint says: no scan.
+//! - B: a whole batch, CRC right, base offset the next expected or later: accepted.
+//! - C: zeros, or fewer bytes than a header, to the end of a segment: cut off; the space was
+//!   preallocated.
+//! - D: bytes that are no whole batch, and no whole batch behind them: cut off, a torn write.
+//! - E: as D, but whole batches lie behind: cut off, kept aside as `.cut`, and reported.
+//! - F: the next segment begins at the next expected offset or later, and nothing was cut before
+//!   it: the scan goes on in it.
+//! - G: a later segment after a cut, or one that begins too early: kept aside, reported.
+//! - H: a segment is shorter than the recovery point: what it has is kept, its missing offsets are
+//!   refused and reported, and the log goes on behind the recovery point.
+//! - I: the segment of the recovery point is gone: as H, with nothing left.
+//! - J: no segment at all: an empty one is made at the log's start.
+//! - K: index entries at or behind the scan's start are dropped, and made anew by the scan.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::base::clock::TimestampMs;
+use crate::base::ids::Offset;
+use crate::base::limits::BATCH_HEADER_BYTES;
+use crate::record::header::{BatchHeader, MAGIC_AT, MAGIC_V2, crc_of};
+
+use super::directory::LogDirectory;
+use super::error::FileError;
+use super::index::{self, IndexTail, NO_TIMESTAMP, OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES};
+use super::layout;
+use super::log::Assigned;
+use super::segment::Segment;
+
+/// How far a log was durable when it was last recorded: nothing below is scanned or cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecoveryPoint {
+    /// The log start offset.
+    pub log_start: Offset,
+    /// The first offset that may not be durable.
+    pub offset: Offset,
+    /// Base offset of the segment that it lies in.
+    pub segment: Offset,
+    /// Its position in that segment.
+    pub position: u64,
+}
+
+/// What recovery needs to know of a partition.
+#[derive(Clone, Debug)]
+pub struct RecoveryInput {
+    /// The partition's directory.
+    pub path: PathBuf,
+    /// What the checkpoint says, if it knows the partition.
+    pub point: Option<RecoveryPoint>,
+    /// Whether the broker stopped cleanly after it wrote that.
+    pub clean: bool,
+    /// `index.interval.bytes`.
+    pub index_interval_bytes: u64,
+    /// The time.
+    pub now: TimestampMs,
+}
+
+/// What recovery found.
+#[derive(Debug)]
+pub struct Recovered {
+    pub(super) segments: Vec<Segment>,
+    pub(super) start: Offset,
+    pub(super) end: Offset,
+    pub(super) damaged: Vec<Range<Offset>>,
+    /// Bytes that were scanned.
+    pub scanned_bytes: u64,
+    /// What an operator should know, a sentence each.
+    pub reports: Vec<String>,
+}
+
+/// Bytes read from a segment in one go.
+const SCAN_BYTES: usize = 1 << 20;
+
+/// Brings a partition's files into a state that can be appended to, and says what they hold.
+/// `accept` sees the header of each batch that was scanned and accepted, in order.
+pub fn recover(
+    directory: &LogDirectory,
+    input: &RecoveryInput,
+    accept: &mut dyn FnMut(&BatchHeader),
+) -> Result<Recovered, FileError> {
+    let mut recovery = Recovery {
+        directory,
+        input,
+        found: Recovered {
+            segments: Vec::new(),
+            start: Offset(0),
+            end: Offset(0),
+            damaged: Vec::new(),
+            scanned_bytes: 0,
+            reports: Vec::new(),
+        },
+    };
+    recovery.run(accept)?;
+    Ok(recovery.found)
+}
+
+struct Recovery<'a> {
+    directory: &'a LogDirectory,
+    input: &'a RecoveryInput,
+    found: Recovered,
+}
+
+impl Recovery<'_> {
+    fn run(&mut self, accept: &mut dyn FnMut(&BatchHeader)) -> Result<(), FileError> {
+        let files = self.segment_files()?;
+        let first = files.first().map(|(base, _)| *base);
+        let point = self.input.point;
+        // A segment that retention unlinked moves the start on, whatever the checkpoint says.
+        let start = point.map_or(Offset(0), |point| point.log_start);
+        self.found.start = first.map_or(start, |first| first.max(start));
+        self.found.end = self.found.start;
+        let mut cut = false;
+        for (base, size) in files {
+            let is_below = point.is_some_and(|point| base < point.segment);
+            if is_below {
+                self.trust(base, size)?;
+                continue;
+            }
+            self.damage_before(base, cut);
+            if cut || base < self.found.end {
+                self.set_aside(base)?;
+                continue;
+            }
+            self.found.end = base.max(self.found.end);
+            cut = self.scan(base, size, accept)?;
+        }
+        self.reach_the_point();
+        if self.found.segments.is_empty() {
+            self.make_segment(self.found.end)?;
+        }
+        Ok(())
+    }
+
+    fn segment_files(&self) -> Result<Vec<(Offset, u64)>, FileError> {
+        let entries = self.directory.list(&self.input.path)?;
+        let segments = entries.iter().filter_map(|(name, size)| {
+            let (base, extension) = layout::parse_segment_file(name)?;
+            (extension == layout::LOG).then_some((base, (*size)?))
+        });
+        Ok(segments.collect())
+    }
+
+    /// Takes a segment below the recovery point as it is.
+    fn trust(&mut self, base: Offset, size: u64) -> Result<(), FileError> {
+        let segment = self.load(base, size)?;
+        self.found.segments.push(segment);
+        self.found.end = base;
+        Ok(())
+    }
+
+    /// A gap before a segment that should follow at once is damage (rules H and I).
+    fn damage_before(&mut self, base: Offset, cut: bool) {
+        let Some(point) = self.input.point else {
+            return;
+        };
+        let expected = self.found.end;
+        if !cut && point.segment < base && expected < base && expected < point.offset {
+            self.found.damaged.push(expected..base);
+        }
+    }
+
+    /// Scans a segment from where it is not yet known to be durable, and cuts it where it ends.
+    /// Says whether later segments are cut off (rule G).
+    fn scan(
+        &mut self,
+        base: Offset,
+        size: u64,
+        accept: &mut dyn FnMut(&BatchHeader),
+    ) -> Result<bool, FileError> {
+        let point = self.input.point.filter(|point| point.segment == base);
+        let from = point.map_or(0, |point| point.position);
+        if let Some(point) = point {
+            self.found.end = point.offset;
+        }
+        if size < from {
+            self.keep_what_is_left(base, size, from)?;
+            return Ok(false);
+        }
+        let mut segment = self.load(base, from)?;
+        segment.size = from;
+        if self.input.clean && size == from {
+            self.found.segments.push(segment);
+            return Ok(false);
+        }
+        let path = layout::segment_file(&self.input.path, base, layout::LOG);
+        let mut scan = Scan::open(self.directory, &path, from, size)?;
+        while let Some(header) = scan.next_batch(self.found.end)? {
+            let assigned = Assigned {
+                offsets: header.next_offset().0 - header.base_offset.0,
+                leader_epoch: header.partition_leader_epoch,
+                max_timestamp: header.max_timestamp,
+            };
+            let interval = self.input.index_interval_bytes;
+            segment.append(
+                header.base_offset,
+                header.size_in_bytes(),
+                &assigned,
+                interval,
+            );
+            self.found.end = header.next_offset();
+            accept(&header);
+        }
+        self.found.scanned_bytes += segment.size - from;
+        let cut = segment.size < size;
+        if cut {
+            self.cut(&mut scan, base, segment.size, size)?;
+        }
+        // What was written and not synced survived this crash, but might not survive the next.
+        self.directory.sync_file(&path)?;
+        self.found.segments.push(segment);
+        // Zeros at the end are a crash's: the roll that makes the next segment cuts them first.
+        Ok(cut)
+    }
+
+    /// A segment lost durable bytes (rule H): what it still has is kept, the rest is refused.
+    fn keep_what_is_left(
+        &mut self,
+        base: Offset,
+        size: u64,
+        durable: u64,
+    ) -> Result<(), FileError> {
+        self.report(format!(
+            "segment {base} has {size} bytes, but {durable} were durable"
+        ));
+        let path = layout::segment_file(&self.input.path, base, layout::LOG);
+        let mut scan = Scan::open(self.directory, &path, 0, size)?;
+        let mut end = base;
+        while let Some(header) = scan.next_batch(end)? {
+            end = header.next_offset();
+        }
+        let segment = self.load(base, scan.position)?;
+        self.directory.truncate_file(&path, scan.position)?;
+        self.found.segments.push(segment);
+        self.found.end = end;
+        self.reach_the_point();
+        Ok(())
+    }
+
+    fn cut(&mut self, scan: &mut Scan, base: Offset, at: u64, size: u64) -> Result<(), FileError> {
+        if let Some(behind) = scan.find_batch_behind(at, self.found.end)? {
+            let aside = layout::segment_file(&self.input.path, base, layout::CUT);
+            let bytes = scan.read_range(at, size)?;
+            self.directory.replace_file(&aside, &bytes)?;
+            self.report(format!(
+                "segment {base} is damaged at position {at}, but has a whole batch at {behind}: \
+                 what follows offset {} was moved to {}",
+                self.found.end,
+                aside.display()
+            ));
+        }
+        let path = layout::segment_file(&self.input.path, base, layout::LOG);
+        self.directory.truncate_file(&path, at)
+    }
+
+    /// What comes after a cut is no part of the log any more (rule G).
+    fn set_aside(&mut self, base: Offset) -> Result<(), FileError> {
+        let path = layout::segment_file(&self.input.path, base, layout::LOG);
+        let aside = layout::segment_file(&self.input.path, base, layout::CUT);
+        self.report(format!(
+            "segment {base} does not follow offset {}: it was moved to {}",
+            self.found.end,
+            aside.display()
+        ));
+        self.directory.rename(&path, &aside)?;
+        for extension in [layout::INDEX, layout::TIME_INDEX] {
+            let index = layout::segment_file(&self.input.path, base, extension);
+            self.directory.remove_file(&index)?;
+        }
+        Ok(())
+    }
+
+    /// The log never ends below what was durable: what is missing is refused, not given out again.
+    fn reach_the_point(&mut self) {
+        let Some(point) = self.input.point else {
+            return;
+        };
+        if self.found.end < point.offset {
+            self.report(format!(
+                "offsets {} to {} were durable and are missing",
+                self.found.end,
+                point.offset.0 - 1
+            ));
+            self.found.damaged.push(self.found.end..point.offset);
+            self.found.end = point.offset;
+        }
+    }
+
+    fn make_segment(&mut self, base: Offset) -> Result<(), FileError> {
+        let path = layout::segment_file(&self.input.path, base, layout::LOG);
+        self.directory.write_whole_file(&path, &[])?;
+        self.directory.sync_directory(&self.input.path)?;
+        self.found.segments.push(Segment::new(base, self.input.now));
+        Ok(())
+    }
+
+    /// What is known of a segment whose first `valid` bytes count (rule K for its indexes).
+    fn load(&self, base: Offset, valid: u64) -> Result<Segment, FileError> {
+        let path = layout::segment_file(&self.input.path, base, layout::LOG);
+        let log = self.directory.open_for_reads(&path)?;
+        let failed = |source: io::Error| FileError::new("read", &path, source);
+        let changed_ms = log.metadata().map_err(failed)?.mtime() * 1000;
+        let offsets = self.offset_entries(base, valid)?;
+        let (times, last_time) = self.time_entries(base, valid)?;
+        let index = IndexTail::with_files(
+            base,
+            offsets,
+            times,
+            last_time.map_or(NO_TIMESTAMP, |time| time.timestamp),
+            base.plus(last_time.map_or(0, |time| i64::from(time.relative_offset))),
+        );
+        let first = read_header(&log, 0, valid).map_err(failed)?;
+        let first_timestamp = first.map(|header| header.max_timestamp);
+        Ok(Segment {
+            base_offset: base,
+            size: valid,
+            index,
+            first_timestamp,
+            changed_ms,
+        })
+    }
+
+    /// Entries of the offset index for batches below `valid`.
+    fn offset_entries(&self, base: Offset, valid: u64) -> Result<u32, FileError> {
+        let path = layout::segment_file(&self.input.path, base, layout::INDEX);
+        let Some((file, entries)) = self.open_index(&path, OFFSET_ENTRY_BYTES)? else {
+            return Ok(0);
+        };
+        let failed = |source: io::Error| FileError::new("read", &path, source);
+        index::entries_below(&file, entries, valid).map_err(failed)
+    }
+
+    /// Entries of the time index, and the last of them. Where the segment is scanned, those of
+    /// batches that the scan will see again are dropped.
+    fn time_entries(
+        &self,
+        base: Offset,
+        valid: u64,
+    ) -> Result<(u32, Option<index::TimeEntry>), FileError> {
+        let path = layout::segment_file(&self.input.path, base, layout::TIME_INDEX);
+        let Some((file, mut entries)) = self.open_index(&path, TIME_ENTRY_BYTES)? else {
+            return Ok((0, None));
+        };
+        let failed = |source: io::Error| FileError::new("read", &path, source);
+        let point = self.input.point.filter(|point| point.segment == base);
+        let first_scanned = point.map(|point| point.offset);
+        let mut last = None;
+        while entries > 0 {
+            let entry = index::time_entry_in_file(&file, entries - 1).map_err(failed)?;
+            let offset = base.plus(i64::from(entry.relative_offset));
+            let is_scanned = valid == 0 || first_scanned.is_some_and(|first| offset >= first);
+            if !is_scanned {
+                last = Some(entry);
+                break;
+            }
+            entries -= 1;
+        }
+        Ok((entries, last))
+    }
+
+    fn open_index(&self, path: &Path, entry: u64) -> Result<Option<(File, u32)>, FileError> {
+        match self.directory.open_for_reads(path) {
+            Ok(file) => {
+                let length = file
+                    .metadata()
+                    .map_err(|e| FileError::new("stat", path, e))?
+                    .len();
+                Ok(Some((file, (length / entry) as u32)))
+            }
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn report(&mut self, report: String) {
+        self.found.reports.push(report);
+    }
+}
+
+fn read_header(file: &File, at: u64, size: u64) -> io::Result<Option<BatchHeader>> {
+    if at + BATCH_HEADER_BYTES as u64 > size {
+        return Ok(None);
+    }
+    let mut bytes = [0; BATCH_HEADER_BYTES];
+    file.read_exact_at(&mut bytes, at)?;
+    Ok(BatchHeader::parse(&bytes))
+}
+
+/// Reads a segment batch by batch, checking each.
+struct Scan {
+    file: File,
+    path: PathBuf,
+    position: u64,
+    size: u64,
+    buffer: Vec<u8>,
+    /// Position of the buffer's first byte.
+    buffered_at: u64,
+}
+
+impl Scan {
+    fn open(
+        directory: &LogDirectory,
+        path: &Path,
+        position: u64,
+        size: u64,
+    ) -> Result<Self, FileError> {
+        let file = directory.open_for_reads(path)?;
+        let buffered_at = position;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            position,
+            size,
+            buffer: Vec::new(),
+            buffered_at,
+        })
+    }
+
+    /// The bytes at `at`, `length` of them; `None` if the file ends before.
+    fn bytes(&mut self, at: u64, length: usize) -> Result<Option<&[u8]>, FileError> {
+        if at + length as u64 > self.size {
+            return Ok(None);
+        }
+        let within = at >= self.buffered_at
+            && at + length as u64 <= self.buffered_at + self.buffer.len() as u64;
+        if !within {
+            let wanted = (length.max(SCAN_BYTES) as u64).min(self.size - at) as usize;
+            self.buffer.resize(wanted, 0);
+            let read = self.file.read_exact_at(&mut self.buffer, at);
+            read.map_err(|source| FileError::new("read", &self.path, source))?;
+            self.buffered_at = at;
+        }
+        let start = (at - self.buffered_at) as usize;
+        Ok(Some(&self.buffer[start..start + length]))
+    }
+
+    /// The whole batch at `at`, if there is one with a base offset of `expected` or later.
+    fn batch_at(&mut self, at: u64, expected: Offset) -> Result<Option<BatchHeader>, FileError> {
+        let Some(bytes) = self.bytes(at, BATCH_HEADER_BYTES)? else {
+            return Ok(None);
+        };
+        let Some(header) = BatchHeader::parse(bytes) else {
+            return Ok(None);
+        };
+        let plausible = header.magic == MAGIC_V2
+            && header.batch_length >= (BATCH_HEADER_BYTES - 12) as i32
+            && header.last_offset_delta >= 0
+            && header.base_offset >= expected;
+        if !plausible {
+            return Ok(None);
+        }
+        let Some(batch) = self.bytes(at, header.size_in_bytes())? else {
+            return Ok(None);
+        };
+        Ok((crc_of(batch) == header.crc).then_some(header))
+    }
+
+    fn next_batch(&mut self, expected: Offset) -> Result<Option<BatchHeader>, FileError> {
+        let batch = self.batch_at(self.position, expected)?;
+        if let Some(header) = &batch {
+            self.position += header.size_in_bytes() as u64;
+        }
+        Ok(batch)
+    }
+
+    /// The position of a whole batch of later offsets behind `at`, where the bytes are no batch.
+    fn find_batch_behind(&mut self, at: u64, expected: Offset) -> Result<Option<u64>, FileError> {
+        let mut position = at + 1;
+        while let Some(bytes) = self.bytes(position, BATCH_HEADER_BYTES)? {
+            if bytes.iter().all(|byte| *byte == 0) {
+                // Preallocated blocks are zeros, many of them: no batch begins in such a stretch.
+                position += (BATCH_HEADER_BYTES - MAGIC_AT) as u64;
+                continue;
+            }
+            // The magic byte rules out nearly every position without a closer look.
+            if bytes[MAGIC_AT] == MAGIC_V2 as u8 && self.batch_at(position, expected)?.is_some() {
+                return Ok(Some(position));
+            }
+            position += 1;
+        }
+        Ok(None)
+    }
+
+    fn read_range(&self, from: u64, to: u64) -> Result<Vec<u8>, FileError> {
+        let mut bytes = vec![0; (to - from) as usize];
+        let read = self.file.read_exact_at(&mut bytes, from);
+        read.map_err(|source| FileError::new("read", &self.path, source))?;
+        Ok(bytes)
+    }
+}

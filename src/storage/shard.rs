@@ -1,0 +1,195 @@
+//! What the logs of one shard share: directory, units, tail budget, permits to sync, descriptors.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use glommio::TaskQueueHandle;
+use glommio::sync::{Permit, Semaphore};
+
+use crate::base::clock::TimestampMs;
+use crate::base::ids::Offset;
+
+use super::directory::LogDirectory;
+use super::log::Log;
+use super::tail::TailBudget;
+use super::unit::UnitHome;
+
+/// How much of the machine a shard's storage may use.
+#[derive(Clone, Copy, Debug)]
+pub struct StorageLimits {
+    /// Bytes of units kept after they were written.
+    pub tail_bytes_max: usize,
+    /// Writes in flight, of all logs together.
+    pub writes_max: u64,
+    /// Logs held open for appends.
+    pub open_logs_max: usize,
+    /// Segments held open for reads.
+    pub open_reads_max: usize,
+}
+
+/// The storage of one shard.
+#[derive(Debug)]
+pub struct ShardStorage {
+    pub(super) directory: LogDirectory,
+    pub(super) units: UnitHome,
+    pub(super) tails: TailBudget,
+    pub(super) reads: ReadFiles,
+    writes: Semaphore,
+    queue: TaskQueueHandle,
+    open_logs_max: usize,
+    /// Logs held open, the one opened first in front.
+    open: RefCell<Vec<Weak<Log>>>,
+    appended_bytes: Cell<u64>,
+    logs: Cell<u64>,
+}
+
+impl ShardStorage {
+    /// Storage of the shard that runs on this thread; its tasks run in `queue`.
+    pub fn new(directory: LogDirectory, limits: StorageLimits, queue: TaskQueueHandle) -> Rc<Self> {
+        Rc::new(Self {
+            directory,
+            units: UnitHome::new(),
+            tails: TailBudget::new(limits.tail_bytes_max),
+            reads: ReadFiles::new(limits.open_reads_max),
+            writes: Semaphore::new(limits.writes_max),
+            queue,
+            open_logs_max: limits.open_logs_max,
+            open: RefCell::default(),
+            appended_bytes: Cell::new(0),
+            logs: Cell::new(0),
+        })
+    }
+
+    /// The log directory.
+    pub fn directory(&self) -> &LogDirectory {
+        &self.directory
+    }
+
+    /// Bytes that the tails keep in memory.
+    pub fn tail_bytes(&self) -> usize {
+        self.tails.bytes()
+    }
+
+    /// Bytes appended to the shard's logs since it started.
+    pub fn appended_bytes(&self) -> u64 {
+        self.appended_bytes.get()
+    }
+
+    pub(super) fn appended(&self, bytes: usize) {
+        self.appended_bytes
+            .set(self.appended_bytes.get() + bytes as u64);
+    }
+
+    pub(super) fn next_log_number(&self) -> u64 {
+        self.logs.replace(self.logs.get() + 1)
+    }
+
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        match glommio::spawn_local_into(task, self.queue) {
+            Ok(task) => drop(task.detach()),
+            Err(error) => unreachable!("the storage queue lives as long as the shard: {error}"),
+        }
+    }
+
+    pub(super) async fn write_permit(&self) -> Permit<'_> {
+        self.writes
+            .acquire_permit(1)
+            .await
+            .expect("the semaphore is never closed")
+    }
+
+    /// A log was opened; past the bound, the one that was opened first is parked.
+    pub(super) fn opened(&self, log: &Rc<Log>) {
+        let mut open = self.open.borrow_mut();
+        open.retain(|other| {
+            other
+                .upgrade()
+                .is_some_and(|other| !Rc::ptr_eq(&other, log))
+        });
+        open.push(Rc::downgrade(log));
+        if open.len() > self.open_logs_max
+            && let Some(oldest) = open.remove(0).upgrade()
+        {
+            drop(open);
+            self.spawn_park(oldest);
+        }
+    }
+
+    /// Parks the logs that were not written since `before`.
+    pub fn park_idle(&self, before: TimestampMs) {
+        let idle: Vec<_> = {
+            let mut open = self.open.borrow_mut();
+            let logs = open.iter().filter_map(Weak::upgrade);
+            let idle: Vec<_> = logs.filter(|log| log.is_idle_since(before)).collect();
+            open.retain(|other| {
+                other
+                    .upgrade()
+                    .is_some_and(|other| !idle.iter().any(|log| Rc::ptr_eq(log, &other)))
+            });
+            idle
+        };
+        idle.into_iter().for_each(|log| self.spawn_park(log));
+    }
+
+    fn spawn_park(&self, log: Rc<Log>) {
+        self.spawn(async move {
+            // A failure has been logged, and the next append meets it again.
+            let _ = log.park().await;
+        });
+    }
+}
+
+/// Descriptors of segments opened for reads, the least recently used go first.
+#[derive(Debug)]
+pub(super) struct ReadFiles {
+    files_max: usize,
+    uses: Cell<u64>,
+    files: RefCell<HashMap<(u64, Offset), OpenFile>>,
+}
+
+/// A descriptor and when it was used last, counted in uses.
+type OpenFile = (Arc<OwnedFd>, u64);
+
+impl ReadFiles {
+    fn new(files_max: usize) -> Self {
+        Self {
+            files_max,
+            uses: Cell::new(0),
+            files: RefCell::default(),
+        }
+    }
+
+    fn used(&self) -> u64 {
+        self.uses.set(self.uses.get() + 1);
+        self.uses.get()
+    }
+
+    pub fn get(&self, log: u64, segment: Offset) -> Option<Arc<OwnedFd>> {
+        let mut files = self.files.borrow_mut();
+        let (file, used) = files.get_mut(&(log, segment))?;
+        *used = self.used();
+        Some(Arc::clone(file))
+    }
+
+    pub fn put(&self, log: u64, segment: Offset, file: Arc<OwnedFd>) {
+        let mut files = self.files.borrow_mut();
+        files.insert((log, segment), (file, self.used()));
+        if files.len() > self.files_max {
+            // A scan of the bounded table, once for each segment opened.
+            let oldest = files
+                .iter()
+                .min_by_key(|(_, (_, used))| *used)
+                .map(|(key, _)| *key);
+            oldest.map(|key| files.remove(&key));
+        }
+    }
+
+    /// Forgets a segment that is deleted; readers that hold its descriptor read on.
+    pub fn remove(&self, log: u64, segment: Offset) {
+        self.files.borrow_mut().remove(&(log, segment));
+    }
+}

@@ -1,0 +1,168 @@
+//! The tail of a log in memory: sealed units, readable by offset. Its log's shard alone.
+//!
+//! Units are contiguous and in order, batches never span two of them, and the oldest go first when
+//! the shard's budget is used up. A unit begins at a block's start: where the log's end lay within
+//! a block, its first bytes repeat the end of the unit before, the *carry*.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::rc::{Rc, Weak};
+
+use crate::base::ids::Offset;
+
+use super::log::Log;
+use super::unit::SealedUnit;
+
+/// A batch is findable without a walk at least every so many bytes of a unit.
+const MARK_INTERVAL_BYTES: usize = 4096;
+
+/// Where batches begin in a unit, sparsely.
+#[derive(Clone, Debug, Default)]
+pub struct Marks(Vec<(Offset, u32)>);
+
+impl Marks {
+    /// Takes note of a batch that begins at `position` of the unit.
+    pub fn note(&mut self, base_offset: Offset, position: usize) {
+        let last = self.0.last().map(|(_, last)| *last as usize);
+        if last.is_none_or(|last| position - last >= MARK_INTERVAL_BYTES) {
+            self.0.push((base_offset, position as u32));
+        }
+    }
+}
+
+/// A sealed unit with what it holds.
+#[derive(Clone, Debug)]
+pub struct TailUnit {
+    /// The bytes.
+    pub unit: SealedUnit,
+    /// Base offset of the segment that it belongs to.
+    pub segment: Offset,
+    /// Where its first byte goes in the segment's file: a multiple of the block.
+    pub position: u64,
+    /// How many of its first bytes repeat the unit before.
+    pub carry: usize,
+    /// Its first offset.
+    pub base_offset: Offset,
+    /// The offset after its last.
+    pub next_offset: Offset,
+    /// Where its batches begin.
+    pub marks: Marks,
+}
+
+impl TailUnit {
+    /// Bytes of memory that it keeps.
+    pub fn memory_bytes(&self) -> usize {
+        self.unit.len().next_power_of_two()
+    }
+
+    /// The range of whole batches from the one that holds `from` on: of those below `upper`, as
+    /// many as fit into `bytes_max`, but at least one if `at_least_one`. Empty if none does.
+    pub fn batches(
+        &self,
+        from: Offset,
+        upper: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+    ) -> Range<usize> {
+        let bytes = self.unit.as_bytes();
+        let after = self.marks.0.partition_point(|(base, _)| *base <= from);
+        let mut at = after
+            .checked_sub(1)
+            .map_or(self.carry, |index| self.marks.0[index].1 as usize);
+        while at < bytes.len() && batch_next_offset(bytes, at) <= from {
+            at += batch_bytes(bytes, at);
+        }
+        let start = at;
+        // Far ahead, whole stretches between marks fit: go on from the last mark that does.
+        let limit = start.saturating_add(bytes_max);
+        let fitting = self
+            .marks
+            .0
+            .partition_point(|(base, position)| *position as usize <= limit && *base < upper);
+        if let Some((_, position)) = fitting.checked_sub(1).map(|index| self.marks.0[index]) {
+            at = at.max(position as usize);
+        }
+        while at < bytes.len() && batch_base_offset(bytes, at) < upper {
+            let next = at + batch_bytes(bytes, at);
+            let first = at_least_one && at == start;
+            if next > limit && !first {
+                break;
+            }
+            at = next;
+        }
+        start..at
+    }
+}
+
+fn batch_base_offset(bytes: &[u8], at: usize) -> Offset {
+    Offset(i64::from_be_bytes(
+        bytes[at..at + 8].try_into().expect("eight bytes"),
+    ))
+}
+
+fn batch_bytes(bytes: &[u8], at: usize) -> usize {
+    12 + u32::from_be_bytes(bytes[at + 8..at + 12].try_into().expect("four bytes")) as usize
+}
+
+fn batch_next_offset(bytes: &[u8], at: usize) -> Offset {
+    let last_delta = i32::from_be_bytes(bytes[at + 23..at + 27].try_into().expect("four bytes"));
+    batch_base_offset(bytes, at).plus(i64::from(last_delta) + 1)
+}
+
+/// What the tails of a shard's logs keep in memory, and the order in which it goes.
+#[derive(Debug)]
+pub struct TailBudget {
+    bytes_max: usize,
+    bytes: Cell<usize>,
+    oldest_first: RefCell<VecDeque<Weak<Log>>>,
+}
+
+impl TailBudget {
+    /// Keeps about `bytes_max` bytes. What is not yet written stays beyond it.
+    pub fn new(bytes_max: usize) -> Self {
+        Self {
+            bytes_max,
+            bytes: Cell::new(0),
+            oldest_first: RefCell::default(),
+        }
+    }
+
+    /// Bytes kept now.
+    pub fn bytes(&self) -> usize {
+        self.bytes.get()
+    }
+
+    /// A log has one more unit.
+    pub fn added(&self, log: &Rc<Log>, bytes: usize) {
+        self.bytes.set(self.bytes.get() + bytes);
+        self.oldest_first.borrow_mut().push_back(Rc::downgrade(log));
+    }
+
+    /// A unit was dropped by its log, other than by [`TailBudget::evict`].
+    pub fn removed(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() - bytes);
+    }
+
+    /// Lets logs drop their oldest units until the rest fits.
+    pub fn evict(&self) {
+        // Each entry is looked at once: what cannot go now comes again later.
+        let mut looks = self.oldest_first.borrow().len();
+        while self.bytes.get() > self.bytes_max && looks > 0 {
+            looks -= 1;
+            let oldest = self.oldest_first.borrow_mut().pop_front();
+            let Some(log) = oldest.and_then(|log| log.upgrade()) else {
+                continue;
+            };
+            match log.drop_oldest_unit() {
+                Some(bytes) => self.bytes.set(self.bytes.get() - bytes),
+                None if log.holds_units() => {
+                    self.oldest_first
+                        .borrow_mut()
+                        .push_back(Rc::downgrade(&log));
+                }
+                None => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! Logs on a real executor over real files.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use glommio::{LocalExecutorBuilder, Placement};
+
+use super::checkpoint::{self, RecoveryPoints};
+use super::directory::LogDirectory;
+use super::error::LogError;
+use super::faults::Faults;
+use super::lifecycle::create_files;
+use super::log::{Assigned, Log, LogConfig};
+use super::reader::{ReadPlan, ReadRange};
+use super::recovery::{RecoveryInput, RecoveryPoint, recover};
+use super::retention::Retention;
+use super::shard::{ShardStorage, StorageLimits};
+use crate::base::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicIdPartition};
+use crate::base::payload::Chunk;
+use crate::record::batches::Batches;
+use crate::record::builder::{BatchBuilder, RecordToWrite};
+use crate::record::compression::Codec;
+use crate::record::header::{BatchHeader, crc_of};
+
+const NOW: i64 = 1_700_000_000_000;
+
+pub(super) fn config() -> LogConfig {
+    LogConfig {
+        segment_bytes: 1 << 20,
+        segment_ms: i64::MAX,
+        segment_index_bytes: 10 << 20,
+        index_interval_bytes: 4096,
+        syncs_writes: true,
+    }
+}
+
+pub(super) fn limits() -> StorageLimits {
+    StorageLimits {
+        tail_bytes_max: 8 << 20,
+        writes_max: 64,
+        open_logs_max: 16,
+        open_reads_max: 16,
+    }
+}
+
+/// Runs `test` on an executor with storage in `directory`.
+pub(super) fn on_shard<T, F>(directory: LogDirectory, limits: StorageLimits, test: F) -> T
+where
+    T: Send + 'static,
+    F: AsyncFnOnce(Rc<ShardStorage>) -> T + Send + 'static,
+{
+    LocalExecutorBuilder::new(Placement::Unbound)
+        .io_memory(1 << 20)
+        .spawn(move || async move {
+            let queue = glommio::executor().current_task_queue();
+            test(ShardStorage::new(directory, limits, queue)).await
+        })
+        .expect("an executor")
+        .join()
+        .expect("a test without a panic")
+}
+
+pub(super) fn input(path: &Path, point: Option<RecoveryPoint>, clean: bool) -> RecoveryInput {
+    RecoveryInput {
+        path: path.to_owned(),
+        point,
+        clean,
+        index_interval_bytes: 4096,
+        now: NOW,
+    }
+}
+
+/// Makes or opens the log in `path` as after a crash, or cleanly if a point is given.
+pub(super) fn open(
+    storage: &Rc<ShardStorage>,
+    path: &Path,
+    config: LogConfig,
+    point: Option<RecoveryPoint>,
+    clean: bool,
+) -> (Rc<Log>, Vec<String>) {
+    if !path.exists() {
+        create_files(storage.directory(), path, "", Offset(0)).expect("a new log");
+    }
+    let recovered = recover(storage.directory(), &input(path, point, clean), &mut |_| {});
+    let mut recovered = recovered.expect("a recovered log");
+    let reports = std::mem::take(&mut recovered.reports);
+    (
+        Log::open_recovered(storage, path.to_owned(), config, recovered),
+        reports,
+    )
+}
+
+/// A batch of `records` records of `value_bytes` each.
+pub(super) fn batch(seed: usize, records: usize, value_bytes: usize) -> Bytes {
+    let mut builder = BatchBuilder::new(Codec::None);
+    let value: Vec<u8> = (0..value_bytes)
+        .map(|at| (seed * 31 + at * 7) as u8)
+        .collect();
+    for record in 0..records {
+        let record = RecordToWrite {
+            timestamp: NOW + (seed * 100 + record) as i64,
+            key: None,
+            value: Some(&value),
+            headers: &[],
+        };
+        builder.append(&record).expect("a record that fits");
+    }
+    builder.build().expect("a batch").into()
+}
+
+pub(super) async fn append(log: &Rc<Log>, batch: &Bytes) -> Result<Offset, LogError> {
+    if !log.has_room(batch.len(), NOW) {
+        log.prepare(batch.len(), NOW).await?;
+    }
+    log.append(batch, NOW, Some(batch.clone()), |copy, crc| {
+        let header = BatchHeader::parse(copy).expect("a batch");
+        assert_eq!(header.crc, crc, "the CRC computed while copying");
+        Ok(Assigned {
+            offsets: i64::from(header.records_count),
+            leader_epoch: LeaderEpoch(3),
+            max_timestamp: header.max_timestamp,
+        })
+    })
+}
+
+pub(super) async fn read(log: &Rc<Log>, range: ReadRange) -> Result<Bytes, LogError> {
+    let chunks = match log.read(range)? {
+        ReadPlan::Memory(chunks) => chunks,
+        ReadPlan::Cold(cold) => cold.run().await?,
+    };
+    let mut all = BytesMut::new();
+    for chunk in chunks {
+        match chunk {
+            Chunk::Memory(bytes) => all.extend_from_slice(&bytes),
+            Chunk::File(slice) => {
+                let file = std::fs::File::from(slice.file.try_clone().expect("a descriptor"));
+                let mut bytes = vec![0; slice.length as usize];
+                std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, slice.position)
+                    .expect("readable bytes");
+                all.extend_from_slice(&bytes);
+            }
+        }
+    }
+    Ok(all.freeze())
+}
+
+/// Reads the whole log by fetches of `bytes_max`, and checks that no offset is missing.
+pub(super) async fn read_all(log: &Rc<Log>, from: Offset, bytes_max: usize) -> Vec<BatchHeader> {
+    let mut next = from;
+    let mut headers = Vec::new();
+    let upper = log.durable();
+    while next < upper {
+        let range = ReadRange {
+            from: next,
+            upper,
+            bytes_max,
+            at_least_one: true,
+        };
+        let bytes = read(log, range).await.expect("a read");
+        let before = next;
+        for item in Batches::new(&bytes) {
+            let Ok((header, batch)) = item else { break };
+            assert_eq!(crc_of(batch), header.crc, "at {}", header.base_offset);
+            assert!(
+                header.base_offset <= next && next < header.next_offset(),
+                "a gap at {next}"
+            );
+            next = header.next_offset();
+            headers.push(header);
+        }
+        assert!(next > before, "no progress at {next} of {upper}");
+    }
+    headers
+}
+
+async fn fill(log: &Rc<Log>, from: usize, batches: usize) -> Offset {
+    for seed in from..from + batches {
+        let batch = batch(seed, 1 + seed % 5, 10 + (seed * 37) % 3000);
+        append(log, &batch).await.expect("an append");
+    }
+    let end = log.end();
+    log.make_durable(end).await.expect("a sync");
+    end
+}
+
+pub(super) struct Home {
+    _directory: tempfile::TempDir,
+    pub log: PathBuf,
+    pub directory: LogDirectory,
+}
+
+pub(super) fn home(faults: Faults) -> Home {
+    let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR").to_owned() + "/target")
+        .expect("a directory");
+    Home {
+        log: directory.path().join("t-0"),
+        directory: LogDirectory::with_faults(directory.path().to_owned(), true, faults),
+        _directory: directory,
+    }
+}
+
+#[test]
+fn what_was_appended_is_read_back_from_memory_and_from_disk() {
+    let home = home(Faults::default());
+    for tail_bytes_max in [64 << 20, 0] {
+        let path = home.log.with_extension(tail_bytes_max.to_string());
+        let limits = StorageLimits {
+            tail_bytes_max,
+            ..limits()
+        };
+        on_shard(home.directory.clone(), limits, async move |storage| {
+            let (log, _) = open(&storage, &path, config(), None, false);
+            let end = fill(&log, 0, 2000).await;
+            assert!(log.segments() > 2, "{} segments", log.segments());
+            for bytes_max in [1, 5000, 100_000, 10 << 20] {
+                let headers = read_all(&log, Offset(0), bytes_max).await;
+                assert_eq!(headers.len(), 2000);
+                assert_eq!(headers.last().map(BatchHeader::next_offset), Some(end));
+                assert!(
+                    headers
+                        .iter()
+                        .all(|h| h.partition_leader_epoch == LeaderEpoch(3))
+                );
+            }
+            for from in [1, 17, 2999, end.0 - 1] {
+                let headers = read_all(&log, Offset(from), 4096).await;
+                assert!(headers[0].base_offset <= Offset(from));
+            }
+            let refused = log.read(ReadRange {
+                from: end.plus(1),
+                upper: end,
+                bytes_max: 1,
+                at_least_one: true,
+            });
+            assert!(matches!(refused, Err(LogError::OutOfRange { .. })));
+        });
+    }
+}
+
+#[test]
+fn a_log_goes_on_after_a_clean_stop_and_after_none() {
+    let home = home(Faults::default());
+    let mut end = Offset(0);
+    let mut count = 0;
+    for (round, clean) in [true, false, true, false, false].into_iter().enumerate() {
+        let path = home.log.clone();
+        let point_file = home.directory.path().join("point");
+        (end, count) = on_shard(home.directory.clone(), limits(), async move |storage| {
+            let id = TopicIdPartition {
+                topic_id: TopicId(7),
+                partition: PartitionIndex(0),
+            };
+            let mut points = RecoveryPoints::new();
+            if let Ok(bytes) = std::fs::read(&point_file) {
+                checkpoint::decode(&bytes, &mut points).expect("a checkpoint");
+            }
+            let was_clean = point_file.with_extension("clean").exists();
+            let _ = std::fs::remove_file(point_file.with_extension("clean"));
+            let point = points.get(&id).copied();
+            let (log, reports) = open(&storage, &path, config(), point, was_clean);
+            assert_eq!(reports, Vec::<String>::new());
+            assert_eq!((log.start(), log.end()), (Offset(0), end));
+            assert_eq!(read_all(&log, Offset(0), 70_000).await.len(), count);
+            fill(&log, round * 1000, 700).await;
+            if clean {
+                log.close().await.expect("a clean stop");
+                let mark = log.mark();
+                std::fs::write(&point_file, checkpoint::encode([(&id, &mark)])).expect("a point");
+                std::fs::write(point_file.with_extension("clean"), b"").expect("a marker");
+            }
+            (log.end(), count + 700)
+        });
+    }
+}
+
+#[test]
+fn many_small_appends_share_writes_and_reads_follow_the_durable_frontier() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), limits(), async move |storage| {
+        let (log, _) = open(&storage, &path, config(), None, false);
+        let small = batch(1, 1, 20);
+        log.prepare(small.len() * 3000, NOW).await.expect("room");
+        for _ in 0..3000 {
+            append(&log, &small).await.expect("an append");
+        }
+        assert!(
+            log.durable() < log.end(),
+            "appends do not wait for the disk"
+        );
+        let early = ReadRange {
+            from: Offset(0),
+            upper: log.durable(),
+            bytes_max: 1 << 20,
+            at_least_one: true,
+        };
+        assert!(read(&log, early).await.expect("a read").is_empty());
+        log.make_durable(log.end()).await.expect("a sync");
+        assert_eq!(read_all(&log, Offset(0), 10_000).await.len(), 3000);
+        log.park().await.expect("a parked log");
+        assert_eq!(read_all(&log, Offset(0), 10_000).await.len(), 3000);
+        append(&log, &small)
+            .await
+            .expect("an append to a parked log");
+        log.make_durable(Offset(3001)).await.expect("a sync");
+        assert_eq!(read_all(&log, Offset(0), 10_000).await.len(), 3001);
+    });
+}
+
+#[test]
+fn retention_drops_whole_segments_and_moves_the_start() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), limits(), async move |storage| {
+        let (log, _) = open(&storage, &path, config(), None, false);
+        let end = fill(&log, 0, 2000).await;
+        let (segments, size) = (log.segments(), log.size_bytes());
+        let by_size = Retention {
+            retention_bytes: Some(size / 2),
+            ..Retention::default()
+        };
+        let start = log.retain(by_size, end, NOW).await.expect("retention");
+        assert!(start > Offset(0) && log.segments() < segments);
+        assert!(log.size_bytes() >= size / 2);
+        assert!(matches!(
+            log.read(ReadRange {
+                from: Offset(0),
+                upper: end,
+                bytes_max: 1,
+                at_least_one: true
+            }),
+            Err(LogError::OutOfRange { .. })
+        ));
+        read_all(&log, start, 50_000).await;
+        let by_time = Retention {
+            retention_ms: Some(1),
+            ..Retention::default()
+        };
+        let start = log
+            .retain(by_time, end, NOW + 10_000_000)
+            .await
+            .expect("retention");
+        assert_eq!(
+            (start, log.segments()),
+            (end, 1),
+            "the active segment goes too"
+        );
+        fill(&log, 0, 10).await;
+        assert_eq!(read_all(&log, end, 50_000).await.len(), 10);
+        let names = storage.directory().list(log.path()).expect("a listing");
+        let logs = names
+            .iter()
+            .filter(|(name, _)| name.ends_with(".log"))
+            .count();
+        assert_eq!(logs, 1, "{names:?}");
+    });
+}

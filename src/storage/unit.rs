@@ -1,0 +1,259 @@
+//! The aligned buffers that a log is written from, which are also its tail cache.
+//!
+//! A [`Unit`] is filled by one log, sealed, written by one direct write, and then kept as long as
+//! the cache's budget lets it. A sealed unit never changes; its bytes may be sent by any shard, as
+//! [`Bytes`] that keep it alive.
+//!
+//! This is the file that holds the unsafe code for bytes that cross shards. The runtime's buffers
+//! belong to the executor that made them, so the last handle that another shard drops sends the
+//! buffer home through a queue, which the owner empties when it makes or drops units.
+
+#![allow(unsafe_code)]
+
+use std::mem::ManuallyDrop;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, ThreadId};
+
+use bytes::Bytes;
+use crossbeam_queue::SegQueue;
+use glommio::io::DmaBuffer;
+
+use crate::base::limits::BLOCK_BYTES;
+
+/// Makes units on one shard, and takes back those that another shard dropped last.
+#[derive(Clone, Debug)]
+pub struct UnitHome {
+    homecoming: Arc<Homecoming>,
+}
+
+#[derive(Debug)]
+struct Homecoming {
+    thread: ThreadId,
+    returned: SegQueue<Returned>,
+}
+
+/// A buffer on its way home. Only the home thread ever takes one out of the queue.
+#[derive(Debug)]
+struct Returned {
+    _buffer: Rc<DmaBuffer>,
+}
+
+// SAFETY: the reference count and the allocator behind the buffer are not atomic, so only the home
+// thread may touch them. A foreign thread moves the value into the home's queue without cloning,
+// dereferencing or dropping it, and only the home thread takes it out again (`UnitHome::welcome`
+// checks the thread), or the queue is dropped after the home's executor has ended, when no other
+// thread can touch the buffer's count any more: see `Homecoming::drop`.
+unsafe impl Send for Returned {}
+
+impl Drop for Homecoming {
+    fn drop(&mut self) {
+        // The last owner of the queue may be another shard's handle, after this one's executor has
+        // ended: the buffers' allocator is then no longer anyone's. Leaking them is sound, and the
+        // process is about to end.
+        if thread::current().id() != self.thread {
+            while let Some(returned) = self.returned.pop() {
+                std::mem::forget(returned);
+            }
+        }
+    }
+}
+
+impl UnitHome {
+    /// The home of the units of the shard that runs on this thread.
+    pub fn new() -> Self {
+        let thread = thread::current().id();
+        Self {
+            homecoming: Arc::new(Homecoming {
+                thread,
+                returned: SegQueue::new(),
+            }),
+        }
+    }
+
+    /// A unit with room for `capacity` bytes, a power of two of at least one block.
+    pub fn unit(&self, capacity: usize) -> Unit {
+        assert!(
+            capacity.is_power_of_two() && capacity as u64 >= BLOCK_BYTES,
+            "{capacity}"
+        );
+        self.welcome();
+        Unit {
+            buffer: glommio::allocate_dma_buffer(capacity),
+            length: 0,
+        }
+    }
+
+    /// Drops the buffers that came home.
+    pub fn welcome(&self) {
+        assert_eq!(
+            thread::current().id(),
+            self.homecoming.thread,
+            "a unit's home is one thread"
+        );
+        while let Some(returned) = self.homecoming.returned.pop() {
+            drop(returned);
+        }
+    }
+}
+
+impl Default for UnitHome {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A buffer that is being filled: its log's alone.
+#[derive(Debug)]
+pub struct Unit {
+    buffer: DmaBuffer,
+    length: usize,
+}
+
+impl Unit {
+    /// How many bytes it holds.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// How many bytes it has room for in all.
+    pub fn capacity(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// How many more bytes fit.
+    pub fn room(&self) -> usize {
+        self.capacity() - self.length
+    }
+
+    /// The next `length` bytes, for the caller to fill; what they hold until then is undefined but
+    /// initialised. [`Unit::commit`] makes them part of the unit.
+    pub fn spare(&mut self, length: usize) -> &mut [u8] {
+        &mut self.buffer.as_bytes_mut()[self.length..self.length + length]
+    }
+
+    /// Takes the next `length` bytes, which [`Unit::spare`] gave and the caller filled.
+    pub fn commit(&mut self, length: usize) {
+        assert!(length <= self.room());
+        self.length += length;
+    }
+
+    /// The bytes that it holds, to be patched in place.
+    pub fn filled_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer.as_bytes_mut()[..self.length]
+    }
+
+    /// Ends the filling: the rest of the last block becomes zeros, and the unit whole blocks.
+    pub fn seal(mut self, home: &UnitHome) -> SealedUnit {
+        let padded = self.length.next_multiple_of(BLOCK_BYTES as usize);
+        self.buffer.as_bytes_mut()[self.length..padded].fill(0);
+        self.buffer.trim_to_size(padded);
+        let address = self.buffer.as_ptr();
+        let inner = SealedInner {
+            address,
+            length: self.length,
+            buffer: ManuallyDrop::new(Rc::new(self.buffer)),
+            homecoming: home.homecoming.clone(),
+        };
+        SealedUnit {
+            inner: Arc::new(inner),
+        }
+    }
+}
+
+/// A unit that no longer changes. Handles to it may cross shards.
+#[derive(Clone, Debug)]
+pub struct SealedUnit {
+    inner: Arc<SealedInner>,
+}
+
+#[derive(Debug)]
+struct SealedInner {
+    address: *const u8,
+    length: usize,
+    buffer: ManuallyDrop<Rc<DmaBuffer>>,
+    homecoming: Arc<Homecoming>,
+}
+
+// SAFETY: other threads only read the `length` bytes at `address`, which are initialised, never
+// change after sealing (the kernel only reads them too), and live until the last handle is dropped.
+// The `Rc` is cloned on the home thread alone (`SealedUnit::for_write` checks), and dropped there
+// (`Drop` sends it home).
+unsafe impl Send for SealedInner {}
+// SAFETY: as above; there is no interior mutability that another thread can reach.
+unsafe impl Sync for SealedInner {}
+
+impl Drop for SealedInner {
+    fn drop(&mut self) {
+        // SAFETY: `buffer` is taken once, here, and not used again.
+        let buffer = unsafe { ManuallyDrop::take(&mut self.buffer) };
+        if thread::current().id() == self.homecoming.thread {
+            drop(buffer);
+        } else {
+            self.homecoming.returned.push(Returned { _buffer: buffer });
+        }
+    }
+}
+
+impl SealedUnit {
+    /// How many bytes it holds, without the zeros that fill its last block.
+    pub fn len(&self) -> usize {
+        self.inner.length
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.inner.length == 0
+    }
+
+    /// The bytes it holds.
+    pub fn as_bytes(&self) -> &[u8] {
+        // SAFETY: `address` points to `length` initialised bytes that live as long as `self.inner`
+        // and that nobody changes.
+        unsafe { std::slice::from_raw_parts(self.inner.address, self.inner.length) }
+    }
+
+    /// The buffer to write, whole blocks.
+    ///
+    /// # Panics
+    /// Off the shard that made the unit.
+    pub fn for_write(&self) -> Rc<DmaBuffer> {
+        assert_eq!(
+            thread::current().id(),
+            self.inner.homecoming.thread,
+            "written off its shard"
+        );
+        Rc::clone(&self.inner.buffer)
+    }
+
+    /// Some of its bytes, as a handle that keeps the unit alive and may cross shards.
+    pub fn slice(&self, range: Range<usize>) -> Bytes {
+        assert!(
+            range.end <= self.len() && range.start <= range.end,
+            "{range:?} of {}",
+            self.len()
+        );
+        // The one small allocation a slice costs; the bytes themselves are not copied.
+        Bytes::from_owner(UnitSlice {
+            unit: self.clone(),
+            range,
+        })
+    }
+}
+
+struct UnitSlice {
+    unit: SealedUnit,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for UnitSlice {
+    fn as_ref(&self) -> &[u8] {
+        &self.unit.as_bytes()[self.range.clone()]
+    }
+}
