@@ -15,6 +15,7 @@
 //! | [`base`] | nothing |
 //! | [`config`] | base |
 //! | [`record`] | base |
+//! | [`partition`] | base, config, metrics, record, metadata, shard, storage |
 //! | [`shard`] | base, metrics |
 //! | [`protocol`] | base, record |
 //! | [`storage`] | base, config, metrics, record |
@@ -24,6 +25,7 @@
 
 pub mod base;
 pub mod config;
+pub mod partition;
 pub mod protocol;
 pub mod record;
 pub mod shard;

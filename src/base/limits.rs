@@ -46,3 +46,10 @@ pub const DECODED_BYTES_PER_FRAME_BYTE_MAX: usize = 8;
 /// What a decoded message may take beyond that, in bytes, so that small frames full of short names
 /// are never refused.
 pub const DECODED_BYTES_SLACK: usize = 256 << 10;
+/// Batches kept of each idempotent producer to recognise duplicates: clients have at most this many
+/// in flight (KIP-98).
+pub const PRODUCER_BATCHES_KEPT: usize = 5;
+
+/// Idempotent producers remembered by one partition. Past it the longest idle are forgotten, as if
+/// they had expired: some 200 bytes each, 20 MB in all.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 100_000;

@@ -35,4 +35,4 @@ pub use validate::{Rules, Validated, validate_produce};
 pub use view::{RecordSet, RecordView};
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;

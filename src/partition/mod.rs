@@ -1,0 +1,14 @@
+//! Partitions: append, read, high watermark, leader epochs, producer state, and the requests that
+//! wait on them.
+//!
+//! Each partition is owned by one shard. May use `base`, `config`, `metrics`, `record`, `metadata`,
+//! `shard` and `storage`; it never sees a socket and never names a Kafka error code.
+//!
+//! What must stay true:
+//! - Producer state and leader epochs are pure: they change only by applying a batch that the log
+//!   has taken, and recovery applies the same batches through the same code.
+//! - Nothing above the high watermark is ever served to a client.
+
+pub mod leader_epoch;
+pub mod producer_snapshot;
+pub mod producer_state;
