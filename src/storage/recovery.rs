@@ -77,6 +77,13 @@ pub struct Recovered {
     pub reports: Vec<String>,
 }
 
+impl Recovered {
+    /// The offset that the next record gets.
+    pub fn end(&self) -> Offset {
+        self.end
+    }
+}
+
 /// Bytes read from a segment in one go.
 const SCAN_BYTES: usize = 1 << 20;
 

@@ -1,0 +1,389 @@
+//! One partition: appends in order, the high watermark, and what waits for it. Its shard's alone.
+//!
+//! An append is validated, checked against its producer's sequence and given its offset without
+//! awaiting, in the order of arrival. Only where the log has no room (it is parked, must roll, or
+//! must grow) do arrivals queue up, in order, behind the one task that makes room.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+
+use crate::base::clock::{Clock, TimestampMs};
+use crate::base::ids::{LeaderEpoch, Offset, TopicIdPartition};
+use crate::base::limits::DECOMPRESSED_BATCH_BYTES_MAX;
+use crate::config::{self, TopicConfig};
+use crate::record::compression::Decompressor;
+use crate::record::header::{BatchHeader, TimestampType, set_max_timestamp};
+use crate::record::validate::{self, Rules};
+use crate::shard::queues::{Queue, spawn_into};
+use crate::shard::reply::Sender;
+use crate::storage::log::{Assigned, Log, ProgressListener};
+
+use super::leader_epoch::LeaderEpochs;
+use super::message::{Acks, AppendError, AppendRequest, Appended, PartitionError};
+use super::producer_state::{KeptBatch, Origin, ProducerError, ProducerStates, Verdict};
+use super::watch::Watchers;
+
+/// What the partitions of a shard share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The time.
+    pub clock: Clock,
+    /// Where the tasks that make room run.
+    pub queue: Queue,
+    /// Scratch memory for checking compressed batches, one at a time.
+    pub decompressor: RefCell<Decompressor>,
+}
+
+/// A partition that this broker leads.
+#[derive(Debug)]
+pub struct Partition {
+    id: TopicIdPartition,
+    shared: Rc<Shared>,
+    log: Rc<Log>,
+    config: RefCell<Rc<TopicConfig>>,
+    leader_epoch: Cell<LeaderEpoch>,
+    pub(super) producers: RefCell<ProducerStates>,
+    pub(super) epochs: RefCell<LeaderEpochs>,
+    /// Appends that wait for room.
+    backlog: RefCell<VecDeque<AppendRequest>>,
+    making_room: Cell<bool>,
+    /// Appends that wait to be acknowledged, by the offset that must be.
+    unacknowledged: RefCell<VecDeque<Unacknowledged>>,
+    watchers: RefCell<Watchers>,
+}
+
+#[derive(Debug)]
+struct Unacknowledged {
+    needed: Offset,
+    appended: Appended,
+    reply: Sender<Result<Appended, AppendError>>,
+}
+
+/// How an append ended that left nothing in the log.
+enum Refusal {
+    Duplicate(KeptBatch),
+    Error(AppendError),
+}
+
+impl From<validate::RecordError> for Refusal {
+    fn from(error: validate::RecordError) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+impl From<ProducerError> for Refusal {
+    fn from(error: ProducerError) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+impl Partition {
+    /// A partition over its log, with what was recovered of its producers and epochs.
+    pub fn new(
+        id: TopicIdPartition,
+        shared: Rc<Shared>,
+        log: Rc<Log>,
+        config: Rc<TopicConfig>,
+        leader_epoch: LeaderEpoch,
+        producers: ProducerStates,
+        epochs: LeaderEpochs,
+    ) -> Rc<Self> {
+        let partition = Rc::new(Self {
+            id,
+            shared,
+            log: Rc::clone(&log),
+            config: RefCell::new(config),
+            leader_epoch: Cell::new(leader_epoch),
+            producers: RefCell::new(producers),
+            epochs: RefCell::new(epochs),
+            backlog: RefCell::default(),
+            making_room: Cell::new(false),
+            unacknowledged: RefCell::default(),
+            watchers: RefCell::default(),
+        });
+        log.listen(Rc::new(Listener(Rc::downgrade(&partition))));
+        partition
+    }
+
+    /// Which partition it is.
+    pub fn id(&self) -> TopicIdPartition {
+        self.id
+    }
+
+    /// Its log.
+    pub fn log(&self) -> &Rc<Log> {
+        &self.log
+    }
+
+    /// The topic's settings in force.
+    pub fn config(&self) -> Rc<TopicConfig> {
+        self.config.borrow().clone()
+    }
+
+    /// Puts other settings of the topic in force.
+    pub fn reconfigure(&self, config: Rc<TopicConfig>) {
+        self.log.reconfigure(super::open::log_config(&config));
+        *self.config.borrow_mut() = config;
+    }
+
+    /// The epoch of this leader.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch.get()
+    }
+
+    /// Every record below it survives what the acks promise, and may be shown. With one replica it
+    /// is what this log would not lose.
+    pub fn high_watermark(&self) -> Offset {
+        self.log.acknowledged()
+    }
+
+    /// Every record below it may be shown to readers of committed transactions.
+    pub fn last_stable_offset(&self) -> Offset {
+        let unstable = self.producers.borrow().first_unstable_offset();
+        unstable.map_or(self.high_watermark(), |first| {
+            first.min(self.high_watermark())
+        })
+    }
+
+    /// Whether the epoch that a client knows is this leader's; clients may not know any.
+    pub fn check_epoch(&self, requested: LeaderEpoch) -> Result<(), PartitionError> {
+        let current = self.leader_epoch();
+        if requested == LeaderEpoch::UNKNOWN || requested == current {
+            Ok(())
+        } else if requested < current {
+            Err(PartitionError::FencedLeaderEpoch { requested, current })
+        } else {
+            Err(PartitionError::UnknownLeaderEpoch { requested, current })
+        }
+    }
+
+    /// Takes an append. Its answer comes when its acks ask for it.
+    pub fn append(self: &Rc<Self>, request: AppendRequest) {
+        let must_wait = self.making_room.get()
+            || !self
+                .log
+                .has_room(request.records.len(), self.shared.clock.now_ms());
+        if !must_wait {
+            return self.append_now(request);
+        }
+        self.backlog.borrow_mut().push_back(request);
+        if !self.making_room.replace(true) {
+            let partition = Rc::clone(self);
+            spawn_into(
+                self.shared.queue,
+                async move { partition.make_room().await },
+            );
+        }
+    }
+
+    /// Makes room for the appends that wait, one after the other, until none waits.
+    async fn make_room(self: Rc<Self>) {
+        loop {
+            let needed = self
+                .backlog
+                .borrow()
+                .front()
+                .map(|request| request.records.len());
+            let Some(needed) = needed else { break };
+            let now = self.shared.clock.now_ms();
+            let prepared = self.log.prepare(needed, now).await;
+            let request = self
+                .backlog
+                .borrow_mut()
+                .pop_front()
+                .expect("it is still in front");
+            match prepared {
+                Ok(()) => self.append_now(request),
+                Err(error) => {
+                    let refused = AppendError::Partition(error.into());
+                    // Nobody waits for it any more: its connection is gone.
+                    let _gone = request.reply.send(Err(refused));
+                }
+            }
+            self.append_waiting();
+        }
+        self.making_room.set(false);
+    }
+
+    /// Appends what waits as far as there is room.
+    fn append_waiting(self: &Rc<Self>) {
+        loop {
+            let now = self.shared.clock.now_ms();
+            let request = {
+                let mut backlog = self.backlog.borrow_mut();
+                let fits = |request: &AppendRequest| self.log.has_room(request.records.len(), now);
+                backlog
+                    .front()
+                    .is_some_and(fits)
+                    .then(|| backlog.pop_front())
+                    .flatten()
+            };
+            match request {
+                Some(request) => self.append_now(request),
+                None => return,
+            }
+        }
+    }
+
+    fn append_now(self: &Rc<Self>, request: AppendRequest) {
+        let AppendRequest {
+            records,
+            acks,
+            zstd_allowed,
+            reply,
+            ..
+        } = request;
+        let now = self.shared.clock.now_ms();
+        let (needed, appended) = match self.try_append(records, zstd_allowed, now) {
+            Ok(appended) => (self.log.end(), appended),
+            Err(Refusal::Duplicate(original)) => {
+                let config = self.config.borrow();
+                let append_time =
+                    config.message_timestamp_type == config::TimestampType::LogAppendTime;
+                let appended = Appended {
+                    base_offset: original.base_offset,
+                    log_append_time: if append_time { original.timestamp } else { -1 },
+                    log_start: self.log.start(),
+                };
+                (original.last_offset.plus(1), appended)
+            }
+            Err(Refusal::Error(error)) => {
+                let _gone = reply.send(Err(error));
+                return;
+            }
+        };
+        // acks=1 and acks=all differ by the followers that all waits for; there are none.
+        if acks == Acks::None || needed <= self.high_watermark() {
+            let _gone = reply.send(Ok(appended));
+            return;
+        }
+        let waiting = Unacknowledged {
+            needed,
+            appended,
+            reply,
+        };
+        let mut unacknowledged = self.unacknowledged.borrow_mut();
+        // A duplicate may need less than what already waits.
+        let at = unacknowledged.partition_point(|other| other.needed <= needed);
+        unacknowledged.insert(at, waiting);
+    }
+
+    fn try_append(
+        &self,
+        records: bytes::Bytes,
+        zstd_allowed: bool,
+        now: TimestampMs,
+    ) -> Result<Appended, Refusal> {
+        let config = self.config.borrow().clone();
+        let rules = rules(&config, zstd_allowed);
+        let header = validate::frame(&records, &rules)?;
+        validate::check_append(&header, &rules)?;
+        if header.is_transactional() {
+            return Err(Refusal::Error(AppendError::NoTransaction(
+                header.producer_id,
+            )));
+        }
+        let guard = Some(records.clone());
+        let mut max_timestamp = header.max_timestamp;
+        let base_offset = self.log.append(&records, now, guard, |copy, crc| {
+            validate::check_crc(&header, crc)?;
+            let mut decompressor = self.shared.decompressor.borrow_mut();
+            let checked = validate::check_records(copy, &header, &rules, now, &mut decompressor)?;
+            if let Verdict::Duplicate(original) =
+                self.producers.borrow().check(&header, Origin::Client)?
+            {
+                return Err(Refusal::Duplicate(original));
+            }
+            if checked.needs_timestamp() {
+                set_max_timestamp(copy, checked.timestamp_type, checked.max_timestamp);
+            }
+            max_timestamp = checked.max_timestamp;
+            Ok(Assigned {
+                offsets: i64::from(header.last_offset_delta) + 1,
+                leader_epoch: self.leader_epoch(),
+                max_timestamp: checked.max_timestamp,
+            })
+        })?;
+        let stored = BatchHeader {
+            base_offset,
+            max_timestamp,
+            ..header
+        };
+        self.producers.borrow_mut().apply(&stored, None);
+        let append_time = rules.timestamp_type == TimestampType::LogAppendTime;
+        Ok(Appended {
+            base_offset,
+            log_append_time: if append_time { now } else { -1 },
+            log_start: self.log.start(),
+        })
+    }
+
+    /// Tells `reply` once there is something to show at or behind `offset`.
+    pub fn watch(&self, offset: Offset, watch: &Rc<super::watch::Watch>) {
+        if self.high_watermark() > offset || self.log.check().is_err() {
+            watch.fire();
+        } else {
+            self.watchers.borrow_mut().add(offset, watch);
+        }
+    }
+
+    /// A frontier has moved, or the log has failed.
+    fn progressed(&self) {
+        let high_watermark = self.high_watermark();
+        self.producers
+            .borrow_mut()
+            .on_high_watermark(high_watermark);
+        loop {
+            let reached = {
+                let mut waiting = self.unacknowledged.borrow_mut();
+                let reached = waiting
+                    .front()
+                    .is_some_and(|first| first.needed <= high_watermark);
+                reached.then(|| waiting.pop_front()).flatten()
+            };
+            let Some(reached) = reached else { break };
+            let _gone = reached.reply.send(Ok(reached.appended));
+        }
+        if let Err(error) = self.log.check() {
+            let failed = PartitionError::from(error);
+            for waiting in self.unacknowledged.take() {
+                let _gone = waiting.reply.send(Err(failed.clone().into()));
+            }
+            self.watchers.borrow_mut().fire_all();
+        }
+        self.watchers.borrow_mut().fire_below(high_watermark);
+    }
+}
+
+/// What Kafka checks of a batch, by the topic's settings.
+fn rules(config: &TopicConfig, zstd_allowed: bool) -> Rules {
+    Rules {
+        batch_bytes_max: config.max_message_bytes,
+        segment_bytes: config.segment_bytes,
+        timestamp_type: match config.message_timestamp_type {
+            config::TimestampType::CreateTime => TimestampType::CreateTime,
+            config::TimestampType::LogAppendTime => TimestampType::LogAppendTime,
+        },
+        timestamp_before_max_ms: saturate(config.message_timestamp_before_max_ms),
+        timestamp_after_max_ms: saturate(config.message_timestamp_after_max_ms),
+        keys_required: config.cleanup_policy.compact,
+        zstd_allowed,
+        decompressed_bytes_max: DECOMPRESSED_BATCH_BYTES_MAX,
+    }
+}
+
+fn saturate(milliseconds: u64) -> i64 {
+    i64::try_from(milliseconds).unwrap_or(i64::MAX)
+}
+
+#[derive(Debug)]
+struct Listener(Weak<Partition>);
+
+impl ProgressListener for Listener {
+    fn progressed(&self) {
+        if let Some(partition) = self.0.upgrade() {
+            partition.progressed();
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Brings a partition up from its files: producers and epochs are rebuilt by the code that runs.
+//!
+//! The files are read on the blocking pool; the partition that comes out belongs to the shard.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::base::clock::TimestampMs;
+use crate::base::ids::{LeaderEpoch, Offset, TopicIdPartition};
+use crate::config::{FlushMode, TopicConfig};
+use crate::storage::directory::LogDirectory;
+use crate::storage::error::FileError;
+use crate::storage::layout;
+use crate::storage::lifecycle::create_files;
+use crate::storage::log::{Log, LogConfig};
+use crate::storage::recovery::{Recovered, RecoveryInput, RecoveryPoint, recover};
+use crate::storage::shard::ShardStorage;
+
+use super::core::{Partition, Shared};
+use super::leader_epoch::LeaderEpochs;
+use super::producer_snapshot;
+use super::producer_state::ProducerStates;
+
+/// A partition to bring up.
+#[derive(Clone, Debug)]
+pub struct OpenPartition {
+    /// Which.
+    pub id: TopicIdPartition,
+    /// The topic's name, for the directory's.
+    pub topic: String,
+    /// The epoch in which this broker leads it.
+    pub leader_epoch: LeaderEpoch,
+    /// The topic's settings.
+    pub config: TopicConfig,
+    /// What the checkpoint says of it.
+    pub point: Option<RecoveryPoint>,
+    /// Whether the broker stopped cleanly.
+    pub clean: bool,
+}
+
+/// What was read from a partition's files.
+struct Opened {
+    path: PathBuf,
+    recovered: Recovered,
+    producers: ProducerStates,
+    epochs: LeaderEpochs,
+}
+
+/// No snapshot or epoch file is larger.
+const SMALL_FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// The settings of a topic that act in storage.
+pub fn log_config(config: &TopicConfig) -> LogConfig {
+    LogConfig {
+        segment_bytes: u64::from(config.segment_bytes),
+        segment_ms: i64::try_from(config.segment_ms).unwrap_or(i64::MAX),
+        segment_index_bytes: u64::from(config.segment_index_bytes),
+        index_interval_bytes: u64::from(config.index_interval_bytes),
+        syncs_writes: config.flush != FlushMode::Never,
+    }
+}
+
+/// Opens a partition, and makes its files if it is new.
+pub async fn open(
+    storage: &Rc<ShardStorage>,
+    shared: &Rc<Shared>,
+    wanted: OpenPartition,
+) -> Result<Rc<Partition>, FileError> {
+    let now = shared.clock.now_ms();
+    let config = wanted.config.clone();
+    let (id, leader_epoch) = (wanted.id, wanted.leader_epoch);
+    let opened = storage
+        .directory()
+        .off_reactor(move |directory| read(directory, &wanted, now));
+    let Opened {
+        path,
+        recovered,
+        producers,
+        epochs,
+    } = opened.await?;
+    for report in &recovered.reports {
+        tracing::error!(partition = %path.display(), "recovery: {report}");
+    }
+    if recovered.scanned_bytes > 0 {
+        let (partition, bytes) = (path.display(), recovered.scanned_bytes);
+        tracing::debug!(%partition, bytes, "scanned behind the recovery point");
+    }
+    let log = Log::open_recovered(storage, path, log_config(&config), recovered);
+    Ok(Partition::new(
+        id,
+        Rc::clone(shared),
+        log,
+        Rc::new(config),
+        leader_epoch,
+        producers,
+        epochs,
+    ))
+}
+
+/// On the blocking pool.
+fn read(
+    directory: &LogDirectory,
+    wanted: &OpenPartition,
+    now: TimestampMs,
+) -> Result<Opened, FileError> {
+    let name = layout::partition_directory(&wanted.topic, wanted.id.partition);
+    let path = directory.path().join(name);
+    let metadata = format!("version: 0\ntopic_id: {}\n", wanted.id.topic_id);
+    discard_other_incarnation(directory, &path, &metadata)?;
+    if !path.exists() {
+        create_files(directory, &path, &metadata, Offset(0))?;
+    }
+    let mut producers = latest_snapshot(directory, &path, wanted.point)?;
+    let input = RecoveryInput {
+        path: path.clone(),
+        point: wanted.point,
+        clean: wanted.clean,
+        index_interval_bytes: u64::from(wanted.config.index_interval_bytes),
+        now,
+    };
+    let recovered = recover(directory, &input, &mut |header| {
+        if header.base_offset >= producers.end_offset() {
+            producers.apply(header, None);
+        }
+    })?;
+    let epochs = open_epochs(directory, &path, wanted.leader_epoch, recovered.end())?;
+    Ok(Opened {
+        path,
+        recovered,
+        producers,
+        epochs,
+    })
+}
+
+/// A directory of the same name may be what a crash left of a topic that was deleted, or half of
+/// one that was being made.
+fn discard_other_incarnation(
+    directory: &LogDirectory,
+    path: &Path,
+    metadata: &str,
+) -> Result<(), FileError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let file = path.join(layout::PARTITION_METADATA);
+    let found = directory.read_file(&file, SMALL_FILE_BYTES_MAX)?;
+    if found.as_deref() == Some(metadata.as_bytes()) {
+        return Ok(());
+    }
+    tracing::warn!(
+        directory = %path.display(),
+        "removing the directory of a topic that no longer exists, or was never made whole"
+    );
+    directory.remove_directory(path)
+}
+
+/// The producers as of the recovery point. Without a usable snapshot they are rebuilt from what the
+/// recovery scans; those that wrote before may then start anywhere.
+fn latest_snapshot(
+    directory: &LogDirectory,
+    path: &Path,
+    point: Option<RecoveryPoint>,
+) -> Result<ProducerStates, FileError> {
+    let offset = point.map_or(Offset(0), |point| point.offset);
+    let file = layout::segment_file(path, offset, layout::SNAPSHOT);
+    let Some(bytes) = directory.read_file(&file, SMALL_FILE_BYTES_MAX)? else {
+        return Ok(ProducerStates::new(offset));
+    };
+    match producer_snapshot::decode(&bytes) {
+        Ok(producers) => Ok(producers),
+        Err(error) => {
+            tracing::error!(snapshot = %file.display(), %error, "producer snapshot not readable");
+            Ok(ProducerStates::new(offset))
+        }
+    }
+}
+
+/// The leader epochs; that of this leader begins where the log ends now.
+fn open_epochs(
+    directory: &LogDirectory,
+    path: &Path,
+    leader_epoch: LeaderEpoch,
+    end: Offset,
+) -> Result<LeaderEpochs, FileError> {
+    let file = path.join(layout::LEADER_EPOCHS);
+    let mut epochs = match directory.read_file(&file, SMALL_FILE_BYTES_MAX)? {
+        None => LeaderEpochs::new(),
+        Some(bytes) => match LeaderEpochs::from_checkpoint(&String::from_utf8_lossy(&bytes)) {
+            Ok(epochs) => epochs,
+            Err(error) => {
+                tracing::error!(file = %file.display(), %error, "leader epochs not readable");
+                LeaderEpochs::new()
+            }
+        },
+    };
+    epochs.truncate_from_end(end);
+    let is_new = epochs
+        .latest()
+        .is_none_or(|latest| latest.epoch < leader_epoch);
+    if is_new && epochs.assign(leader_epoch, end) {
+        directory.replace_file(&file, epochs.to_checkpoint().as_bytes())?;
+    }
+    Ok(epochs)
+}

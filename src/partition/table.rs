@@ -1,0 +1,236 @@
+//! The partitions of one shard, and the requests that come for them. Its shard's alone.
+//!
+//! [`PartitionTable::handle`] never awaits: what has to wait runs in a task of its own and answers
+//! when it is done, so requests are taken in the order in which they came.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use ahash::AHashMap;
+
+use crate::base::ids::{LeaderEpoch, Offset, TopicIdPartition};
+use crate::config::TopicConfig;
+use crate::shard::queues::spawn_into;
+use crate::shard::reply::Sender;
+use crate::storage::error::{FileError, LogError};
+use crate::storage::reader::{ReadPlan, ReadRange};
+use crate::storage::shard::ShardStorage;
+
+use super::core::{Partition, Shared};
+use super::message::{
+    AppendRequest, EpochEndOffset, EpochQuery, OffsetQuery, PartitionError, PartitionMessage,
+    ReadRequest, ReadResult,
+};
+use super::offsets;
+use super::open::{OpenPartition, open};
+use super::watch::Watch;
+
+/// The partitions of a shard.
+#[derive(Debug)]
+pub struct PartitionTable {
+    storage: Rc<ShardStorage>,
+    shared: Rc<Shared>,
+    partitions: RefCell<AHashMap<TopicIdPartition, Rc<Partition>>>,
+}
+
+impl PartitionTable {
+    /// No partitions yet.
+    pub fn new(storage: Rc<ShardStorage>, shared: Rc<Shared>) -> Rc<Self> {
+        Rc::new(Self {
+            storage,
+            shared,
+            partitions: RefCell::default(),
+        })
+    }
+
+    /// What the partitions' logs share.
+    pub fn storage(&self) -> &Rc<ShardStorage> {
+        &self.storage
+    }
+
+    /// What the partitions share.
+    pub fn shared(&self) -> &Rc<Shared> {
+        &self.shared
+    }
+
+    /// The partition, if it is here.
+    pub fn get(&self, id: &TopicIdPartition) -> Option<Rc<Partition>> {
+        self.partitions.borrow().get(id).cloned()
+    }
+
+    /// All partitions, in no order.
+    pub fn all(&self) -> Vec<Rc<Partition>> {
+        self.partitions.borrow().values().cloned().collect()
+    }
+
+    /// Brings a partition up. It takes requests from then on.
+    pub async fn open(&self, wanted: OpenPartition) -> Result<(), FileError> {
+        let partition = open(&self.storage, &self.shared, wanted).await?;
+        self.partitions
+            .borrow_mut()
+            .insert(partition.id(), partition);
+        Ok(())
+    }
+
+    /// Puts a topic's settings in force for one of its partitions.
+    pub fn reconfigure(&self, id: &TopicIdPartition, config: &Rc<TopicConfig>) {
+        if let Some(partition) = self.get(id) {
+            partition.reconfigure(Rc::clone(config));
+        }
+    }
+
+    /// Deletes a partition with its files. What waits for it is refused at once.
+    pub async fn delete(&self, id: &TopicIdPartition) -> Result<(), LogError> {
+        let partition = self.partitions.borrow_mut().remove(id);
+        match partition {
+            Some(partition) => partition.log().delete().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Takes one request. Answers at once or from a task of its own.
+    pub fn handle(self: &Rc<Self>, message: PartitionMessage) {
+        match message {
+            PartitionMessage::Append(request) => self.append(request),
+            PartitionMessage::Read(requests, bytes_max, reply) => {
+                self.read(&requests, bytes_max, reply);
+            }
+            PartitionMessage::Watch(watched, reply) => self.watch(&watched, reply),
+            PartitionMessage::ListOffsets(queries, reply) => {
+                let table = Rc::clone(self);
+                spawn_into(self.shared.queue, async move {
+                    let _gone = reply.send(table.list_offsets(&queries).await);
+                });
+            }
+            PartitionMessage::EpochEnds(queries, reply) => {
+                let found = queries.iter().map(|query| self.epoch_end(query)).collect();
+                let _gone = reply.send(found);
+            }
+        }
+    }
+
+    fn append(&self, request: AppendRequest) {
+        match self.get(&request.id) {
+            Some(partition) => partition.append(request),
+            None => {
+                let _gone = request.reply.send(Err(PartitionError::NotHere.into()));
+            }
+        }
+    }
+
+    /// Answers at once if all is in memory, else once the disk has been read.
+    fn read(&self, requests: &[ReadRequest], bytes_max: usize, reply: Sender<Vec<ReadResult>>) {
+        let mut results = Vec::with_capacity(requests.len());
+        let mut cold = Vec::new();
+        let (mut left, mut at_least_one) = (bytes_max, true);
+        for (index, request) in requests.iter().enumerate() {
+            let limit = request.bytes_max.min(left);
+            let (mut result, plan) = self.plan_read(request, limit, at_least_one);
+            match plan {
+                Ok(ReadPlan::Memory(chunks)) => result.chunks = chunks,
+                Ok(ReadPlan::Cold(read)) => {
+                    // How much it gives is known later; it may take all that it is allowed.
+                    left -= limit;
+                    at_least_one = false;
+                    cold.push((index, read));
+                }
+                Err(error) => result.error = Some(error),
+            }
+            left = left.saturating_sub(result.bytes());
+            at_least_one &= result.chunks.is_empty();
+            results.push(result);
+        }
+        if cold.is_empty() {
+            let _gone = reply.send(results);
+            return;
+        }
+        spawn_into(self.shared.queue, async move {
+            for (index, read) in cold {
+                match read.run().await {
+                    Ok(chunks) => results[index].chunks = chunks,
+                    Err(error) => results[index].error = Some(error.into()),
+                }
+            }
+            let _gone = reply.send(results);
+        });
+    }
+
+    fn plan_read(
+        &self,
+        request: &ReadRequest,
+        bytes_max: usize,
+        at_least_one: bool,
+    ) -> (ReadResult, Result<ReadPlan, PartitionError>) {
+        let unknown = Offset(-1);
+        let mut result = ReadResult {
+            error: None,
+            high_watermark: unknown,
+            last_stable: unknown,
+            log_start: unknown,
+            chunks: Vec::new(),
+        };
+        let Some(partition) = self.get(&request.id) else {
+            return (result, Err(PartitionError::NotHere));
+        };
+        if let Err(error) = partition.check_epoch(request.current_leader_epoch) {
+            return (result, Err(error));
+        }
+        result.high_watermark = partition.high_watermark();
+        result.last_stable = partition.last_stable_offset();
+        result.log_start = partition.log().start();
+        let upper = if request.committed_only {
+            result.last_stable
+        } else {
+            result.high_watermark
+        };
+        let range = ReadRange {
+            from: request.from,
+            upper,
+            bytes_max,
+            at_least_one,
+        };
+        let plan = partition.log().read(range);
+        (result, plan.map_err(PartitionError::from))
+    }
+
+    fn watch(&self, watched: &[(TopicIdPartition, Offset)], reply: Sender<()>) {
+        let watch = Watch::new(reply);
+        for (id, offset) in watched {
+            match self.get(id) {
+                Some(partition) => partition.watch(*offset, &watch),
+                None => watch.fire(),
+            }
+        }
+    }
+
+    async fn list_offsets(
+        &self,
+        queries: &[OffsetQuery],
+    ) -> Vec<Result<super::message::FoundOffset, PartitionError>> {
+        let mut found = Vec::with_capacity(queries.len());
+        for query in queries {
+            found.push(match self.get(&query.id) {
+                Some(partition) => offsets::find(&partition, query).await,
+                None => Err(PartitionError::NotHere),
+            });
+        }
+        found
+    }
+
+    fn epoch_end(&self, query: &EpochQuery) -> Result<EpochEndOffset, PartitionError> {
+        let partition = self.get(&query.id).ok_or(PartitionError::NotHere)?;
+        partition.check_epoch(query.current_leader_epoch)?;
+        let epochs = partition.epochs.borrow();
+        let end = epochs.end_offset_for(query.leader_epoch, partition.log().end());
+        Ok(end.map_or(
+            EpochEndOffset {
+                leader_epoch: LeaderEpoch::UNKNOWN,
+                end_offset: Offset(-1),
+            },
+            |end| EpochEndOffset {
+                leader_epoch: end.epoch,
+                end_offset: end.end_offset,
+            },
+        ))
+    }
+}
