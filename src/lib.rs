@@ -19,6 +19,7 @@
 //! | [`shard`] | base, metrics |
 //! | [`protocol`] | base, record |
 //! | [`storage`] | base, config, metrics, record |
+//! | [`metadata`] | base, protocol, record |
 //!
 //! Storage never sees a socket; partition and storage never name a Kafka error code; the message
 //! enums of a mailbox live in the room that receives them.
@@ -26,6 +27,7 @@
 pub mod base;
 pub mod config;
 pub mod partition;
+pub mod metadata;
 pub mod protocol;
 pub mod record;
 pub mod shard;
