@@ -1,5 +1,6 @@
 //! Rust code from the message facts. The code is kept small, for the compiler's sake: what a field
 //! needs is a call of the reader or writer of `src/protocol`, which know about lengths and nulls.
+//! Everything is `#[inline]`, so that a message costs nothing to compile until something uses it.
 
 use std::fmt::Write as _;
 
@@ -25,11 +26,19 @@ pub fn messages(messages: &[Message]) -> String {
         message_impl(&mut out, message, messages);
         out.push_str("}\n");
     }
-    out.push_str("#[cfg(test)]\nmacro_rules! every_message { ($with:ident) => { $with! {\n");
+    out
+}
+
+/// A macro for the tests: `every_message!(function(arguments))` calls a generic function for each
+/// message of the crate `millrace`.
+pub fn every_message(messages: &[Message]) -> String {
+    let mut out = String::from("macro_rules! every_message { ($check:ident $arguments:tt) => {{\n");
     for message in messages {
-        let _ = writeln!(out, "{}::{},", snake_case(&message.name), message.name);
+        let (module, name) = (snake_case(&message.name), &message.name);
+        let path = format!("millrace::protocol::messages::{module}::{name}");
+        let _ = writeln!(out, "$check::<{path}> $arguments;");
     }
-    out.push_str("} } }\n#[cfg(test)]\npub(crate) use every_message;\n");
+    out.push_str("}} }\n");
     out
 }
 
@@ -132,7 +141,7 @@ fn structure(out: &mut String, message: &Message, name: &str, scope: Versions, f
     if !plain_default {
         let _ = writeln!(
             out,
-            "impl Default for {name} {{ fn default() -> Self {{ Self {{"
+            "impl Default for {name} {{ #[inline] fn default() -> Self {{ Self {{"
         );
         for field in fields {
             let _ = writeln!(out, "{}: {},", ident(field), default_value(field));
@@ -160,7 +169,9 @@ fn read_fn(out: &mut String, message: &Message, scope: Versions, fields: &[Field
     } else {
         "let mut this"
     };
-    out.push_str("fn read(r: &mut Reader, v: i16) -> Result<Self, DecodeError> {\nlet _ = v;\n");
+    out.push_str(
+        "#[inline]\nfn read(r: &mut Reader, v: i16) -> Result<Self, DecodeError> {\nlet _ = v;\n",
+    );
     let _ = writeln!(out, "{binding} = Self {{");
     for field in fields {
         let read = read_expression(message, field, scope, false);
@@ -195,7 +206,9 @@ fn read_fn(out: &mut String, message: &Message, scope: Versions, fields: &[Field
 }
 
 fn write_fn(out: &mut String, scope: Versions, fields: &[Field]) {
-    out.push_str("fn write(&self, w: &mut Writer, v: i16) -> Result<(), EncodeError> {\n");
+    out.push_str(
+        "#[inline]\nfn write(&self, w: &mut Writer, v: i16) -> Result<(), EncodeError> {\n",
+    );
     out.push_str("let _ = v;\n");
     for field in fields {
         if !field.ignorable {

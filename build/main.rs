@@ -18,6 +18,7 @@ fn main() {
     for (name, code) in [
         ("messages.rs", codegen::messages(&messages)),
         ("api_keys.rs", codegen::api_keys(&messages)),
+        ("every_message.rs", codegen::every_message(&messages)),
     ] {
         fs::write(out.join(name), code).expect("OUT_DIR is writable");
     }
