@@ -15,15 +15,17 @@
 //! | [`base`] | nothing |
 //! | [`config`] | base |
 //! | [`record`] | base |
-//! | [`partition`] | base, config, metrics, record, metadata, shard, storage |
 //! | [`shard`] | base, metrics |
 //! | [`protocol`] | base, record |
 //! | [`storage`] | base, config, metrics, record |
 //! | [`metadata`] | base, protocol, record |
+//! | [`partition`] | base, config, metrics, record, metadata, shard, storage |
+//! | [`api`] | base, config, metrics, record, shard, protocol, metadata, storage, security, client, partition, replication, controller, coordinator |
 //!
 //! Storage never sees a socket; partition and storage never name a Kafka error code; the message
 //! enums of a mailbox live in the room that receives them.
 
+pub mod api;
 pub mod base;
 pub mod config;
 pub mod partition;

@@ -46,6 +46,7 @@ pub const DECODED_BYTES_PER_FRAME_BYTE_MAX: usize = 8;
 /// What a decoded message may take beyond that, in bytes, so that small frames full of short names
 /// are never refused.
 pub const DECODED_BYTES_SLACK: usize = 256 << 10;
+
 /// Batches kept of each idempotent producer to recognise duplicates: clients have at most this many
 /// in flight (KIP-98).
 pub const PRODUCER_BATCHES_KEPT: usize = 5;
@@ -53,3 +54,11 @@ pub const PRODUCER_BATCHES_KEPT: usize = 5;
 /// Idempotent producers remembered by one partition. Past it the longest idle are forgotten, as if
 /// they had expired: some 200 bytes each, 20 MB in all.
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 100_000;
+
+/// A fetch session that was not used for so long gives way to any other, and one that is younger is
+/// safe from others of its kind. Kafka's `MinIncrementalFetchSessionEvictionMs`.
+pub const FETCH_SESSION_EVICTION_MS: i64 = 120_000;
+
+/// Partitions that the fetch sessions of one shard remember in all, at some 200 bytes each. Past it
+/// clients fetch without a session.
+pub const FETCH_SESSION_PARTITIONS_MAX: usize = 1 << 18;

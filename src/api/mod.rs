@@ -1,0 +1,12 @@
+//! Requests: one file for each group of them. Here alone errors become Kafka's error codes.
+//!
+//! The shard that serves a connection decodes, authorizes and splits a request by the partitions'
+//! owners, and gathers their answers in order. May use every room above it: `base` to
+//! `coordinator`.
+//!
+//! What must stay true:
+//! - A handler returns a plan or awaits owned messages; it never holds a borrow across an await.
+//! - Every error of a lower room is mapped to a code in one place.
+
+pub mod fetch_partitions;
+pub mod fetch_session;
