@@ -28,8 +28,8 @@
 pub mod api;
 pub mod base;
 pub mod config;
-pub mod partition;
 pub mod metadata;
+pub mod partition;
 pub mod protocol;
 pub mod record;
 pub mod shard;

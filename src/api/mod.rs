@@ -8,5 +8,11 @@
 //! - A handler returns a plan or awaits owned messages; it never holds a borrow across an await.
 //! - Every error of a lower room is mapped to a code in one place.
 
+pub mod apply;
+pub mod broker;
+pub mod errors;
+pub mod fetch;
 pub mod fetch_partitions;
 pub mod fetch_session;
+pub mod offsets;
+pub mod produce;

@@ -29,6 +29,11 @@ impl Router {
         &self.table
     }
 
+    /// The shard that this is.
+    pub fn shard(&self) -> ShardId {
+        self.mailboxes.shard()
+    }
+
     /// The shard that owns `id`.
     pub fn owner(&self, id: &TopicIdPartition) -> ShardId {
         placement::owner(id, self.mailboxes.shards())

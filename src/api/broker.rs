@@ -1,0 +1,90 @@
+//! What the requests of one shard are handled with. That shard's alone.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytestring::ByteString;
+
+use super::fetch_session::FetchSessions;
+use crate::base::clock::{Clock, TimestampMs};
+use crate::base::ids::NodeId;
+use crate::config::{BrokerConfig, ConfigError, TopicConfig, Values};
+use crate::metadata::image::MetadataImage;
+use crate::partition::router::Router;
+
+/// A shard's view of the broker.
+#[derive(Debug)]
+pub struct Broker {
+    /// The settings it was started with.
+    pub config: Arc<BrokerConfig>,
+    /// The time.
+    pub clock: Clock,
+    /// The cluster's id.
+    pub cluster_id: ByteString,
+    /// This broker's id.
+    pub node_id: NodeId,
+    /// The way to the partitions.
+    pub router: Router,
+    /// The fetch sessions of this shard's connections.
+    pub sessions: RefCell<FetchSessions>,
+    image: RefCell<Arc<MetadataImage>>,
+}
+
+impl Broker {
+    /// A broker that knows `image`.
+    pub fn new(
+        config: Arc<BrokerConfig>,
+        clock: Clock,
+        cluster_id: ByteString,
+        router: Router,
+        sessions: FetchSessions,
+        image: Arc<MetadataImage>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            node_id: config.node_id,
+            config,
+            clock,
+            cluster_id,
+            router,
+            sessions: RefCell::new(sessions),
+            image: RefCell::new(image),
+        })
+    }
+
+    /// The cluster's metadata as this shard knows it.
+    pub fn image(&self) -> Arc<MetadataImage> {
+        Arc::clone(&self.image.borrow())
+    }
+
+    pub(super) fn set_image(&self, image: Arc<MetadataImage>) {
+        *self.image.borrow_mut() = image;
+    }
+
+    /// The time, in milliseconds since the Unix epoch.
+    pub fn now(&self) -> TimestampMs {
+        self.clock.now_ms()
+    }
+
+    /// The settings of a topic: what was set on it, and below that the broker's.
+    pub fn topic_config(
+        &self,
+        image: &MetadataImage,
+        name: &ByteString,
+    ) -> Result<TopicConfig, ConfigError> {
+        match image.topic_config(name) {
+            None => Ok(self.config.topic_defaults.clone()),
+            Some(overrides) => {
+                let overrides: &Values = overrides;
+                TopicConfig::new(&self.config.layers, overrides)
+            }
+        }
+    }
+}
+
+/// One connection, as requests see it.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// The name of the listener that it came in by.
+    pub listener: Arc<str>,
+}

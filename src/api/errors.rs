@@ -1,0 +1,80 @@
+//! Which Kafka error code answers what went wrong in the rooms below: here and nowhere else.
+
+use crate::partition::message::{AppendError, PartitionError};
+use crate::partition::producer_state::ProducerError;
+use crate::protocol::error_code::ErrorCode;
+use crate::record::validate::RecordError;
+use crate::storage::error::LogError;
+
+/// The code for what a log could not do.
+pub fn log_error(error: &LogError) -> ErrorCode {
+    match error {
+        // Retriable, and the client refreshes its metadata: what Kafka answers for a failed disk.
+        LogError::NoRoom | LogError::Failed(_) | LogError::Damaged(_) => {
+            ErrorCode::KafkaStorageError
+        }
+        LogError::Closed => ErrorCode::NotLeaderOrFollower,
+        LogError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+    }
+}
+
+/// The code for what a partition could not do.
+pub fn partition_error(error: &PartitionError) -> ErrorCode {
+    match error {
+        // The topic exists, or routing would have refused: its partition is on its way, or going.
+        PartitionError::NotHere => ErrorCode::NotLeaderOrFollower,
+        PartitionError::FencedLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
+        PartitionError::UnknownLeaderEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
+        PartitionError::Log(error) => log_error(error),
+    }
+}
+
+/// The code for an append that was refused.
+pub fn append_error(error: &AppendError) -> ErrorCode {
+    match error {
+        AppendError::Partition(error) => partition_error(error),
+        AppendError::Record(error) => record_error(error),
+        AppendError::Producer(error) => producer_error(error),
+        AppendError::NoTransaction(_) => ErrorCode::InvalidTxnState,
+    }
+}
+
+fn producer_error(error: &ProducerError) -> ErrorCode {
+    match error {
+        ProducerError::InvalidEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        ProducerError::OutOfOrder { .. } | ProducerError::NewEpoch { .. } => {
+            ErrorCode::OutOfOrderSequenceNumber
+        }
+        ProducerError::OutsideTransaction { .. } => ErrorCode::InvalidTxnState,
+        ProducerError::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
+    }
+}
+
+fn record_error(error: &RecordError) -> ErrorCode {
+    match error {
+        RecordError::NoBatch
+        | RecordError::Incomplete { .. }
+        | RecordError::OldMagic { .. }
+        | RecordError::MoreThanOneBatch { .. }
+        | RecordError::BaseOffset { .. }
+        | RecordError::RecordsCount { .. }
+        | RecordError::OffsetRange { .. }
+        | RecordError::ControlBatch
+        | RecordError::Sequence { .. }
+        | RecordError::Malformed { .. }
+        | RecordError::BytesAfterRecords { .. }
+        | RecordError::Compression { .. }
+        | RecordError::InvalidRecords(_) => ErrorCode::InvalidRecord,
+        RecordError::Length { .. } | RecordError::UnknownMagic { .. } | RecordError::Crc { .. } => {
+            ErrorCode::CorruptMessage
+        }
+        RecordError::ZstdNotAllowed | RecordError::UnknownCodec { .. } => {
+            ErrorCode::UnsupportedCompressionType
+        }
+        RecordError::BatchTooLarge { .. } | RecordError::DecompressedTooLarge { .. } => {
+            ErrorCode::MessageTooLarge
+        }
+        RecordError::LargerThanSegment { .. } => ErrorCode::RecordListTooLarge,
+        RecordError::InvalidTimestamps(_) => ErrorCode::InvalidTimestamp,
+    }
+}

@@ -1,0 +1,214 @@
+//! ListOffsets and OffsetForLeaderEpoch: offsets by name, by timestamp, and by leader epoch.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::broker::Broker;
+use super::errors::partition_error;
+use crate::base::ids::{LeaderEpoch, PartitionIndex, ShardId, TopicIdPartition};
+use crate::partition::message::{
+    EpochQuery, FoundOffset, OffsetQuery, OffsetSpec, PartitionError, PartitionMessage,
+};
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::messages::list_offsets_request::ListOffsetsRequest;
+use crate::protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
+};
+use crate::protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderEpochRequest;
+use crate::protocol::messages::offset_for_leader_epoch_response::{
+    EpochEndOffset, OffsetForLeaderEpochResponse, OffsetForLeaderTopicResult,
+};
+use crate::shard::reply::{self, Sender};
+
+const READ_COMMITTED: i8 = 1;
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+
+/// Answers ListOffsets.
+pub async fn list(broker: &Rc<Broker>, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let committed_only = request.isolation_level == READ_COMMITTED;
+    let mut wanted = Vec::new();
+    for (at, topic) in request.topics.iter().enumerate() {
+        for (index, partition) in topic.partitions.iter().enumerate() {
+            let twice = topic.partitions[..index]
+                .iter()
+                .any(|other| other.partition_index == partition.partition_index);
+            let target = if twice {
+                Err(ErrorCode::InvalidRequest)
+            } else {
+                target(broker, &topic.name, partition.partition_index)
+            };
+            let query = target.map(|id| {
+                spec(partition.timestamp).map(|spec| OffsetQuery {
+                    id,
+                    spec,
+                    current_leader_epoch: LeaderEpoch(partition.current_leader_epoch),
+                    committed_only,
+                })
+            });
+            wanted.push(((at, partition.partition_index), query));
+        }
+    }
+    let mut topics: Vec<_> = request
+        .topics
+        .iter()
+        .map(|topic| ListOffsetsTopicResponse {
+            name: topic.name.clone(),
+            ..ListOffsetsTopicResponse::default()
+        })
+        .collect();
+    // Without tiered storage nothing is tiered: known, and nowhere.
+    let asked = wanted.iter().filter_map(|(_, query)| query.ok().flatten());
+    let asked = asked.map(|query| (query.id, query)).collect();
+    let mut found = ask(broker, asked, PartitionMessage::ListOffsets)
+        .await
+        .into_iter();
+    for ((at, partition_index), query) in wanted {
+        let result = match query {
+            Err(code) => Err(code),
+            Ok(None) => Ok(None),
+            Ok(Some(_)) => match found.next() {
+                Some(Ok(offset)) => Ok(Some(offset)),
+                Some(Err(error)) => Err(partition_error(&error)),
+                None => Err(ErrorCode::NotLeaderOrFollower),
+            },
+        };
+        topics[at]
+            .partitions
+            .push(list_row(partition_index, result));
+    }
+    ListOffsetsResponse {
+        topics,
+        ..ListOffsetsResponse::default()
+    }
+}
+
+/// Which offset a timestamp of the request names; `None` for what only tiered storage has.
+fn spec(timestamp: i64) -> Option<OffsetSpec> {
+    match timestamp {
+        LATEST => Some(OffsetSpec::Latest),
+        EARLIEST | EARLIEST_LOCAL => Some(OffsetSpec::Earliest),
+        MAX_TIMESTAMP => Some(OffsetSpec::MaxTimestamp),
+        timestamp if timestamp >= 0 => Some(OffsetSpec::Timestamp(timestamp)),
+        _ => None,
+    }
+}
+
+fn list_row(
+    partition_index: i32,
+    result: Result<Option<FoundOffset>, ErrorCode>,
+) -> ListOffsetsPartitionResponse {
+    let (code, found) = match result {
+        Ok(found) => (ErrorCode::None, found),
+        Err(code) => (code, None),
+    };
+    ListOffsetsPartitionResponse {
+        partition_index,
+        error_code: code.into(),
+        timestamp: found.map_or(-1, |found| found.timestamp),
+        offset: found.map_or(-1, |found| found.offset.0),
+        leader_epoch: found
+            .map_or(LeaderEpoch::UNKNOWN, |found| found.leader_epoch)
+            .0,
+        ..ListOffsetsPartitionResponse::default()
+    }
+}
+
+/// Answers OffsetForLeaderEpoch.
+pub async fn for_leader_epochs(
+    broker: &Rc<Broker>,
+    request: OffsetForLeaderEpochRequest,
+) -> OffsetForLeaderEpochResponse {
+    let mut wanted = Vec::new();
+    for (at, topic) in request.topics.iter().enumerate() {
+        for partition in &topic.partitions {
+            let target = target(broker, &topic.topic, partition.partition);
+            let query = target.map(|id| EpochQuery {
+                id,
+                current_leader_epoch: LeaderEpoch(partition.current_leader_epoch),
+                leader_epoch: LeaderEpoch(partition.leader_epoch),
+            });
+            wanted.push((at, partition.partition, query));
+        }
+    }
+    let mut topics: Vec<_> = request
+        .topics
+        .iter()
+        .map(|topic| OffsetForLeaderTopicResult {
+            topic: topic.topic.clone(),
+            ..OffsetForLeaderTopicResult::default()
+        })
+        .collect();
+    let asked = wanted
+        .iter()
+        .filter_map(|(_, _, query)| query.as_ref().ok().copied());
+    let asked = asked.map(|query| (query.id, query)).collect();
+    let mut found = ask(broker, asked, PartitionMessage::EpochEnds)
+        .await
+        .into_iter();
+    for (at, partition, query) in wanted {
+        let answer = query.and_then(|_| match found.next() {
+            Some(Ok(end)) => Ok(end),
+            Some(Err(error)) => Err(partition_error(&error)),
+            None => Err(ErrorCode::NotLeaderOrFollower),
+        });
+        topics[at].partitions.push(EpochEndOffset {
+            error_code: answer
+                .as_ref()
+                .err()
+                .copied()
+                .unwrap_or(ErrorCode::None)
+                .into(),
+            partition,
+            leader_epoch: answer.as_ref().map_or(-1, |end| end.leader_epoch.0),
+            end_offset: answer.as_ref().map_or(-1, |end| end.end_offset.0),
+        });
+    }
+    OffsetForLeaderEpochResponse {
+        topics,
+        ..OffsetForLeaderEpochResponse::default()
+    }
+}
+
+fn target(broker: &Broker, topic: &str, partition: i32) -> Result<TopicIdPartition, ErrorCode> {
+    let image = broker.image();
+    let partition = PartitionIndex(partition);
+    let topic = image
+        .topic_named(topic)
+        .filter(|topic| topic.partition(partition).is_some());
+    let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    Ok(topic.topic_id_partition(partition))
+}
+
+type Answers<A> = Vec<Result<A, PartitionError>>;
+
+/// Asks each partition's owner, and gives the answers in the order of the queries.
+async fn ask<Q, A: Send>(
+    broker: &Rc<Broker>,
+    queries: Vec<(TopicIdPartition, Q)>,
+    message: impl Fn(Vec<Q>, Sender<Answers<A>>) -> PartitionMessage,
+) -> Answers<A> {
+    let mut by_owner: BTreeMap<ShardId, (Vec<usize>, Vec<Q>)> = BTreeMap::new();
+    let mut answers: Answers<A> = Vec::with_capacity(queries.len());
+    for (index, (id, query)) in queries.into_iter().enumerate() {
+        answers.push(Err(PartitionError::NotHere));
+        let (indexes, queries) = by_owner.entry(broker.router.owner(&id)).or_default();
+        indexes.push(index);
+        queries.push(query);
+    }
+    let mut waiting = Vec::with_capacity(by_owner.len());
+    for (owner, (indexes, queries)) in by_owner {
+        let (sender, answer) = reply::channel();
+        broker.router.send(owner, message(queries, sender)).await;
+        waiting.push((indexes, answer));
+    }
+    for (indexes, answer) in waiting {
+        // A shard that has stopped leaves its partitions as not here.
+        for (index, found) in indexes.into_iter().zip(answer.await.unwrap_or_default()) {
+            answers[index] = found;
+        }
+    }
+    answers
+}
