@@ -16,6 +16,7 @@
 //! | [`config`] | base |
 //! | [`record`] | base |
 //! | [`shard`] | base, metrics |
+//! | [`net`] | base, config, metrics, protocol, security, shard, api |
 //! | [`protocol`] | base, record |
 //! | [`storage`] | base, config, metrics, record |
 //! | [`metadata`] | base, protocol, record |
@@ -30,6 +31,7 @@ pub mod base;
 pub mod config;
 pub mod metadata;
 pub mod partition;
+pub mod net;
 pub mod protocol;
 pub mod record;
 pub mod shard;

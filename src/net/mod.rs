@@ -1,0 +1,32 @@
+//! Sockets: accepting connections, cutting their bytes into request frames, and writing the
+//! replies.
+//!
+//! Each shard listens on every address by a socket of its own, and owns the connections that it
+//! accepted. The room knows that a request is a length and that many bytes, and that some requests
+//! pipeline; everything else about a request is a [`service::Service`]'s. Depends on `base`,
+//! `config`, `metrics`, `protocol`, `security`, `shard` and `api`.
+//!
+//! What must stay true:
+//! - replies of a connection leave in the order of its requests, and each leaves whole or the
+//!   connection is closed;
+//! - a request that does not pipeline is dispatched when every earlier reply of its connection has
+//!   been written, so a client that does not read is not read from;
+//! - no request is read before its memory was taken from the shard's budget, and an idle connection
+//!   holds no buffer;
+//! - whatever a peer sends, or does not send, costs it its own connection and one log line at most;
+//! - no call on a socket blocks, and no connection keeps the shard for more than
+//!   [`crate::base::limits::BYTES_BEFORE_YIELD_MAX`] bytes at a time.
+
+mod connection;
+mod connections;
+mod intake;
+pub mod listener;
+mod log_limit;
+pub mod quota;
+mod replies;
+pub mod server;
+pub mod service;
+mod socket;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! A listener on one shard and all that it accepted: accepts, limits, sweeps, and stops in order.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use futures_lite::future::or;
+use glommio::timer::Timer;
+use tracing::{info, warn};
+
+use super::connection::{self, ConnectionError};
+use super::connections::{Connections, Entry};
+use super::intake::{AheadBuffers, Intake};
+use super::listener::{Accepted, Listener, Listening};
+use super::log_limit::LogLimit;
+use super::quota::{ConnectionQuota, ConnectionTicket};
+use super::replies::Replies;
+use super::service::Service;
+use super::socket::Socket;
+use crate::shard::executor::ShardContext;
+use crate::shard::frames::Frames;
+use crate::shard::queues::spawn_into;
+
+/// Connections accepted in one go before the others get their turn.
+const ACCEPTED_BEFORE_YIELD_MAX: usize = 16;
+/// How much later than its time an idle connection may be closed.
+const SWEEP_MAX: Duration = Duration::from_secs(30);
+const SWEEP_MIN: Duration = Duration::from_millis(10);
+
+/// How connections are treated.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// The listener's name, for log lines.
+    pub name: String,
+    /// `socket.request.max.bytes`: a longer request closes its connection.
+    pub request_bytes_max: usize,
+    /// `connections.max.idle.ms`: a connection on which nothing moves for so long is closed; none
+    /// never closes one. One whose request is being handled is not idle.
+    pub idle_max: Option<Duration>,
+    /// How long requests in progress may take to end when the shard stops.
+    pub drain_max: Duration,
+}
+
+/// Accepts and serves connections until the shard is asked to stop; then closes the listening
+/// socket, lets the requests in progress end and their replies leave, and returns.
+///
+/// # Errors
+/// If the listening socket fails.
+pub async fn serve<S: Service>(
+    listening: Listening,
+    service: Rc<S>,
+    frames: Frames,
+    quota: ConnectionQuota,
+    config: ServerConfig,
+    context: &ShardContext,
+) -> io::Result<()> {
+    let server = Rc::new(Server {
+        service,
+        frames,
+        quota,
+        config,
+        context: context.clone(),
+        connections: Connections::default(),
+        buffers: AheadBuffers::default(),
+        log_limit: LogLimit::default(),
+        has_ended: Cell::new(false),
+    });
+    if let Some(idle) = server.config.idle_max {
+        spawn_into(context.queues.background, server.clone().sweep(idle));
+    }
+    let accepted = server.accept(listening).await;
+    server.end().await;
+    accepted
+}
+
+struct Server<S: Service> {
+    service: Rc<S>,
+    frames: Frames,
+    quota: ConnectionQuota,
+    config: ServerConfig,
+    context: ShardContext,
+    connections: Connections,
+    buffers: AheadBuffers,
+    log_limit: LogLimit,
+    has_ended: Cell<bool>,
+}
+
+impl<S: Service> Server<S> {
+    async fn accept(self: &Rc<Self>, listening: Listening) -> io::Result<()> {
+        let mut listener = Listener::new(listening)?;
+        let stop = &self.context.stop;
+        let mut in_one_go = 0;
+        loop {
+            if !self.quota.has_room() && !stop.is_requested() {
+                self.log(|name, left_out| {
+                    warn!(listener = name, left_out, "as many connections as allowed");
+                });
+                listener.rest(stop).await;
+                continue;
+            }
+            match listener.accept(stop).await? {
+                Accepted::Connection(socket, peer) => self.begin(socket, peer),
+                Accepted::Exhausted(error) => {
+                    self.log(|name, left_out| {
+                        warn!(listener = name, %error, left_out, "cannot accept a connection");
+                    });
+                    listener.rest(stop).await;
+                }
+                Accepted::Stopped => return Ok(()),
+            }
+            in_one_go += 1;
+            if in_one_go == ACCEPTED_BEFORE_YIELD_MAX {
+                in_one_go = 0;
+                self.context.give_way.now().await;
+            }
+        }
+    }
+
+    fn begin(self: &Rc<Self>, socket: socket2::Socket, peer: std::net::SocketAddr) {
+        let Some(ticket) = self.quota.admit(peer.ip()) else {
+            self.log(|name, left_out| {
+                let reason = "as many connections from its address as allowed";
+                info!(listener = name, %peer, left_out, "closed a connection: {reason}");
+            });
+            return;
+        };
+        match Socket::new(socket, peer) {
+            Ok(socket) => {
+                let connection = self.clone().connection(socket, ticket);
+                spawn_into(self.context.queues.requests, connection);
+            }
+            // The peer is gone already.
+            Err(error) => self.log_end(peer, &ConnectionError::Send(error)),
+        }
+    }
+
+    async fn connection(self: Rc<Self>, socket: Socket, _ticket: ConnectionTicket) {
+        let socket = Rc::new(socket);
+        let peer = socket.peer();
+        let entry = Rc::new(Entry::new(socket.clone(), Rc::new(Replies::default())));
+        let _listed = self.connections.enter(entry.clone());
+        let intake = Intake::new(
+            socket,
+            self.frames.clone(),
+            self.buffers.clone(),
+            self.config.request_bytes_max,
+        );
+        let queue = self.context.queues.requests;
+        let served = connection::serve(self.service.clone(), entry, intake, queue).await;
+        if let Err(error) = served
+            && !error.is_departure()
+        {
+            self.log_end(peer, &error);
+        }
+    }
+
+    async fn sweep(self: Rc<Self>, idle: Duration) {
+        while !self.has_ended.get() && !self.context.stop.is_requested() {
+            let pause = async {
+                Timer::new((idle / 4).clamp(SWEEP_MIN, SWEEP_MAX)).await;
+            };
+            or(pause, self.context.stop.requested()).await;
+            self.connections.close_idle(Instant::now(), idle);
+        }
+    }
+
+    async fn end(&self) {
+        self.has_ended.set(true);
+        self.connections.drain();
+        let deadline = async {
+            Timer::new(self.config.drain_max).await;
+        };
+        or(self.connections.none(), deadline).await;
+        let left = self.connections.len();
+        if left > 0 {
+            let name = &self.config.name;
+            warn!(
+                listener = name,
+                left, "closing connections with requests in progress"
+            );
+            self.connections.close_all();
+        }
+    }
+
+    fn log_end(&self, peer: std::net::SocketAddr, error: &ConnectionError) {
+        self.log(|name, left_out| {
+            info!(listener = name, %peer, left_out, "closed a connection: {error}");
+        });
+    }
+
+    fn log(&self, line: impl FnOnce(&str, u64)) {
+        if let Some(left_out) = self.log_limit.permit(Instant::now()) {
+            line(&self.config.name, left_out);
+        }
+    }
+}

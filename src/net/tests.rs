@@ -1,0 +1,7 @@
+//! Connections over real sockets, served by a small service of the tests' own.
+
+mod fixture;
+mod framing;
+mod limits;
+mod order;
+mod stopping;
