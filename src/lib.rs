@@ -22,6 +22,7 @@
 //! | [`metadata`] | base, protocol, record |
 //! | [`partition`] | base, config, metrics, record, metadata, shard, storage |
 //! | [`api`] | base, config, metrics, record, shard, protocol, metadata, storage, security, client, partition, replication, controller, coordinator |
+//! | [`controller`] | base, config, metrics, metadata, protocol, record, client, shard, storage |
 //!
 //! Storage never sees a socket; partition and storage never name a Kafka error code; the message
 //! enums of a mailbox live in the room that receives them.
@@ -29,6 +30,7 @@
 pub mod api;
 pub mod base;
 pub mod config;
+pub mod controller;
 pub mod metadata;
 pub mod net;
 pub mod partition;

@@ -62,3 +62,17 @@ pub const FETCH_SESSION_EVICTION_MS: i64 = 120_000;
 /// Partitions that the fetch sessions of one shard remember in all, at some 200 bytes each. Past it
 /// clients fetch without a session.
 pub const FETCH_SESSION_PARTITIONS_MAX: usize = 1 << 18;
+
+/// Partitions that one request may create, as in Kafka.
+pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
+
+/// Metadata records that one command of a client may take, as in Kafka: they are one batch.
+pub const METADATA_RECORDS_PER_COMMAND_MAX: usize = 10_000;
+
+/// Commands that wait for the controller before further ones are refused. A connection has one at
+/// most, so it takes that many connections.
+pub const CONTROLLER_CALLS_WAITING_MAX: usize = 8192;
+
+/// Commands that the controller makes durable together: one sync serves them all, and none waits
+/// for much more than its own work.
+pub const CONTROLLER_CALLS_TOGETHER_MAX: usize = 256;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::delta::{MetadataDelta, ReplayError};
 use super::records::{MetadataRecord, RecordError};
 use crate::base::clock::TimestampMs;
 use crate::base::ids::{LeaderEpoch, Offset};
@@ -30,6 +31,22 @@ pub enum BatchError {
         offset: Offset,
         /// What is wrong with it.
         error: RecordError,
+    },
+}
+
+/// A batch of the metadata log that cannot be replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayBatchError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] BatchError),
+    /// A record contradicts the image.
+    #[error("the record at offset {offset}: {error}")]
+    Replay {
+        /// Where it stands.
+        offset: Offset,
+        /// What is wrong with it.
+        error: ReplayError,
     },
 }
 
@@ -89,4 +106,18 @@ pub fn from_batch(batch: &[u8]) -> Result<Vec<(Offset, MetadataRecord)>, BatchEr
         records.push((offset, record));
     }
     Ok(records)
+}
+
+/// Replays one whole batch, whose CRC the log has checked, into `delta`: how a log is loaded, and
+/// how what was just appended to it is applied.
+///
+/// # Errors
+/// The first record that cannot be replayed. The delta is of no use any more.
+pub fn replay(batch: &[u8], delta: &mut MetadataDelta) -> Result<(), ReplayBatchError> {
+    for (offset, record) in from_batch(batch)? {
+        delta
+            .replay(offset, &record)
+            .map_err(|error| ReplayBatchError::Replay { offset, error })?;
+    }
+    Ok(())
 }

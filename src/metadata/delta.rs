@@ -33,8 +33,8 @@ const NO_RECOVERY_CHANGE: i8 = -1;
 const TOPIC_RESOURCE: i8 = 2;
 const BROKER_RESOURCE: i8 = 4;
 
-/// A record that contradicts the image: the log is damaged, or from a version that this one does not
-/// know.
+/// A record that contradicts the image: the log is damaged, or from a version that this one does
+/// not know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayError {
     /// A record that came before. Gaps are no error: records of the log itself have offsets too.

@@ -8,8 +8,8 @@
 //! - an image is immutable and cheap to clone; it changes only by replaying records through a
 //!   [`MetadataDelta`], so that loading a log and running on it are the same code;
 //! - replay is deterministic: however the records are cut into deltas, the same image comes out;
-//! - a record that is unknown, of a version that does not exist, or that contradicts the image is an
-//!   error, never skipped: an image is right or there is none;
+//! - a record that is unknown, of a version that does not exist, or that contradicts the image is
+//!   an error, never skipped: an image is right or there is none;
 //! - records are Kafka's own, framed as Kafka's `MetadataRecordSerde` frames them, so that Kafka's
 //!   tools read the log;
 //! - a topic's id stays while the topic lives and is never used again; leader epochs never go back;
