@@ -1,15 +1,18 @@
 //! What the requests of one shard are handled with. That shard's alone.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytestring::ByteString;
 
 use super::fetch_session::FetchSessions;
+use super::producer_ids::ProducerIds;
 use crate::base::clock::{Clock, TimestampMs};
 use crate::base::ids::NodeId;
 use crate::config::{BrokerConfig, ConfigError, TopicConfig, Values};
+use crate::controller::ControllerHandle;
 use crate::metadata::image::MetadataImage;
 use crate::partition::router::Router;
 
@@ -26,8 +29,14 @@ pub struct Broker {
     pub node_id: NodeId,
     /// The way to the partitions.
     pub router: Router,
+    /// Who changes the metadata.
+    pub controller: ControllerHandle,
     /// The fetch sessions of this shard's connections.
     pub sessions: RefCell<FetchSessions>,
+    /// The producer ids that this shard may give out.
+    pub(super) producer_ids: ProducerIds,
+    /// Topics whose creation this shard has asked for and not heard of yet.
+    pub(super) topics_being_created: RefCell<BTreeSet<ByteString>>,
     image: RefCell<Arc<MetadataImage>>,
 }
 
@@ -38,6 +47,7 @@ impl Broker {
         clock: Clock,
         cluster_id: ByteString,
         router: Router,
+        controller: ControllerHandle,
         sessions: FetchSessions,
         image: Arc<MetadataImage>,
     ) -> Rc<Self> {
@@ -47,6 +57,9 @@ impl Broker {
             clock,
             cluster_id,
             router,
+            controller,
+            producer_ids: ProducerIds::default(),
+            topics_being_created: RefCell::default(),
             sessions: RefCell::new(sessions),
             image: RefCell::new(image),
         })

@@ -1,5 +1,6 @@
 //! Which Kafka error code answers what went wrong in the rooms below: here and nowhere else.
 
+use crate::controller::{TopicError, Unavailable};
 use crate::partition::message::{AppendError, PartitionError};
 use crate::partition::producer_state::ProducerError;
 use crate::protocol::error_code::ErrorCode;
@@ -36,6 +37,33 @@ pub fn append_error(error: &AppendError) -> ErrorCode {
         AppendError::Record(error) => record_error(error),
         AppendError::Producer(error) => producer_error(error),
         AppendError::NoTransaction(_) => ErrorCode::InvalidTxnState,
+    }
+}
+
+/// The code for a topic that the controller refused to create, change or delete.
+pub fn topic_error(error: &TopicError) -> ErrorCode {
+    match error {
+        TopicError::InvalidName(_) | TopicError::CollidingName { .. } => {
+            ErrorCode::InvalidTopicException
+        }
+        TopicError::AlreadyExists { .. } => ErrorCode::TopicAlreadyExists,
+        TopicError::UnknownTopic => ErrorCode::UnknownTopicOrPartition,
+        TopicError::UnknownTopicId => ErrorCode::UnknownTopicId,
+        TopicError::NullConfigs { .. } | TopicError::InvalidConfig(_) => ErrorCode::InvalidConfig,
+        TopicError::InvalidPartitions(_) => ErrorCode::InvalidPartitions,
+        TopicError::InvalidReplicationFactor(_) => ErrorCode::InvalidReplicationFactor,
+        TopicError::InvalidReplicaAssignment(_) => ErrorCode::InvalidReplicaAssignment,
+        TopicError::InvalidRequest(_) => ErrorCode::InvalidRequest,
+        TopicError::PolicyViolation(_) => ErrorCode::PolicyViolation,
+    }
+}
+
+/// The code for a request that the controller did not carry out. Clients try again after a
+/// time-out, and know that the change may have been made.
+pub fn unavailable(error: Unavailable) -> ErrorCode {
+    match error {
+        Unavailable::NoRoom => ErrorCode::KafkaStorageError,
+        Unavailable::Busy | Unavailable::Stopped => ErrorCode::RequestTimedOut,
     }
 }
 

@@ -16,3 +16,5 @@ pub mod fetch_partitions;
 pub mod fetch_session;
 pub mod offsets;
 pub mod produce;
+pub mod producer_ids;
+pub mod topics;

@@ -1,0 +1,271 @@
+//! CreateTopics, DeleteTopics and CreatePartitions: the controller decides, here its answer becomes
+//! a response. Any shard.
+
+use std::rc::Rc;
+
+use bytestring::ByteString;
+
+use super::broker::Broker;
+use super::errors::{topic_error, unavailable};
+use crate::base::ids::TopicId;
+use crate::config::{BrokerConfig, Source};
+use crate::controller::topics::CreateTopicResult;
+use crate::controller::{CreatedPartitions, CreatedTopic, DeletedTopic, TopicError};
+use crate::metadata::topic_name;
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::frame::RequestHeader;
+use crate::protocol::messages::create_partitions_request::CreatePartitionsRequest;
+use crate::protocol::messages::create_partitions_response::{
+    CreatePartitionsResponse, CreatePartitionsTopicResult,
+};
+use crate::protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+use crate::protocol::messages::create_topics_response::{
+    CreatableTopicConfigs, CreatableTopicResult, CreateTopicsResponse,
+};
+use crate::protocol::messages::delete_topics_request::DeleteTopicsRequest;
+use crate::protocol::messages::delete_topics_response::{
+    DeletableTopicResult, DeleteTopicsResponse,
+};
+
+/// From here on the response shows what the new topic is like.
+const FIRST_CREATE_VERSION_WITH_CONFIGS: i16 = 5;
+/// From here on a broker on which topics cannot be deleted has a code for it.
+const FIRST_DELETE_VERSION_WITH_DISABLED: i16 = 3;
+
+/// Answers CreateTopics.
+pub async fn create(
+    broker: &Broker,
+    header: &RequestHeader,
+    request: CreateTopicsRequest,
+) -> CreateTopicsResponse {
+    let names: Vec<_> = request
+        .topics
+        .iter()
+        .map(|topic| topic.name.clone())
+        .collect();
+    let topics = match broker.controller.create_topics(request).await {
+        Ok(results) => {
+            let config = &*broker.config;
+            let show = |result| creatable_result(config, header.version, result);
+            results.into_iter().map(show).collect()
+        }
+        Err(error) => {
+            let (code, text) = (unavailable(error), ByteString::from(error.to_string()));
+            let refuse = |name| refused_creation(name, code, text.clone());
+            names.into_iter().map(refuse).collect()
+        }
+    };
+    CreateTopicsResponse {
+        topics,
+        ..CreateTopicsResponse::default()
+    }
+}
+
+fn creatable_result(
+    config: &BrokerConfig,
+    version: i16,
+    (name, result): CreateTopicResult,
+) -> CreatableTopicResult {
+    let created = match result {
+        Ok(created) => created,
+        Err(error) => {
+            let text = error.to_string().into();
+            return refused_creation(name, topic_error(&error), text);
+        }
+    };
+    CreatableTopicResult {
+        name,
+        topic_id: created.topic_id,
+        error_message: None,
+        num_partitions: created.partitions_count,
+        replication_factor: created.replication_factor,
+        configs: Some(match version >= FIRST_CREATE_VERSION_WITH_CONFIGS {
+            true => effective_configs(config, &created),
+            false => Vec::new(),
+        }),
+        ..CreatableTopicResult::default()
+    }
+}
+
+fn refused_creation(name: ByteString, error: ErrorCode, text: ByteString) -> CreatableTopicResult {
+    CreatableTopicResult {
+        name,
+        error_code: error.into(),
+        error_message: Some(text),
+        ..CreatableTopicResult::default()
+    }
+}
+
+/// Every setting of the new topic. As in Kafka, those that were given are shown as they were
+/// written, where DescribeConfigs shows what they mean.
+fn effective_configs(config: &BrokerConfig, created: &CreatedTopic) -> Vec<CreatableTopicConfigs> {
+    let described = config.describe_topic(&created.configs);
+    let show = |described: crate::config::Described| {
+        let given = created.configs.get(&described.name);
+        let value = match given.filter(|_| !described.sensitive) {
+            Some(given) => Some(given.clone()),
+            None => described.value,
+        };
+        CreatableTopicConfigs {
+            name: described.name.into(),
+            value: value.map(Into::into),
+            read_only: described.read_only,
+            config_source: match given {
+                Some(_) => Source::Topic.id(),
+                None => described.source.id(),
+            },
+            is_sensitive: described.sensitive,
+        }
+    };
+    described.into_iter().map(show).collect()
+}
+
+/// Creates topics with the broker's defaults behind a request that asked for them: it is answered
+/// without them, as in Kafka, and the client asks again. What is being created already, is internal
+/// or has no valid name is left out.
+pub fn create_behind(broker: &Rc<Broker>, names: &[ByteString]) {
+    let mut being_created = broker.topics_being_created.borrow_mut();
+    let names: Vec<ByteString> = names
+        .iter()
+        .filter(|name| may_be_created(name))
+        // A copy, so that the creation does not keep the request's frame.
+        .map(|name| ByteString::from(&***name))
+        .filter(|name| being_created.insert(name.clone()))
+        .collect();
+    drop(being_created);
+    if !names.is_empty() {
+        glommio::spawn_local(create_on_demand(broker.clone(), names)).detach();
+    }
+}
+
+/// Kafka creates its internal topics so too, with the settings that their coordinators need. There
+/// is no coordinator yet, and a topic with other settings would be in its way later.
+fn may_be_created(name: &str) -> bool {
+    topic_name::validate(name).is_ok()
+        && !topic_name::is_internal(name)
+        && name != topic_name::CLUSTER_METADATA
+}
+
+async fn create_on_demand(broker: Rc<Broker>, names: Vec<ByteString>) {
+    let topics = names.iter().map(|name| CreatableTopic {
+        name: name.clone(),
+        num_partitions: -1,
+        replication_factor: -1,
+        ..CreatableTopic::default()
+    });
+    let request = CreateTopicsRequest {
+        topics: topics.collect(),
+        ..CreateTopicsRequest::default()
+    };
+    match broker.controller.create_topics(request).await {
+        Ok(results) => {
+            for (name, result) in results {
+                match result {
+                    // Another shard was asked for it too.
+                    Ok(_) | Err(TopicError::AlreadyExists { .. }) => {}
+                    Err(error) => tracing::warn!(%name, %error, "no topic created on demand"),
+                }
+            }
+        }
+        Err(error) => tracing::warn!(%error, "no topics created on demand"),
+    }
+    let mut being_created = broker.topics_being_created.borrow_mut();
+    for name in &names {
+        being_created.remove(name);
+    }
+}
+
+/// Answers DeleteTopics.
+pub async fn delete(
+    broker: &Broker,
+    header: &RequestHeader,
+    request: DeleteTopicsRequest,
+) -> DeleteTopicsResponse {
+    let asked = named_for_deletion(&request);
+    let refuse_all = |error: ErrorCode, text: ByteString| {
+        let refuse = |(name, topic_id)| DeletableTopicResult {
+            name,
+            topic_id,
+            error_code: error.into(),
+            error_message: Some(text.clone()),
+        };
+        asked.iter().cloned().map(refuse).collect()
+    };
+    let responses = if !broker.config.delete_topic_enable {
+        let error = match header.version >= FIRST_DELETE_VERSION_WITH_DISABLED {
+            true => ErrorCode::TopicDeletionDisabled,
+            false => ErrorCode::InvalidRequest,
+        };
+        refuse_all(error, "Topic deletion is disabled.".into())
+    } else {
+        match broker.controller.delete_topics(request).await {
+            Ok(results) => results.into_iter().map(deletable_result).collect(),
+            Err(error) => {
+                let (code, text) = (unavailable(error), ByteString::from(error.to_string()));
+                refuse_all(code, text)
+            }
+        }
+    };
+    DeleteTopicsResponse {
+        responses,
+        ..DeleteTopicsResponse::default()
+    }
+}
+
+fn named_for_deletion(request: &DeleteTopicsRequest) -> Vec<(Option<ByteString>, TopicId)> {
+    let by_name = request.topic_names.iter();
+    let by_name = by_name.map(|name| (Some(name.clone()), TopicId::ZERO));
+    let by_either = request.topics.iter();
+    let by_either = by_either.map(|topic| (topic.name.clone(), topic.topic_id));
+    by_name.chain(by_either).collect()
+}
+
+fn deletable_result(deleted: DeletedTopic) -> DeletableTopicResult {
+    let error = deleted.result.err();
+    DeletableTopicResult {
+        name: deleted.name,
+        topic_id: deleted.topic_id,
+        error_code: error.as_ref().map_or(ErrorCode::None, topic_error).into(),
+        error_message: error.map(|error| error.to_string().into()),
+    }
+}
+
+/// Answers CreatePartitions.
+pub async fn create_partitions(
+    broker: &Broker,
+    request: CreatePartitionsRequest,
+) -> CreatePartitionsResponse {
+    let names: Vec<_> = request
+        .topics
+        .iter()
+        .map(|topic| topic.name.clone())
+        .collect();
+    let results = match broker.controller.create_partitions(request).await {
+        Ok(results) => results.into_iter().map(partitions_result).collect(),
+        Err(error) => {
+            let (code, text) = (unavailable(error), ByteString::from(error.to_string()));
+            let refuse = |name| CreatePartitionsTopicResult {
+                name,
+                error_code: code.into(),
+                error_message: Some(text.clone()),
+            };
+            names.into_iter().map(refuse).collect()
+        }
+    };
+    CreatePartitionsResponse {
+        results,
+        ..CreatePartitionsResponse::default()
+    }
+}
+
+fn partitions_result((name, result): CreatedPartitions) -> CreatePartitionsTopicResult {
+    let error = result.err();
+    CreatePartitionsTopicResult {
+        name,
+        error_code: error.as_ref().map_or(ErrorCode::None, topic_error).into(),
+        // Kafka says no more than the code about a topic that is not there.
+        error_message: error
+            .filter(|error| *error != TopicError::UnknownTopic)
+            .map(|error| error.to_string().into()),
+    }
+}
