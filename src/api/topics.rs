@@ -129,7 +129,7 @@ pub fn create_behind(broker: &Rc<Broker>, names: &[ByteString]) {
         .iter()
         .filter(|name| may_be_created(name))
         // A copy, so that the creation does not keep the request's frame.
-        .map(|name| ByteString::from(&***name))
+        .map(|name| ByteString::from(&**name))
         .filter(|name| being_created.insert(name.clone()))
         .collect();
     drop(being_created);
