@@ -16,13 +16,13 @@
 //! | [`config`] | base |
 //! | [`record`] | base |
 //! | [`shard`] | base, metrics |
-//! | [`net`] | base, config, metrics, protocol, security, shard, api |
 //! | [`protocol`] | base, record |
-//! | [`storage`] | base, config, metrics, record |
 //! | [`metadata`] | base, protocol, record |
+//! | [`storage`] | base, config, metrics, record |
 //! | [`partition`] | base, config, metrics, record, metadata, shard, storage |
-//! | [`api`] | base, config, metrics, record, shard, protocol, metadata, storage, security, client, partition, replication, controller, coordinator |
 //! | [`controller`] | base, config, metrics, metadata, protocol, record, client, shard, storage |
+//! | [`api`] | every room above |
+//! | [`net`] | base, config, metrics, protocol, security, shard, api |
 //!
 //! Storage never sees a socket; partition and storage never name a Kafka error code; the message
 //! enums of a mailbox live in the room that receives them.

@@ -182,17 +182,18 @@ fn a_session_without_partitions_closes() {
 fn epochs_count_up_and_a_repeated_or_lost_request_is_noticed() {
     let mut sessions = sessions(10);
     let id = open(&mut sessions, &[0]);
-    let wrong = |epoch, expected| {
-        Err(SessionError::Epoch {
-            session_id: id,
-            epoch,
-            expected,
-        })
+    let wrong = |epoch, expected| SessionError::Epoch {
+        session_id: id,
+        epoch,
+        expected,
     };
-    assert_eq!(fetch(&mut sessions, request(id, 2, &[])), wrong(2, 1));
+    assert_eq!(fetch(&mut sessions, request(id, 2, &[])), Err(wrong(2, 1)));
     assert!(fetch(&mut sessions, request(id, 1, &[])).is_ok());
-    assert_eq!(fetch(&mut sessions, request(id, 1, &[])), wrong(1, 2));
-    assert_eq!(fetch(&mut sessions, request(id, -2, &[])), wrong(-2, 2));
+    assert_eq!(fetch(&mut sessions, request(id, 1, &[])), Err(wrong(1, 2)));
+    assert_eq!(
+        fetch(&mut sessions, request(id, -2, &[])),
+        Err(wrong(-2, 2))
+    );
     assert!(fetch(&mut sessions, request(id, 2, &[])).is_ok());
     assert_eq!((next_epoch(1), next_epoch(i32::MAX)), (2, 1));
 
@@ -201,8 +202,8 @@ fn epochs_count_up_and_a_repeated_or_lost_request_is_noticed() {
     let second = sessions.begin(request(id, 4, &[]), 0).expect("second");
     let mut results = vec![(key(5, 0), QUIET)];
     let refused = sessions.complete(&first, &mut results, |result| *result, 0);
-    assert_eq!(refused, wrong(4, 5));
-    assert_eq!(sessions.throttle(&first), wrong(4, 5));
+    assert_eq!(refused, Err(wrong(4, 5)));
+    assert_eq!(sessions.throttle(&first), Err(wrong(4, 5)));
     assert_eq!(sessions.throttle(&second), Ok(id));
     assert!(
         sessions
@@ -280,72 +281,85 @@ fn partitions_that_had_data_go_to_the_end_of_the_line() {
     assert_eq!(indexes(&plan.partitions), [1, 3, 0, 2]);
 }
 
+/// A session that holds a slot: of a follower or not, its partitions, when it was last used.
+type Held = (bool, usize, i64);
+
+/// The sessions that hold all slots, then a new one (of a follower or not, its partitions), the
+/// time, and which of the sessions gives way to it.
+type Eviction = (&'static [Held], (bool, usize), i64, Option<usize>);
+
+const EVICTIONS: &[Eviction] = &[
+    // Young sessions are safe from their own kind, but consumers' not from followers'.
+    (&[(false, 2, 0), (false, 3, 0)], (false, 9), 5, None),
+    (&[(false, 3, 0), (false, 2, 0)], (true, 1), 5, Some(1)),
+    (&[(true, 2, 0), (true, 3, 0)], (true, 9), 5, None),
+    (&[(true, 2, 0), (false, 3, 0)], (true, 1), 5, Some(1)),
+    // Settled ones give way to larger ones, but not to ones that are smaller.
+    (
+        &[(false, 2, T + 1), (false, 3, T + 1)],
+        (false, 3),
+        T + 2,
+        Some(0),
+    ),
+    (
+        &[(false, 2, T + 1), (false, 3, T + 1)],
+        (false, 1),
+        T + 2,
+        None,
+    ),
+    (
+        &[(false, 2, T + 1), (false, 3, T + 1)],
+        (false, 2),
+        T + 2,
+        None,
+    ),
+    (
+        &[(false, 2, T + 1), (true, 1, T + 1)],
+        (false, 9),
+        T + 2,
+        Some(0),
+    ),
+    (
+        &[(true, 1, T + 1), (true, 2, T + 1)],
+        (false, 9),
+        T + 2,
+        None,
+    ),
+    (
+        &[(true, 1, T + 1), (true, 2, T + 1)],
+        (true, 2),
+        T + 2,
+        Some(0),
+    ),
+    // Idle for too long: the idlest goes, whoever asks and whatever it is.
+    (&[(true, 9, 7), (true, 9, 0)], (false, 1), T + 1, Some(1)),
+    (&[(true, 9, 7), (true, 9, 1)], (false, 1), T + 1, None),
+];
+
+/// A full request for `count` partitions.
+fn sized(is_follower: bool, count: usize) -> SessionRequest {
+    let partitions: Vec<_> = (0..count as i32).collect();
+    SessionRequest {
+        is_follower,
+        ..request(0, 0, &partitions)
+    }
+}
+
 #[test]
 fn the_session_that_is_evicted_is_the_least_worth() {
-    // (slots' sessions as (is_follower, partitions, last used), new one, now, expected victim)
-    type Held = (bool, usize, i64);
-    let table: &[(&[Held], (bool, usize), i64, Option<usize>)] = &[
-        // Young sessions are safe from their own kind, and consumers' never from followers'.
-        (&[(false, 2, 0), (false, 3, 0)], (false, 9), 5, None),
-        (&[(false, 3, 0), (false, 2, 0)], (true, 1), 5, Some(1)),
-        (&[(true, 2, 0), (true, 3, 0)], (true, 9), 5, None),
-        (&[(true, 2, 0), (false, 3, 0)], (true, 1), 5, Some(1)),
-        // Settled ones give way to larger ones, but not to ones of their own size.
-        (
-            &[(false, 2, T + 1), (false, 3, T + 1)],
-            (false, 3),
-            T + 2,
-            Some(0),
-        ),
-        (
-            &[(false, 2, T + 1), (false, 3, T + 1)],
-            (false, 2),
-            T + 2,
-            None,
-        ),
-        (
-            &[(false, 2, T + 1), (true, 1, T + 1)],
-            (false, 9),
-            T + 2,
-            Some(0),
-        ),
-        (
-            &[(true, 1, T + 1), (true, 2, T + 1)],
-            (false, 9),
-            T + 2,
-            None,
-        ),
-        (
-            &[(true, 1, T + 1), (true, 2, T + 1)],
-            (true, 2),
-            T + 2,
-            Some(0),
-        ),
-        // Idle for too long: the idlest goes, whoever asks and whatever it is.
-        (&[(true, 9, 7), (true, 9, 0)], (false, 1), T + 1, Some(1)),
-        (&[(true, 9, 7), (true, 9, 1)], (false, 1), T + 1, None),
-    ];
-    for (row, (held, (is_follower, count), now_ms, expected)) in table.iter().enumerate() {
+    for (row, (held, (is_follower, count), now_ms, expected)) in EVICTIONS.iter().enumerate() {
         let mut sessions = sessions(held.len());
         let ids: Vec<_> = held
             .iter()
             .map(|(is_follower, count, last_used_ms)| {
-                let partitions: Vec<_> = (0..*count as i32).collect();
-                let new = SessionRequest {
-                    is_follower: *is_follower,
-                    ..request(0, 0, &partitions)
-                };
-                let (id, _) = fetch(&mut sessions, new).expect("there is room");
+                let new = fetch(&mut sessions, sized(*is_follower, *count));
+                let (id, _) = new.expect("there is room");
                 let used = fetch_with(&mut sessions, request(id, 1, &[]), &[], *last_used_ms);
                 used.map(|(id, _)| id).expect("the session is there")
             })
             .collect();
-        let partitions: Vec<_> = (0..*count as i32).collect();
-        let new = SessionRequest {
-            is_follower: *is_follower,
-            ..request(0, 0, &partitions)
-        };
-        let (id, _) = fetch_with(&mut sessions, new, &[], *now_ms).expect("a full fetch");
+        let new = fetch_with(&mut sessions, sized(*is_follower, *count), &[], *now_ms);
+        let (id, _) = new.expect("a full fetch");
         assert_eq!(id != NO_SESSION, expected.is_some(), "row {row}");
         for (index, id) in ids.iter().enumerate() {
             let is_there = sessions.sessions.contains_key(id);
@@ -430,7 +444,8 @@ proptest! {
         ),
     ) {
         let mut sessions = sessions(2);
-        let mut truth: BTreeMap<i32, (i64, i64, bool)> = (0..6).map(|i| (i, (0, 0, false))).collect();
+        let nothing = (0_i64, 0_i64, false);
+        let mut truth: BTreeMap<_, _> = (0..6).map(|index| (index, nothing)).collect();
         let mut wanted: Vec<i32> = vec![0, 1, 2];
         let mut known = BTreeMap::new();
         let (mut id, mut epoch) = (0, 0);
