@@ -2,10 +2,13 @@
 //!
 //! The filler makes bytes straight from the facts; the codec reads them and writes them again.
 
+mod differential;
 mod filler;
+mod memory;
 #[allow(dead_code)]
 #[path = "../../build/schema.rs"]
 mod schema;
+mod served;
 
 use std::ops::RangeInclusive;
 
