@@ -23,6 +23,7 @@
 //! | [`controller`] | base, config, metrics, metadata, protocol, record, client, shard, storage |
 //! | [`api`] | every room above |
 //! | [`net`] | base, config, metrics, protocol, security, shard, api |
+//! | [`process`] | every room |
 //!
 //! Storage never sees a socket; partition and storage never name a Kafka error code; the message
 //! enums of a mailbox live in the room that receives them.
@@ -34,6 +35,7 @@ pub mod controller;
 pub mod metadata;
 pub mod net;
 pub mod partition;
+pub mod process;
 pub mod protocol;
 pub mod record;
 pub mod shard;

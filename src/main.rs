@@ -1,3 +1,10 @@
 //! The `millrace` program: hands the command line to the process room and exits with its code.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    millrace::process::main()
+}

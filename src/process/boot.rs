@@ -1,0 +1,128 @@
+//! Everything between the command line and the first shard: settings are gathered and checked, the
+//! machine is asked, the directory is locked, the ports are kept. Runs on the main thread.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::config::sources::{Given, SourceError};
+use crate::config::{AdvertisedListener, BrokerConfig, Layers};
+use crate::shard::executor::ExecutorConfig;
+
+use super::Exit;
+use super::directory::{DataDirectory, DirectoryError};
+use super::listeners::{self, ListenError, ReservedListener};
+use super::machine::{self, Cpus, MachineError};
+
+/// Why the broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// A configuration file cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A setting is wrong: names it, its value, where it was given and what is allowed.
+    #[error("{0}")]
+    Setting(String),
+    /// The machine does not do.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// The data directory does not do.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// A port does not do.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}
+
+impl BootError {
+    /// The code with which the process ends.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Source(_) | Self::Setting(_) | Self::Machine(_) => Exit::Configuration,
+            Self::Directory(DirectoryError::Io { .. }) => Exit::Io,
+            Self::Directory(DirectoryError::Locked { .. }) | Self::Listen(_) => Exit::Failure,
+            Self::Directory(_) => Exit::Configuration,
+        }
+    }
+}
+
+/// Everything that the shards need, checked and held.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The broker's settings.
+    pub config: BrokerConfig,
+    /// How the executors are made: the number of shards, their CPUs, their memory for direct I/O.
+    pub executor: ExecutorConfig,
+    /// The ceiling of all buffers of all shards, in bytes.
+    pub memory_bytes: u64,
+    /// How many files the process may have open.
+    pub open_files_max: u64,
+    /// The data directory, locked.
+    pub directory: DataDirectory,
+    /// The ports, kept until this is dropped.
+    pub listeners: Vec<ReservedListener>,
+    /// What clients are told, complete.
+    pub advertised_listeners: Vec<AdvertisedListener>,
+    /// When the process began, for the time to ready.
+    pub started: Instant,
+}
+
+/// Gathers the settings from the file, the environment and the flags.
+pub fn gather(
+    file: &Option<PathBuf>,
+    overrides: Vec<(String, String)>,
+) -> Result<Given, BootError> {
+    let environment = std::env::vars_os().filter_map(|(name, value)| {
+        let value = value.to_string_lossy().into_owned();
+        Some((name.into_string().ok()?, value))
+    });
+    Ok(Given::gather(file.as_deref(), environment, overrides)?)
+}
+
+/// Checks the settings and the surroundings, and takes hold of the directory and the ports.
+pub fn prepare(given: &Given, started: Instant) -> Result<Prepared, BootError> {
+    tell_about(given);
+    let config = BrokerConfig::new(Layers::of_start(given.values.clone()))
+        .map_err(|error| BootError::Setting(given.explain(&error)))?;
+    let cpus = Cpus::of_process()?;
+    let shards = config.shards.unwrap_or_else(|| cpus.shards());
+    let memory_bytes = machine::memory_ceiling(config.memory_bytes, shards)?;
+    let open_files_max = machine::raise_open_files()?;
+    machine::check_io_uring(shards)?;
+    let executor = ExecutorConfig {
+        shards,
+        cpus: cpus.to_pin(),
+        ring_depth: machine::RING_DEPTH,
+        io_memory_bytes: machine::io_memory_bytes(shards)? as usize,
+        ..ExecutorConfig::default()
+    };
+    let directory = DataDirectory::open(&config.log_dir, config.node_id)?;
+    let listeners = listeners::reserve(&config.listeners)?;
+    let advertised_listeners = listeners::advertise(&config.advertised_listeners, &listeners);
+    Ok(Prepared {
+        config,
+        executor,
+        memory_bytes,
+        open_files_max,
+        directory,
+        listeners,
+        advertised_listeners,
+        started,
+    })
+}
+
+/// Says what was given and is not known, or known and without effect.
+fn tell_about(given: &Given) {
+    let meant = |(key, nearest): (&str, Option<&str>)| match nearest {
+        Some(nearest) => format!("{key} (did you mean {nearest}?)"),
+        None => key.to_owned(),
+    };
+    let mut unknown: Vec<_> = given.unknown().into_iter().map(meant).collect();
+    unknown.extend(given.unknown_variables.iter().cloned());
+    if !unknown.is_empty() {
+        tracing::warn!("unknown settings are ignored: {}", unknown.join(", "));
+    }
+    let kept = given.without_effect();
+    if !kept.is_empty() {
+        tracing::info!("settings without effect in Millrace: {}", kept.join(", "));
+    }
+}

@@ -1,0 +1,350 @@
+//! The data directory: made, locked, and known to be ours. The main thread holds the lock as long
+//! as the process runs. It never opens a log.
+//!
+//! `meta.properties` says whose the directory is: Kafka's keys, and `millrace.format`, the version
+//! of our layout. Without it a directory is Kafka's, or nobody's.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use java_properties::PropertiesIter;
+
+use crate::base::ids::{NodeId, TopicId};
+use crate::base::limits::BLOCK_BYTES;
+
+/// The version of our layout that this program writes, and the highest that it reads.
+const FORMAT: u32 = 1;
+
+/// The version of `meta.properties` itself, as Kafka writes it in KRaft mode.
+const META_VERSION: &str = "1";
+
+const META_FILE: &str = "meta.properties";
+const META_FILE_NEW: &str = "meta.properties.tmp";
+const LOCK_FILE: &str = ".lock";
+const PROBE_FILE: &str = ".direct-io-probe";
+
+/// What a directory may hold that nobody has formatted.
+const HARMLESS: [&str; 4] = [LOCK_FILE, META_FILE_NEW, PROBE_FILE, "lost+found"];
+
+/// Why a directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// The system refuses something.
+    #[error("the data directory {path}: {what}: {error}")]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Another process runs on it.
+    #[error(
+        "the data directory {path} is locked by another process{holder}: stop it, or set log.dirs \
+         to another directory"
+    )]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// Its process id, where it is known.
+        holder: String,
+    },
+    /// Apache Kafka formatted it.
+    #[error(
+        "the data directory {path} was formatted by Apache Kafka: it is not touched. Set log.dirs \
+         to another directory; `millrace import` will copy Kafka's data, in a later version"
+    )]
+    OfKafka {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It holds things that are not ours.
+    #[error(
+        "the data directory {path} is not empty and has no {META_FILE} (it holds {found}): set \
+         log.dirs to a directory of its own"
+    )]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+        /// One thing that it holds.
+        found: String,
+    },
+    /// A later version of Millrace wrote it.
+    #[error(
+        "the data directory {path} has the format {found}, and this version knows up to {FORMAT}: \
+         run the version that wrote it, or a later one"
+    )]
+    Newer {
+        /// The directory.
+        path: PathBuf,
+        /// Its format.
+        found: String,
+    },
+    /// It belongs to another node.
+    #[error(
+        "the data directory {path} belongs to node {found}, and node.id is {wanted}: set one or \
+         the other right"
+    )]
+    OfAnotherNode {
+        /// The directory.
+        path: PathBuf,
+        /// The node that it belongs to.
+        found: NodeId,
+        /// The node that this is.
+        wanted: NodeId,
+    },
+    /// `meta.properties` makes no sense.
+    #[error("the data directory {path}: {META_FILE} is damaged: {reason}")]
+    Damaged {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// What `meta.properties` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetaProperties {
+    /// The cluster, 22 characters of base64.
+    pub cluster_id: String,
+    /// The node.
+    pub node_id: NodeId,
+    /// The directory itself (KIP-858).
+    pub directory_id: TopicId,
+}
+
+/// The directory, locked as long as this lives.
+#[derive(Debug)]
+pub struct DataDirectory {
+    /// Where it is, from the root.
+    pub path: PathBuf,
+    /// Whose it is.
+    pub meta: MetaProperties,
+    /// Whether the file system does direct I/O in blocks of 4 KiB.
+    pub direct_io: bool,
+    _lock: File,
+}
+
+impl DataDirectory {
+    /// Opens the directory, and makes and formats it where there is nothing.
+    pub(super) fn open(path: &Path, node_id: NodeId) -> Result<Self, DirectoryError> {
+        let path = std::path::absolute(path).map_err(failed(path, "its place is unknown"))?;
+        make(&path)?;
+        // Looked at before anything is written: a directory of Kafka's stays as it is.
+        let known = read_meta(&path)?;
+        if known.is_none() {
+            check_empty(&path)?;
+        }
+        let lock = lock(&path)?;
+        // The process that held the lock until now may have formatted the directory.
+        let meta = match read_meta(&path)? {
+            Some(meta) => meta,
+            None => format(&path, node_id)?,
+        };
+        if meta.node_id != node_id {
+            return Err(DirectoryError::OfAnotherNode {
+                path,
+                found: meta.node_id,
+                wanted: node_id,
+            });
+        }
+        let direct_io = does_direct_io(&path)?;
+        if !direct_io {
+            tracing::warn!(
+                "the file system of {} has no direct I/O: writes go through the page cache, at \
+                 more CPU; use ext4 or XFS",
+                path.display()
+            );
+        }
+        Ok(Self {
+            path,
+            meta,
+            direct_io,
+            _lock: lock,
+        })
+    }
+}
+
+fn failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> DirectoryError {
+    let path = path.to_owned();
+    move |error| DirectoryError::Io { path, what, error }
+}
+
+/// Makes the directory and, one by one, those above it that are missing; each entry is synced.
+fn make(path: &Path) -> Result<(), DirectoryError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let Some(above) = path.parent() else {
+        return Ok(());
+    };
+    make(above)?;
+    match fs::create_dir(path) {
+        Ok(()) => sync(above).map_err(failed(path, "it cannot be synced")),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(failed(path, "it cannot be made")(error)),
+    }
+}
+
+fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+fn check_empty(path: &Path) -> Result<(), DirectoryError> {
+    let unreadable = "it cannot be read";
+    for entry in fs::read_dir(path).map_err(failed(path, unreadable))? {
+        let entry = entry.map_err(failed(path, unreadable))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !HARMLESS.contains(&name.as_str()) {
+            return Err(DirectoryError::NotEmpty {
+                path: path.to_owned(),
+                found: name,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn lock(path: &Path) -> Result<File, DirectoryError> {
+    let file = path.join(LOCK_FILE);
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&file);
+    let mut opened = opened.map_err(failed(path, "its lock file cannot be opened"))?;
+    match opened.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let holder = fs::read_to_string(&file).unwrap_or_default();
+            let is_id = |id: &&str| id.parse::<u32>().is_ok();
+            let holder = Some(holder.trim()).filter(is_id);
+            return Err(DirectoryError::Locked {
+                path: path.to_owned(),
+                holder: holder.map_or_else(String::new, |id| format!(" (process {id})")),
+            });
+        }
+        Err(TryLockError::Error(error)) => {
+            return Err(failed(path, "it cannot be locked")(error));
+        }
+    }
+    // Only for the message above: on a full disk the lock holds all the same.
+    let _ = opened
+        .set_len(0)
+        .and_then(|()| writeln!(opened, "{}", std::process::id()));
+    Ok(opened)
+}
+
+fn read_meta(path: &Path) -> Result<Option<MetaProperties>, DirectoryError> {
+    let bytes = match fs::read(path.join(META_FILE)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(path, "meta.properties cannot be read")(error)),
+    };
+    let damaged = |reason: String| DirectoryError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut keys = BTreeMap::new();
+    PropertiesIter::new(bytes.as_slice())
+        .read_into(|key, value| {
+            keys.insert(key, value);
+        })
+        .map_err(|error| damaged(error.to_string()))?;
+    let get = |key: &str| {
+        let value = keys.get(key).map(|value| value.trim().to_owned());
+        value.ok_or_else(|| damaged(format!("{key} is missing")))
+    };
+    match keys.get("millrace.format").map(|format| format.trim()) {
+        None => {
+            return Err(DirectoryError::OfKafka {
+                path: path.to_owned(),
+            });
+        }
+        Some(format) => match format.parse::<u32>() {
+            Ok(FORMAT) => {}
+            Ok(newer) if newer > FORMAT => {
+                return Err(DirectoryError::Newer {
+                    path: path.to_owned(),
+                    found: format.to_owned(),
+                });
+            }
+            _ => return Err(damaged(format!("millrace.format={format} is no format"))),
+        },
+    }
+    let (node_id, directory_id) = (get("node.id")?, get("directory.id")?);
+    Ok(Some(MetaProperties {
+        cluster_id: get("cluster.id")?,
+        node_id: NodeId(
+            node_id
+                .parse()
+                .map_err(|_| damaged(format!("node.id={node_id} is no number")))?,
+        ),
+        directory_id: directory_id
+            .parse()
+            .map_err(|error| damaged(format!("directory.id: {error}")))?,
+    }))
+}
+
+/// Writes `meta.properties` so that after a crash at any point it is there whole or not at all.
+fn format(path: &Path, node_id: NodeId) -> Result<MetaProperties, DirectoryError> {
+    let meta = MetaProperties {
+        cluster_id: TopicId::random().to_string(),
+        node_id,
+        directory_id: TopicId::random(),
+    };
+    let mut text = String::from("# Written by Millrace when it first used this directory.\n");
+    for (key, value) in [
+        ("version", META_VERSION),
+        ("millrace.format", &FORMAT.to_string()),
+        ("cluster.id", &meta.cluster_id),
+        ("node.id", &meta.node_id.to_string()),
+        ("directory.id", &meta.directory_id.to_string()),
+    ] {
+        writeln!(text, "{key}={value}").expect("a String takes every text");
+    }
+    let new = path.join(META_FILE_NEW);
+    let write = || {
+        let mut file = File::create(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, path.join(META_FILE))?;
+        sync(path)
+    };
+    write().map_err(failed(path, "meta.properties cannot be written"))?;
+    Ok(meta)
+}
+
+/// Tries one direct write: some file systems open a file for it and then refuse the write.
+fn does_direct_io(path: &Path) -> Result<bool, DirectoryError> {
+    let file = path.join(PROBE_FILE);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(true);
+    let tried = options
+        .custom_flags(libc::O_DIRECT)
+        .open(&file)
+        .and_then(|opened| {
+            let block = BLOCK_BYTES as usize;
+            let buffer = vec![0_u8; 2 * block];
+            let start = buffer.as_ptr().align_offset(block);
+            opened.write_all_at(&buffer[start..start + block], 0)
+        });
+    let removed = match fs::remove_file(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    };
+    match tried.and(removed) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(false),
+        // A full disk says nothing against direct I/O, and must not keep the broker from starting.
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(true),
+        Err(error) => Err(failed(path, "it cannot be written")(error)),
+    }
+}

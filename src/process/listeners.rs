@@ -1,0 +1,197 @@
+//! The ports: checked and kept before the shards open them. The main thread holds the
+//! reservations as long as the process runs; it never accepts a connection.
+//!
+//! Every shard opens the same port with SO_REUSEPORT, and so could a second broker without an error:
+//! the two would share the clients. So the port is first probed without SO_REUSEPORT, which fails
+//! while anybody listens, and a lock of the port's number keeps out another Millrace that starts at
+//! the same moment.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::config::{AdvertisedListener, Listener};
+
+/// Why a listener cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Somebody listens there.
+    #[error(
+        "the port {port} of {address} is taken: stop the process that has it (ss -ltnp shows it), \
+         or set another port in listeners"
+    )]
+    Taken {
+        /// The address.
+        address: IpAddr,
+        /// The port.
+        port: u16,
+    },
+    /// The host of a listener has no address.
+    #[error("the host {host} of the listener {name} cannot be resolved: {error}")]
+    Unresolved {
+        /// The listener's name.
+        name: String,
+        /// Its host.
+        host: String,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The system refuses the address or the port.
+    #[error("the listener {name} cannot be opened on {address}: {error}{advice}")]
+    Refused {
+        /// The listener's name.
+        name: String,
+        /// Where.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+        /// What to do.
+        advice: &'static str,
+    },
+}
+
+/// A port that is kept for the shards.
+#[derive(Debug)]
+pub struct ReservedListener {
+    /// The listener's name.
+    pub name: String,
+    /// Where each shard opens it, with SO_REUSEPORT; the port is never 0.
+    pub address: SocketAddr,
+    /// Bound and never listening, so that nobody else gets the port; takes no connection.
+    _reservation: Socket,
+    /// Gone with the process.
+    _lock: UnixListener,
+}
+
+/// Checks and keeps the ports of all listeners.
+pub(super) fn reserve(listeners: &[Listener]) -> Result<Vec<ReservedListener>, ListenError> {
+    listeners.iter().map(reserve_one).collect()
+}
+
+fn reserve_one(listener: &Listener) -> Result<ReservedListener, ListenError> {
+    let wanted = resolve(listener)?;
+    let refused = |error: io::Error| refusal(&listener.name, wanted, error);
+    if wanted.port() != 0 {
+        socket(wanted, false).map_err(refused)?;
+    }
+    let reservation = socket(wanted, true).map_err(refused)?;
+    let bound = reservation.local_addr().map_err(refused)?;
+    let port = bound
+        .as_socket()
+        .map_or(wanted.port(), |bound| bound.port());
+    let address = SocketAddr::new(wanted.ip(), port);
+    let lock = lock(port).map_err(|error| refusal(&listener.name, address, error))?;
+    Ok(ReservedListener {
+        name: listener.name.clone(),
+        address,
+        _reservation: reservation,
+        _lock: lock,
+    })
+}
+
+/// The address that a listener opens. Without a host it is every interface, of IPv6 with IPv4
+/// inside where the machine has IPv6.
+fn resolve(listener: &Listener) -> Result<SocketAddr, ListenError> {
+    let Listener { name, host, port } = listener;
+    if host.is_empty() {
+        let every = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), *port);
+        let has_ipv6 = Socket::new(Domain::IPV6, Type::STREAM, None).is_ok();
+        let ipv4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), *port);
+        return Ok(if has_ipv6 { every } else { ipv4 });
+    }
+    let unresolved = |error| ListenError::Unresolved {
+        name: name.clone(),
+        host: host.clone(),
+        error,
+    };
+    let found: Vec<_> = (host.as_str(), *port)
+        .to_socket_addrs()
+        .map_err(unresolved)?
+        .collect();
+    // As Java does, IPv4 first.
+    let ipv4 = found.iter().find(|address| address.is_ipv4());
+    let first = ipv4.or_else(|| found.first()).copied();
+    first.ok_or_else(|| unresolved(io::ErrorKind::NotFound.into()))
+}
+
+/// Binds the address; with `shared` as the shards will.
+fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&SockAddr::from(address))?;
+    Ok(socket)
+}
+
+/// A name that only one process can hold, and that the kernel takes back when it ends. Like ports,
+/// such names belong to a network namespace.
+fn lock(port: u16) -> io::Result<UnixListener> {
+    let name = format!("millrace/tcp/{port}");
+    UnixListener::bind_addr(&UnixAddr::from_abstract_name(name)?)
+}
+
+fn refusal(name: &str, address: SocketAddr, error: io::Error) -> ListenError {
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            return ListenError::Taken {
+                address: address.ip(),
+                port: address.port(),
+            };
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            ": no interface of this machine has the address; set another host in listeners, or \
+             none for every interface"
+        }
+        io::ErrorKind::PermissionDenied => {
+            ": ports below 1024 are for privileged users; set another port in listeners, or give \
+             the process CAP_NET_BIND_SERVICE"
+        }
+        _ => "",
+    };
+    ListenError::Refused {
+        name: name.to_owned(),
+        address,
+        error,
+        advice,
+    }
+}
+
+/// The addresses that clients are told, with this machine's name and the ports filled in.
+pub(super) fn advertise(
+    advertised: &[AdvertisedListener],
+    reserved: &[ReservedListener],
+) -> Vec<AdvertisedListener> {
+    let of = |listener: &AdvertisedListener| {
+        let mut listener = listener.clone();
+        if listener.host.is_empty() {
+            listener.host = machine_name();
+        }
+        let bound = reserved.iter().find(|bound| bound.name == listener.name);
+        if let (0, Some(bound)) = (listener.port, bound) {
+            listener.port = bound.address.port();
+        }
+        listener
+    };
+    advertised.iter().map(of).collect()
+}
+
+/// The machine's name, if at least the machine itself can resolve it.
+fn machine_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if !name.is_empty() && (name, 0).to_socket_addrs().is_ok() {
+        return name.to_owned();
+    }
+    tracing::warn!(
+        "the machine's name '{name}' cannot be resolved, so clients are told to connect to \
+         localhost: set advertised.listeners"
+    );
+    "localhost".to_owned()
+}

@@ -1,0 +1,88 @@
+//! The process: command line, logs, signals, the checks of its surroundings, start and stop.
+//!
+//! May use every room; none uses it. It runs on the main thread and on two small ones beside the
+//! shards: one waits for signals, one watches the deadline of a stop.
+//!
+//! What must stay true:
+//! - everything that can be known to be wrong is found before the first shard starts, and each
+//!   message says what to do about it;
+//! - a start that fails leaves nothing behind: no half-written `meta.properties`, no held port;
+//! - the process ends with one of the codes of [`Exit`]; a panic in any thread ends it at once.
+
+pub mod boot;
+mod cli;
+mod directory;
+mod listeners;
+mod logging;
+mod machine;
+mod run;
+mod signals;
+
+#[cfg(test)]
+mod tests;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+pub use boot::{BootError, Prepared};
+pub use directory::{DataDirectory, DirectoryError, MetaProperties};
+pub use listeners::{ListenError, ReservedListener};
+pub use run::run;
+pub use signals::StopRequest;
+
+use cli::Command;
+use signals::Signals;
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It was asked to stop, and did.
+    Clean = 0,
+    /// It failed, and may succeed when it is started again.
+    Failure = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// A file or directory could not be read or written.
+    Io = 74,
+    /// The configuration or the surroundings are wrong: starting again does not help.
+    Configuration = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Runs the program: what `main` is.
+pub fn main() -> ExitCode {
+    let started = Instant::now();
+    let command = match cli::parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(told) => return told.print(),
+    };
+    let Command::Start(arguments) = command;
+    // Before any thread exists: they all inherit that these signals are blocked.
+    let signals = Signals::block();
+    if let Err(error) = logging::install(arguments.log_format) {
+        return logging::fail(Exit::Configuration, &error);
+    }
+    logging::install_panic_hook();
+    let stop = match signals.watch() {
+        Ok(stop) => stop,
+        Err(error) => return logging::fail(Exit::Failure, &error),
+    };
+    let ended = boot::gather(&arguments.config, arguments.overrides)
+        .and_then(|given| boot::prepare(&given, started));
+    let prepared = match ended {
+        Ok(prepared) => prepared,
+        Err(error) => return logging::fail(error.exit(), &error),
+    };
+    match run(prepared, &stop) {
+        Ok(()) => {
+            tracing::info!("stopped cleanly");
+            Exit::Clean.into()
+        }
+        Err(error) => logging::fail(error.exit(), &error),
+    }
+}
