@@ -3,6 +3,8 @@
 //! A change is applied when its partitions are there and the new image is the shard's. Deletions
 //! come first, since a new topic may have the name of a deleted one.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,144 +12,160 @@ use bytestring::ByteString;
 
 use super::broker::Broker;
 use crate::base::ids::TopicIdPartition;
+use crate::config::{ConfigError, TopicConfig};
 use crate::metadata::delta::Changes;
 use crate::metadata::image::{ConfigResource, MetadataImage, TopicImage};
 use crate::partition::open::OpenPartition;
 use crate::storage::checkpoint::RecoveryPoints;
-use crate::storage::error::FileError;
 
 /// Partitions opened at once: as many as the blocking pool has threads, and some on the way.
 const OPENING_MAX: usize = 8;
 
-/// Why a shard could not follow the metadata.
+/// A topic has settings that this broker does not understand.
 #[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// A partition's files could not be made or read.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// A topic has settings that this broker does not understand.
-    #[error("topic {topic}: {error}")]
-    Config {
-        /// The topic.
-        topic: ByteString,
-        /// What is wrong with them.
-        error: crate::config::ConfigError,
-    },
+#[error("topic {topic}: {error}")]
+struct ApplyError {
+    topic: ByteString,
+    error: ConfigError,
 }
 
-/// Opens all partitions of the image that this shard owns: at start, before any request.
-/// `points` are the recovery points of the last run, and `clean` whether it ended cleanly.
-pub async fn open_all(
-    broker: &Rc<Broker>,
-    points: &RecoveryPoints,
-    clean: bool,
-) -> Result<usize, ApplyError> {
-    let image = broker.image();
-    let mut wanted = Vec::new();
-    for topic in image.topics() {
-        for (partition, _) in topic.iter() {
-            let id = topic.topic_id_partition(partition);
-            if is_mine(broker, &id) {
-                let mut open = to_open(broker, &image, topic, id)?;
-                open.point = points.get(&id).copied();
-                open.clean = clean;
-                wanted.push(open);
-            }
-        }
-    }
-    let count = wanted.len();
-    open(broker, wanted).await?;
-    Ok(count)
+/// What the last run left for this one.
+#[derive(Debug, Default)]
+pub struct OpenedAtStart {
+    /// How far each log was durable.
+    pub points: RecoveryPoints,
+    /// Whether the broker stopped cleanly after it recorded that.
+    pub clean: bool,
 }
 
-/// Applies one change.
-pub async fn apply(
-    broker: &Rc<Broker>,
-    image: Arc<MetadataImage>,
-    changes: &Changes,
-) -> Result<(), ApplyError> {
-    let table = Rc::clone(broker.router.table());
-    for topic in &changes.deleted {
-        for (partition, _) in topic.iter() {
-            let id = topic.topic_id_partition(partition);
-            if let Err(error) = table.delete(&id).await {
-                // Its files go at the next start: no topic claims them.
-                tracing::error!(topic = %topic.name, %partition, %error, "partition not deleted");
+/// Follows the metadata on one shard.
+#[derive(Debug)]
+pub struct Follower {
+    broker: Rc<Broker>,
+    /// Counts for the first image alone: what comes later is new.
+    at_start: RefCell<Arc<OpenedAtStart>>,
+}
+
+impl Follower {
+    /// A follower that has seen nothing yet.
+    pub fn new(broker: Rc<Broker>, at_start: Arc<OpenedAtStart>) -> Self {
+        Self {
+            broker,
+            at_start: RefCell::new(at_start),
+        }
+    }
+
+    /// Applies one change. A partition that cannot be opened is reported, and is not here for its
+    /// clients; the image is applied all the same.
+    pub async fn apply(&self, image: Arc<MetadataImage>, changes: &Changes) {
+        let at_start = self.at_start.take();
+        let table = Rc::clone(self.broker.router.table());
+        for topic in &changes.deleted {
+            for (partition, _) in topic.iter() {
+                if let Err(error) = table.delete(&topic.topic_id_partition(partition)).await {
+                    // Its files go at the next start: no topic claims them.
+                    let topic = &topic.name;
+                    tracing::error!(%topic, %partition, %error, "partition not deleted");
+                }
             }
         }
-    }
-    let mut wanted = Vec::new();
-    for id in changes.created.iter().filter(|id| is_mine(broker, id)) {
-        if let Some(topic) = image.topic(id.topic_id) {
-            wanted.push(to_open(broker, &image, topic, *id)?);
+        let mut wanted = Vec::new();
+        for id in changes.created.iter().filter(|id| self.is_mine(id)) {
+            let Some(topic) = image.topic(id.topic_id) else {
+                continue;
+            };
+            match self.to_open(&image, topic, *id, &at_start) {
+                Ok(open) => wanted.push(open),
+                Err(error) => tracing::error!(%error, "partition not opened"),
+            }
         }
+        self.open(wanted).await;
+        for change in &changes.changed {
+            let partition = table.get(&change.partition);
+            let is_new_epoch = change.after.leader_epoch != change.before.leader_epoch;
+            if let Some(partition) = partition.filter(|_| is_new_epoch)
+                && let Err(error) = partition.lead(change.after.leader_epoch).await
+            {
+                tracing::error!(partition = %change.partition, %error, "leader epoch not recorded");
+            }
+        }
+        for resource in &changes.configs {
+            if let ConfigResource::Topic(name) = resource {
+                self.reconfigure(&image, name);
+            }
+        }
+        self.broker.set_image(image);
     }
-    open(broker, wanted).await?;
-    for resource in &changes.configs {
-        let ConfigResource::Topic(name) = resource else {
-            continue;
-        };
+
+    fn reconfigure(&self, image: &MetadataImage, name: &ByteString) {
         let Some(topic) = image.topic_named(name) else {
-            continue;
+            return;
         };
-        let config = Rc::new(config_of(broker, &image, name)?);
-        for (partition, _) in topic.iter() {
-            table.reconfigure(&topic.topic_id_partition(partition), &config);
+        match self.config_of(image, name) {
+            Ok(config) => {
+                let config = Rc::new(config);
+                for (partition, _) in topic.iter() {
+                    let id = topic.topic_id_partition(partition);
+                    self.broker.router.table().reconfigure(&id, &config);
+                }
+            }
+            Err(error) => tracing::error!(%error, "settings not applied"),
         }
     }
-    broker.set_image(image);
-    Ok(())
-}
 
-fn is_mine(broker: &Broker, id: &TopicIdPartition) -> bool {
-    broker.router.owner(id) == broker.router.shard()
-}
+    fn is_mine(&self, id: &TopicIdPartition) -> bool {
+        self.broker.router.owner(id) == self.broker.router.shard()
+    }
 
-fn to_open(
-    broker: &Broker,
-    image: &MetadataImage,
-    topic: &TopicImage,
-    id: TopicIdPartition,
-) -> Result<OpenPartition, ApplyError> {
-    let partition = topic
-        .partition(id.partition)
-        .expect("a partition of this topic");
-    Ok(OpenPartition {
-        id,
-        topic: topic.name.to_string(),
-        leader_epoch: partition.leader_epoch,
-        config: config_of(broker, image, &topic.name)?,
-        point: None,
-        clean: false,
-    })
-}
+    fn to_open(
+        &self,
+        image: &MetadataImage,
+        topic: &TopicImage,
+        id: TopicIdPartition,
+        at_start: &OpenedAtStart,
+    ) -> Result<OpenPartition, ApplyError> {
+        let partition = topic
+            .partition(id.partition)
+            .expect("a partition of this topic");
+        Ok(OpenPartition {
+            id,
+            topic: topic.name.to_string(),
+            leader_epoch: partition.leader_epoch,
+            config: self.config_of(image, &topic.name)?,
+            point: at_start.points.get(&id).copied(),
+            clean: at_start.clean,
+        })
+    }
 
-fn config_of(
-    broker: &Broker,
-    image: &MetadataImage,
-    name: &ByteString,
-) -> Result<crate::config::TopicConfig, ApplyError> {
-    broker
-        .topic_config(image, name)
-        .map_err(|error| ApplyError::Config {
+    fn config_of(
+        &self,
+        image: &MetadataImage,
+        name: &ByteString,
+    ) -> Result<TopicConfig, ApplyError> {
+        let config = self.broker.topic_config(image, name);
+        config.map_err(|error| ApplyError {
             topic: name.clone(),
             error,
         })
-}
+    }
 
-/// Opens partitions, several at once.
-async fn open(broker: &Rc<Broker>, wanted: Vec<OpenPartition>) -> Result<(), ApplyError> {
-    let mut rest = wanted.into_iter();
-    let mut opening = std::collections::VecDeque::with_capacity(OPENING_MAX);
-    loop {
-        while opening.len() < OPENING_MAX {
-            let Some(next) = rest.next() else { break };
-            let table = Rc::clone(broker.router.table());
-            opening.push_back(glommio::spawn_local(async move { table.open(next).await }));
-        }
-        match opening.pop_front() {
-            Some(first) => first.await?,
-            None => return Ok(()),
+    /// Opens partitions, several at once.
+    async fn open(&self, wanted: Vec<OpenPartition>) {
+        let mut rest = wanted.into_iter();
+        let mut opening = VecDeque::with_capacity(OPENING_MAX);
+        loop {
+            while opening.len() < OPENING_MAX
+                && let Some(next) = rest.next()
+            {
+                let table = Rc::clone(self.broker.router.table());
+                opening.push_back(glommio::spawn_local(async move { table.open(next).await }));
+            }
+            let Some(first) = opening.pop_front() else {
+                return;
+            };
+            if let Err(error) = first.await {
+                tracing::error!(%error, "partition not opened");
+            }
         }
     }
 }

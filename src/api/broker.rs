@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -100,4 +101,6 @@ impl Broker {
 pub struct Connection {
     /// The name of the listener that it came in by.
     pub listener: Arc<str>,
+    /// Who it is from.
+    pub peer: SocketAddr,
 }

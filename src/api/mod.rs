@@ -10,6 +10,7 @@
 
 pub mod apply;
 pub mod broker;
+pub mod dispatch;
 pub mod errors;
 pub mod fetch;
 pub mod fetch_partitions;

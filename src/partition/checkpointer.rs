@@ -6,13 +6,17 @@
 //! recovery point never lies above what is durable, and its snapshot is always there.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::path::Path;
 use std::rc::Rc;
+
+use glommio::sync::Semaphore;
 
 use crate::base::ids::{Offset, ShardId, TopicIdPartition};
 use crate::storage::checkpoint::{self, RecoveryPoints};
+use crate::storage::directory::LogDirectory;
 use crate::storage::error::{FileError, LogError};
 use crate::storage::layout;
+use crate::storage::log::Log;
 use crate::storage::recovery::RecoveryPoint;
 
 use super::core::Partition;
@@ -33,96 +37,116 @@ pub enum CheckpointFailure {
     File(#[from] FileError),
 }
 
-/// Writes the checkpoints of one shard.
-#[derive(Debug)]
+/// Writes the checkpoints of one shard. Clones share it.
+#[derive(Clone, Debug)]
 pub struct Checkpointer {
+    state: Rc<State>,
+}
+
+#[derive(Debug)]
+struct State {
     shard: ShardId,
     table: Rc<PartitionTable>,
+    /// A log that is no partition of the table: that of the metadata.
+    other: RefCell<Option<(TopicIdPartition, Rc<Log>)>>,
     /// What the last checkpoint says.
     written: RefCell<RecoveryPoints>,
+    /// One checkpoint is written at a time.
+    writing: Semaphore,
 }
 
 impl Checkpointer {
-    /// Goes on from what the shard's partitions were opened with.
-    pub fn new(shard: ShardId, table: Rc<PartitionTable>, opened: RecoveryPoints) -> Self {
-        Self {
+    /// The checkpoints of the partitions in `table`.
+    pub fn new(shard: ShardId, table: Rc<PartitionTable>) -> Self {
+        let (other, written) = (RefCell::default(), RefCell::default());
+        let state = State {
             shard,
             table,
-            written: RefCell::new(opened),
+            other,
+            written,
+            writing: Semaphore::new(1),
+        };
+        Self {
+            state: Rc::new(state),
         }
     }
 
-    /// Writes a checkpoint of all partitions of the shard.
+    /// Includes a log that is no partition: that of the metadata.
+    pub fn include(&self, id: TopicIdPartition, log: Rc<Log>) {
+        *self.state.other.borrow_mut() = Some((id, log));
+    }
+
+    /// Writes a checkpoint of all logs of the shard.
     pub async fn checkpoint(&self) -> Result<(), CheckpointFailure> {
-        let partitions = self.table.all();
-        let mut points = HashMap::with_capacity(partitions.len());
-        for partition in &partitions {
+        let _one = self.state.writing.acquire_permit(1).await;
+        let mut points = RecoveryPoints::new();
+        let other = self.state.other.borrow().clone();
+        if let Some((id, log)) = other {
+            points.insert(id, self.point_of(id, &log, None).await?);
+        }
+        for partition in self.state.table.all() {
             let id = partition.id();
-            let before = self.written.borrow().get(&id).copied();
-            let point = match before {
-                Some(before) if partition.log().mark() == before => before,
-                _ => match self.checkpoint_one(partition, before).await {
-                    Ok(point) => point,
-                    // Deleted meanwhile.
-                    Err(CheckpointFailure::Log(LogError::Closed)) => continue,
-                    Err(error) => return Err(error),
-                },
-            };
-            points.insert(id, point);
+            match self.point_of(id, partition.log(), Some(&partition)).await {
+                Ok(point) => drop(points.insert(id, point)),
+                // Deleted meanwhile.
+                Err(CheckpointFailure::Log(LogError::Closed)) => {}
+                Err(error) => return Err(error),
+            }
         }
         self.write(points).await
     }
 
-    async fn checkpoint_one(
+    /// Brings a log to a point that the checkpoint can name.
+    async fn point_of(
         &self,
-        partition: &Rc<Partition>,
-        before: Option<RecoveryPoint>,
+        id: TopicIdPartition,
+        log: &Rc<Log>,
+        partition: Option<&Partition>,
     ) -> Result<RecoveryPoint, CheckpointFailure> {
-        let log = partition.log();
+        let before = self.state.written.borrow().get(&id).copied();
         let point = log.mark();
-        let producers = {
+        if before == Some(point) {
+            return Ok(point);
+        }
+        let producers = partition.and_then(|partition| {
             let producers = partition.producers.borrow();
             (!producers.is_empty()).then(|| producer_snapshot::encode(&producers))
-        };
+        });
         log.make_durable(point.offset).await?;
         log.checkpoint_indexes().await?;
         let path = log.path().to_owned();
-        let old = before
-            .map(|before| before.offset)
-            .filter(|old| *old != point.offset);
-        let directory = self.table.storage().directory();
-        let written = directory.off_reactor(move |directory| {
+        let kept = before.map_or(point.offset, |before| before.offset);
+        let written = self.directory().off_reactor(move |directory| {
             if let Some(bytes) = producers {
                 let file = layout::segment_file(&path, point.offset, layout::SNAPSHOT);
                 directory.replace_file(&file, &bytes)?;
             }
-            // The one before stays until the checkpoint that no longer needs it is written: it is
-            // the one before that which goes.
-            remove_older_snapshots(directory, &path, old.unwrap_or(point.offset))
+            // That of the last checkpoint stays until this one is written.
+            remove_older_snapshots(directory, &path, kept)
         });
         written.await?;
         Ok(point)
     }
 
+    fn directory(&self) -> &LogDirectory {
+        self.state.table.storage().directory()
+    }
+
     async fn write(&self, points: RecoveryPoints) -> Result<(), CheckpointFailure> {
-        if *self.written.borrow() == points {
-            return Ok(());
-        }
         let bytes = checkpoint::encode(&points);
-        let name = checkpoint::file_name(self.shard);
-        let directory = self.table.storage().directory();
-        let written = directory.off_reactor(move |directory| {
+        let name = checkpoint::file_name(self.state.shard);
+        let written = self.directory().off_reactor(move |directory| {
             directory.replace_file(&directory.path().join(name), &bytes)
         });
         written.await?;
-        *self.written.borrow_mut() = points;
+        *self.state.written.borrow_mut() = points;
         Ok(())
     }
 }
 
 fn remove_older_snapshots(
-    directory: &crate::storage::directory::LogDirectory,
-    path: &std::path::Path,
+    directory: &LogDirectory,
+    path: &Path,
     kept: Offset,
 ) -> Result<(), FileError> {
     for (name, _) in directory.list(path)? {
@@ -132,14 +156,4 @@ fn remove_older_snapshots(
         }
     }
     Ok(())
-}
-
-/// The points of the partitions among `ids`, out of all that were read at start.
-pub fn points_of(
-    all: &RecoveryPoints,
-    ids: impl IntoIterator<Item = TopicIdPartition>,
-) -> RecoveryPoints {
-    ids.into_iter()
-        .filter_map(|id| Some((id, *all.get(&id)?)))
-        .collect()
 }

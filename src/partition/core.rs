@@ -17,7 +17,10 @@ use crate::record::header::{BatchHeader, TimestampType, set_max_timestamp};
 use crate::record::validate::{self, Rules};
 use crate::shard::queues::{Queue, spawn_into};
 use crate::shard::reply::Sender;
+use crate::storage::error::{FileError, LogError};
+use crate::storage::layout;
 use crate::storage::log::{Assigned, Log, ProgressListener};
+use crate::storage::retention::Retention;
 
 use super::leader_epoch::LeaderEpochs;
 use super::message::{Acks, AppendError, AppendRequest, Appended, PartitionError};
@@ -33,6 +36,17 @@ pub struct Shared {
     pub queue: Queue,
     /// Scratch memory for checking compressed batches, one at a time.
     pub decompressor: RefCell<Decompressor>,
+}
+
+impl Shared {
+    /// Partitions that go by `clock` and whose tasks run in `queue`.
+    pub fn new(clock: Clock, queue: Queue) -> Rc<Self> {
+        Rc::new(Self {
+            clock,
+            queue,
+            decompressor: RefCell::default(),
+        })
+    }
 }
 
 /// A partition that this broker leads.
@@ -130,6 +144,25 @@ impl Partition {
     /// The epoch of this leader.
     pub fn leader_epoch(&self) -> LeaderEpoch {
         self.leader_epoch.get()
+    }
+
+    /// Begins a new leader epoch where the log ends.
+    pub async fn lead(&self, epoch: LeaderEpoch) -> Result<(), FileError> {
+        let text = {
+            let mut epochs = self.epochs.borrow_mut();
+            epochs
+                .assign(epoch, self.log.end())
+                .then(|| epochs.to_checkpoint())
+        };
+        if let Some(text) = text {
+            let path = self.log.path().join(layout::LEADER_EPOCHS);
+            let directory = self.log.directory().clone();
+            let written =
+                directory.off_reactor(move |dir| dir.replace_file(&path, text.as_bytes()));
+            written.await?;
+        }
+        self.leader_epoch.set(epoch);
+        Ok(())
     }
 
     /// Every record below it survives what the acks promise, and may be shown. With one replica it
@@ -317,6 +350,36 @@ impl Partition {
             log_append_time: if append_time { now } else { -1 },
             log_start: self.log.start(),
         })
+    }
+
+    /// Deletes what the topic's retention lets go, and returns the log start offset.
+    pub async fn retain(&self, now: TimestampMs) -> Result<Offset, LogError> {
+        let config = self.config();
+        let retention = match config.cleanup_policy.delete {
+            true => Retention {
+                retention_ms: config.retention_ms,
+                retention_bytes: config.retention_bytes,
+                log_start: self.log.start(),
+            },
+            false => Retention {
+                log_start: self.log.start(),
+                ..Retention::default()
+            },
+        };
+        let start = self
+            .log
+            .retain(retention, self.high_watermark(), now)
+            .await?;
+        self.producers.borrow_mut().on_log_start(start);
+        self.epochs.borrow_mut().truncate_from_start(start);
+        Ok(start)
+    }
+
+    /// Forgets producers that have been silent for `expiration_ms`.
+    pub fn forget_producers(&self, now: TimestampMs, expiration_ms: i64) {
+        self.producers
+            .borrow_mut()
+            .remove_expired(now, expiration_ms);
     }
 
     /// Tells `reply` once there is something to show at or behind `offset`.

@@ -15,7 +15,10 @@ mod directory;
 mod listeners;
 mod logging;
 mod machine;
+mod plan;
 mod run;
+mod serve;
+mod service;
 mod signals;
 
 #[cfg(test)]

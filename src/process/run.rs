@@ -1,29 +1,49 @@
-//! Runs the shards from ready to stopped. The main thread starts them and waits; it does no work
-//! of theirs.
+//! Runs the shards from start to stop. The main thread starts them and waits; it does no work of
+//! theirs.
 
-use std::convert::Infallible;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 
-use crate::shard::executor::{self, ShardContext, ShardError, StartError};
-
+use super::plan::{ReadyLine, ShardListening, ShardPlan, meshes};
+use super::serve::{ServeError, serve};
 use super::{Exit, Prepared, StopRequest};
+use crate::api::apply::OpenedAtStart;
+use crate::base::ids::{TopicId, Uuid};
+use crate::controller::BrokerRegistration;
+use crate::net::listener::{ListenConfig, listen};
+use crate::net::quota::{ConnectionLimits, ConnectionQuota};
+use crate::shard::executor::{self, ShardContext, ShardError, StartError};
+use crate::storage::checkpoint::{self, CHECKPOINT_BYTES_MAX, CLEAN_MARKER};
+use crate::storage::directory::LogDirectory;
+use crate::storage::error::FileError;
+use crate::storage::faults::Faults;
+use crate::storage::shard::StorageLimits;
 
 /// Why the broker ended without being asked.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A listener could not be opened.
+    #[error("cannot listen: {0}")]
+    Listen(#[from] std::io::Error),
     /// The executors could not be brought up.
     #[error(transparent)]
     Start(#[from] StartError),
     /// A shard ended, and the others with it.
     #[error(transparent)]
-    Shard(#[from] ShardError<Infallible>),
+    Shard(#[from] ShardError<ServeError>),
 }
 
 impl RunError {
     /// The code with which the process ends.
     pub fn exit(&self) -> Exit {
         match self {
+            Self::File(_) => Exit::Io,
             Self::Start(_) => Exit::Configuration,
-            Self::Shard(_) => Exit::Failure,
+            Self::Listen(_) | Self::Shard(_) => Exit::Failure,
         }
     }
 }
@@ -31,24 +51,150 @@ impl RunError {
 /// Runs the broker until somebody asks it to stop, or a shard fails.
 pub fn run(prepared: Prepared, stop: &StopRequest) -> Result<(), RunError> {
     let shards = prepared.executor.shards;
-    let bodies: Vec<_> = (0..shards).map(|_| serve).collect();
+    let directory = LogDirectory::with_faults(
+        prepared.directory.path.clone(),
+        prepared.directory.direct_io,
+        Faults::from_environment(),
+    );
+    let opened_at_start = read_last_run(&directory)?;
+    let plans = plans(&prepared, &directory, Arc::new(opened_at_start))?;
+    let bodies: Vec<_> = plans
+        .into_iter()
+        .zip(meshes(shards))
+        .map(|(plan, ends)| move |context: ShardContext| serve(plan, ends, context))
+        .collect();
     let running = executor::start(&prepared.executor, bodies)?;
     let stopper = running.stopper();
     stop.on_stop(move || stopper.stop());
-    tracing::info!(
-        shards,
-        data = %prepared.directory.path.display(),
-        milliseconds = prepared.started.elapsed().as_millis() as u64,
-        "shards are up; no listener is open yet"
-    );
+    let mut first_error = None;
     for ended in running.join() {
-        ended?;
+        match ended {
+            Ok(()) => {}
+            // It ended because another one did: that one's reason is the one to tell.
+            Err(ShardError::Failed {
+                error: ServeError::Stopped,
+                ..
+            }) if first_error.is_some() => {}
+            Err(error) => drop(first_error.get_or_insert(error)),
+        }
     }
-    Ok(())
+    match first_error {
+        Some(ShardError::Failed {
+            error: ServeError::Stopped,
+            ..
+        }) => Ok(()),
+        Some(error) => Err(error.into()),
+        None => Ok(directory.replace_file(&directory.path().join(CLEAN_MARKER), b"")?),
+    }
 }
 
-/// What one shard does.
-async fn serve(context: ShardContext) -> Result<(), Infallible> {
-    context.stop.requested().await;
-    Ok(())
+/// What the last run left. The marker of a clean stop is taken away before anything is written.
+fn read_last_run(directory: &LogDirectory) -> Result<OpenedAtStart, FileError> {
+    let marker = directory.path().join(CLEAN_MARKER);
+    let clean = marker.exists();
+    if clean {
+        directory.remove_file(&marker)?;
+        directory.sync_directory(directory.path())?;
+    }
+    let mut opened = OpenedAtStart {
+        clean,
+        ..OpenedAtStart::default()
+    };
+    for (name, _) in directory.list(directory.path())? {
+        if !checkpoint::is_checkpoint(&name) {
+            continue;
+        }
+        let path = directory.path().join(&name);
+        let bytes = directory
+            .read_file(&path, CHECKPOINT_BYTES_MAX)?
+            .unwrap_or_default();
+        if let Err(error) = checkpoint::decode(&bytes, &mut opened.points) {
+            tracing::error!(
+                checkpoint = %path.display(),
+                %error,
+                "checkpoint not readable: its logs are scanned from their start"
+            );
+        }
+    }
+    Ok(opened)
+}
+
+/// A part of the memory ceiling for each use; what is left over is for everything else.
+fn plans(
+    prepared: &Prepared,
+    directory: &LogDirectory,
+    opened_at_start: Arc<OpenedAtStart>,
+) -> Result<Vec<ShardPlan>, RunError> {
+    let shards = prepared.executor.shards;
+    let config = Arc::new(prepared.config.clone());
+    let quota = ConnectionQuota::new(ConnectionLimits {
+        connections_max: config.max_connections as usize,
+        per_ip_max: config.max_connections_per_ip as usize,
+        per_ip_overrides: config
+            .max_connections_per_ip_overrides
+            .iter()
+            .map(|(ip, max)| (*ip, *max as usize))
+            .collect(),
+    });
+    let mut listening: Vec<Vec<ShardListening>> = (0..shards).map(|_| Vec::new()).collect();
+    for listener in &prepared.listeners {
+        let wanted = ListenConfig {
+            address: listener.address,
+            backlog: config.socket_listen_backlog_size as i32,
+            receive_buffer_bytes: config
+                .socket_receive_buffer_bytes
+                .map(|bytes| bytes as usize),
+            send_buffer_bytes: config.socket_send_buffer_bytes.map(|bytes| bytes as usize),
+        };
+        for (sockets, socket) in listening.iter_mut().zip(listen(&wanted, shards)?) {
+            sockets.push(ShardListening {
+                name: listener.name.clone(),
+                socket,
+            });
+        }
+    }
+    let addresses: Vec<_> = prepared
+        .listeners
+        .iter()
+        .map(|l| l.address.to_string())
+        .collect();
+    let ready = ReadyLine {
+        started: prepared.started,
+        addresses: addresses.join(","),
+    };
+    let memory = prepared.memory_bytes / u64::from(shards);
+    let files = (prepared.open_files_max / u64::from(shards)) as usize;
+    let storage = StorageLimits {
+        tail_bytes_max: (memory / 4) as usize,
+        writes_max: 64,
+        open_logs_max: (files / 4).max(16),
+        open_reads_max: (files / 8).clamp(16, 1024),
+    };
+    let registration = registration(prepared, opened_at_start.clean);
+    let plan = |sockets: Vec<ShardListening>| ShardPlan {
+        config: Arc::clone(&config),
+        cluster_id: prepared.directory.meta.cluster_id.as_str().into(),
+        directory: directory.clone(),
+        opened_at_start: Arc::clone(&opened_at_start),
+        storage,
+        frame_bytes: memory / 4,
+        reserve_bytes: memory / 16,
+        quota: quota.clone(),
+        session_seed: RandomState::new().build_hasher().finish(),
+        registration: registration.clone(),
+        listening: sockets.into(),
+        ready: ready.clone(),
+    };
+    Ok(listening.into_iter().map(plan).collect())
+}
+
+fn registration(prepared: &Prepared, was_clean_shutdown: bool) -> BrokerRegistration {
+    BrokerRegistration {
+        node_id: prepared.config.node_id,
+        incarnation: Uuid(TopicId::random().0),
+        endpoints: prepared.advertised_listeners.clone(),
+        rack: prepared.config.rack.clone(),
+        log_directories: vec![Uuid(prepared.directory.meta.directory_id.0)],
+        was_clean_shutdown,
+    }
 }

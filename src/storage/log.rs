@@ -26,6 +26,7 @@ use crate::base::clock::TimestampMs;
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::limits::BLOCK_BYTES;
 
+use super::directory::LogDirectory;
 use super::error::LogError;
 use super::file::File;
 use super::segment::Segment;
@@ -272,6 +273,11 @@ impl Log {
     /// Puts other settings in force; a roll that they ask for comes with the next append.
     pub fn reconfigure(&self, config: LogConfig) {
         *self.config.borrow_mut() = Rc::new(config);
+    }
+
+    /// The log directory that it is in.
+    pub fn directory(&self) -> &LogDirectory {
+        &self.shard.directory
     }
 
     /// The partition's directory.

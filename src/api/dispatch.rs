@@ -1,0 +1,117 @@
+//! From a frame to its handler, and back to a frame.
+//!
+//! A request that cannot be parsed, or asks for what is not served, closes its connection, as in
+//! Kafka: there is no reply that such a client could be known to understand.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::broker::{Broker, Connection};
+use super::{fetch, offsets, produce};
+use crate::protocol::api::ApiKey;
+use crate::protocol::error::EncodeError;
+use crate::protocol::frame::{self, FrameError, Reply, RequestFrame, RequestHeader};
+use crate::protocol::wire::Message;
+
+/// How a request ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The reply.
+    Reply(Reply),
+    /// Nothing is written: Produce with acks=0.
+    NoReply,
+    /// The connection is closed, for this reason.
+    Close(String),
+}
+
+/// What is left of a request when its ordered phase is over.
+pub enum Handled {
+    /// Nothing.
+    Now(Outcome),
+    /// Its completion.
+    Later(Pin<Box<dyn Future<Output = Outcome>>>),
+}
+
+/// Why a request closes its connection.
+#[derive(Debug, thiserror::Error)]
+enum DispatchError {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("the reply cannot be expressed: {0}")]
+    Encode(#[from] EncodeError),
+}
+
+impl From<Result<Reply, DispatchError>> for Outcome {
+    fn from(result: Result<Reply, DispatchError>) -> Self {
+        match result {
+            Ok(reply) => Self::Reply(reply),
+            Err(error) => Self::Close(error.to_string()),
+        }
+    }
+}
+
+/// Whether the request that starts with these bytes is dispatched while earlier ones of its
+/// connection are in progress: Produce alone.
+pub fn pipelines(frame_start: &[u8]) -> bool {
+    frame::peek_api_key(frame_start) == Some(ApiKey::Produce.code())
+}
+
+/// Runs the ordered phase of a request.
+pub async fn dispatch(broker: &Rc<Broker>, connection: &Rc<Connection>, bytes: Bytes) -> Handled {
+    let request = match frame::parse_request(bytes) {
+        Ok(request) => request,
+        Err(error) => return Handled::Now(Outcome::Close(error.to_string())),
+    };
+    if request.header.key == ApiKey::Produce {
+        return dispatch_produce(broker, request).await;
+    }
+    Handled::Now(handle(broker, connection, &request).await.into())
+}
+
+async fn dispatch_produce(broker: &Rc<Broker>, request: RequestFrame) -> Handled {
+    let body = match request.decode() {
+        Ok(body) => body,
+        Err(error) => return Handled::Now(Outcome::Close(error.to_string())),
+    };
+    let header = request.header;
+    let pending = produce::dispatch(broker, header.version, body).await;
+    Handled::Later(Box::pin(async move {
+        match pending.complete().await {
+            Ok(Some(response)) => reply(&header, &response).into(),
+            Ok(None) => Outcome::NoReply,
+            Err(reason) => Outcome::Close(reason),
+        }
+    }))
+}
+
+async fn handle(
+    broker: &Rc<Broker>,
+    _connection: &Rc<Connection>,
+    request: &RequestFrame,
+) -> Result<Reply, DispatchError> {
+    let header = &request.header;
+    match header.key {
+        ApiKey::Fetch => {
+            let response = fetch::handle(broker, header.version, request.decode()?).await;
+            reply(header, &response)
+        }
+        ApiKey::ListOffsets => reply(header, &offsets::list(broker, request.decode()?).await),
+        ApiKey::OffsetForLeaderEpoch => reply(
+            header,
+            &offsets::for_leader_epochs(broker, request.decode()?).await,
+        ),
+        key => unreachable!("{key:?} is not served, and was refused with the frame"),
+    }
+}
+
+fn reply<M: Message>(header: &RequestHeader, response: &M) -> Result<Reply, DispatchError> {
+    Ok(frame::reply(
+        header.key,
+        header.version,
+        header.correlation_id,
+        response,
+    )?)
+}

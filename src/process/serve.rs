@@ -1,0 +1,399 @@
+//! One shard's life: storage, partitions, metadata, requests; then all of it in reverse.
+//!
+//! The order of a start: the metadata is replayed on shard 0 and published; each shard opens its
+//! partitions and answers; checkpoints are written for this number of shards; the broker is
+//! registered; the listeners open. The order of a stop: listeners close and requests end, the
+//! controller and the mailboxes stop, logs close, the last checkpoint is written. The shards meet
+//! between the steps.
+
+use std::future::pending;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future::or;
+use glommio::Task;
+use glommio::channels::local_channel;
+use glommio::timer::Timer;
+
+use super::plan::{ShardEnds, ShardPlan};
+use super::service::ApiService;
+use crate::api::apply;
+use crate::api::broker::Broker;
+use crate::api::fetch_session::FetchSessions;
+use crate::base::clock::{Clock, TimestampMs};
+use crate::base::ids::{PartitionIndex, ShardId, TopicId, TopicIdPartition};
+use crate::controller::handle::CONTROLLER_SHARD;
+use crate::controller::{
+    self, Call, Controller, ControllerError, ControllerHandle, ImageChange, LoadError,
+    LoadedMetadata, MetadataLog, Publisher, Unavailable,
+};
+use crate::metadata::MetadataImage;
+use crate::net::server::{self, ServerConfig};
+use crate::partition::checkpointer::{CHECKPOINT_EVERY_BYTES, CheckpointFailure, Checkpointer};
+use crate::partition::core::Shared;
+use crate::partition::message::PartitionMessage;
+use crate::partition::router::Router;
+use crate::partition::table::PartitionTable;
+use crate::shard::budget::Budget;
+use crate::shard::executor::ShardContext;
+use crate::shard::frames::Frames;
+use crate::shard::mailbox::{Closer, Receiver};
+use crate::shard::queues::spawn_into;
+use crate::shard::reply;
+use crate::storage::error::LogError;
+use crate::storage::log::Log;
+use crate::storage::shard::ShardStorage;
+
+/// Why a shard ended without being asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The metadata could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The controller failed.
+    #[error(transparent)]
+    Controller(#[from] ControllerError),
+    /// A checkpoint could not be written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointFailure),
+    /// A listener failed.
+    #[error("a listener failed: {0}")]
+    Listener(#[from] std::io::Error),
+    /// The broker could not be registered.
+    #[error("the broker could not be registered: {0}")]
+    Register(Unavailable),
+    /// Another shard stopped first.
+    #[error("the broker stopped while it started")]
+    Stopped,
+}
+
+/// How long a log is held open after its last append.
+const PARK_AFTER_MS: i64 = 30_000;
+/// How often the work that nobody waits for is looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How long requests in progress may take to end in a stop.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+type Closers = (Closer<PartitionMessage>, Closer<Call>, Closer<ImageChange>);
+
+struct RunningController {
+    running: Task<()>,
+    /// Why it ended without being asked.
+    failure: reply::Receiver<ControllerError>,
+    log: Rc<Log>,
+}
+
+/// What a shard holds while it runs.
+struct Shard {
+    plan: Rc<ShardPlan>,
+    context: ShardContext,
+    broker: Rc<Broker>,
+    storage: Rc<ShardStorage>,
+    table: Rc<PartitionTable>,
+    checkpointer: Checkpointer,
+}
+
+/// Runs one shard from start to stop.
+pub async fn serve(
+    plan: ShardPlan,
+    ends: ShardEnds,
+    context: ShardContext,
+) -> Result<(), ServeError> {
+    let plan = Rc::new(plan);
+    let (partitions, partition_messages) = ends.partitions.open();
+    let (calls, call_messages) = ends.calls.open();
+    let (images, image_messages) = ends.images.open();
+    let closers = (
+        partition_messages.closer(),
+        call_messages.closer(),
+        image_messages.closer(),
+    );
+
+    let storage = ShardStorage::new(
+        plan.directory.clone(),
+        plan.storage,
+        context.queues.storage.handle(),
+    );
+    let clock = Clock::system();
+    let shared = Shared::new(clock.clone(), context.queues.requests);
+    let table = PartitionTable::new(Rc::clone(&storage), shared);
+    let router = Router::new(Rc::clone(&table), Rc::new(partitions));
+    let broker = Broker::new(
+        Arc::clone(&plan.config),
+        clock.clone(),
+        plan.cluster_id.clone(),
+        router,
+        ControllerHandle::new(calls),
+        FetchSessions::new(
+            plan.config.max_incremental_fetch_session_cache_slots as usize,
+            context.shard,
+            context.shards,
+            plan.session_seed,
+        ),
+        Arc::new(MetadataImage::default()),
+    );
+    take_partition_messages(&context, partition_messages, Rc::clone(&table));
+    let follower = apply::Follower::new(Rc::clone(&broker), plan.opened_at_start.clone());
+    take_image_changes(&context, image_messages, follower);
+
+    let shard = Shard {
+        checkpointer: Checkpointer::new(context.shard, Rc::clone(&table)),
+        plan,
+        context,
+        broker,
+        storage,
+        table,
+    };
+    let mut controller = if shard.context.shard == CONTROLLER_SHARD {
+        Some(
+            shard
+                .start_controller(Publisher::new(images), call_messages)
+                .await?,
+        )
+    } else {
+        None
+    };
+    shard.meet().await?;
+    shard.checkpointer.checkpoint().await?;
+    shard.meet().await?;
+    if shard.context.shard == CONTROLLER_SHARD {
+        shard.register().await?;
+    }
+    shard.meet().await?;
+    shard.run(controller.as_mut()).await?;
+    shard.stop(&closers, controller).await
+}
+
+fn take_partition_messages(
+    context: &ShardContext,
+    messages: Receiver<PartitionMessage>,
+    table: Rc<PartitionTable>,
+) {
+    let give_way = context.give_way.clone();
+    spawn_into(context.queues.requests, async move {
+        messages
+            .run(give_way, |_, message| table.handle(message))
+            .await;
+    });
+}
+
+/// Image changes are applied one after the other, each as long as it takes.
+fn take_image_changes(
+    context: &ShardContext,
+    messages: Receiver<ImageChange>,
+    follower: apply::Follower,
+) {
+    let (sender, changes) = local_channel::new_unbounded();
+    let give_way = context.give_way.clone();
+    spawn_into(context.queues.requests, async move {
+        // The controller waits for each change, so no more than one is ever here.
+        messages
+            .run(give_way, |_, change| drop(sender.try_send(change)))
+            .await;
+    });
+    spawn_into(context.queues.requests, async move {
+        while let Some(ImageChange {
+            image,
+            changes,
+            applied,
+        }) = changes.recv().await
+        {
+            follower.apply(image, &changes).await;
+            let _gone = applied.send(());
+        }
+    });
+}
+
+impl Shard {
+    /// Meets the other shards; an error if one of them has ended.
+    async fn meet(&self) -> Result<(), ServeError> {
+        self.context.barrier.wait().await;
+        if self.context.stop.is_requested() {
+            Err(ServeError::Stopped)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// On the controller's shard: replays the metadata, hands it to all shards, and takes calls.
+    async fn start_controller(
+        &self,
+        publisher: Publisher,
+        calls: Receiver<Call>,
+    ) -> Result<RunningController, ServeError> {
+        let id = TopicIdPartition {
+            topic_id: TopicId::METADATA,
+            partition: PartitionIndex(0),
+        };
+        let opened = &self.plan.opened_at_start;
+        let point = opened.points.get(&id).copied();
+        let clock = self.broker.clock.clone();
+        let loaded =
+            controller::load::open(&self.storage, point, opened.clean, clock.now_ms()).await?;
+        let LoadedMetadata {
+            log,
+            image,
+            changes,
+            leader_epoch,
+        } = loaded;
+        self.checkpointer.include(id, Rc::clone(&log));
+        publisher
+            .publish(&image, &changes)
+            .await
+            .map_err(ControllerError::from)?;
+        let stored = MetadataLog::Stored {
+            log: Rc::clone(&log),
+            clock: clock.clone(),
+        };
+        let config = Arc::clone(&self.plan.config);
+        let controller = Controller::new(stored, image, leader_epoch, publisher, config, clock);
+        let give_way = self.context.give_way.clone();
+        let (failed, failure) = reply::channel();
+        let running = self.context.queues.requests.spawn(async move {
+            if let Err(error) = controller.run(calls, give_way).await {
+                let _stopping = failed.send(error);
+            }
+        });
+        Ok(RunningController {
+            running,
+            failure,
+            log,
+        })
+    }
+
+    async fn register(&self) -> Result<(), ServeError> {
+        let registration = self.plan.registration.clone();
+        let registered = self.broker.controller.register_broker(registration).await;
+        registered.map(drop).map_err(ServeError::Register)
+    }
+
+    /// Serves until the stop is requested, or the controller has failed.
+    async fn run(&self, controller: Option<&mut RunningController>) -> Result<(), ServeError> {
+        if self.context.shard == ShardId(0) {
+            self.plan.tell_ready(self.context.shards);
+        }
+        let background = self.context.queues.background.spawn(maintain(
+            Rc::clone(&self.plan),
+            Rc::clone(&self.broker),
+            Rc::clone(&self.table),
+            Rc::clone(&self.storage),
+            self.checkpointer.clone(),
+        ));
+        let budget = Budget::new(self.plan.frame_bytes);
+        let frames = Frames::new(budget, Budget::new(self.plan.reserve_bytes));
+        let mut serving = Vec::new();
+        for listening in self.plan.take_listening() {
+            let service = Rc::new(ApiService::new(Rc::clone(&self.broker), &listening.name));
+            let config = ServerConfig {
+                name: listening.name,
+                request_bytes_max: self.plan.config.socket_request_max_bytes as usize,
+                idle_max: self
+                    .plan
+                    .config
+                    .connections_max_idle_ms
+                    .map(Duration::from_millis),
+                drain_max: DRAIN_MAX,
+            };
+            let (frames, quota) = (frames.clone(), self.plan.quota.clone());
+            let context = self.context.clone();
+            serving.push(self.context.queues.requests.spawn(async move {
+                server::serve(listening.socket, service, frames, quota, config, &context).await
+            }));
+        }
+        let served = async {
+            for served in serving {
+                served.await?;
+            }
+            Ok(())
+        };
+        let failed = async {
+            if let Some(controller) = controller
+                && let Ok(error) = (&mut controller.failure).await
+            {
+                return Err(ServeError::from(error));
+            }
+            pending().await
+        };
+        let ended = or(failed, served).await;
+        background.cancel().await;
+        ended
+    }
+
+    /// Stops in order; what is acknowledged is durable already, and the next start needs no scan.
+    async fn stop(
+        &self,
+        closers: &Closers,
+        controller: Option<RunningController>,
+    ) -> Result<(), ServeError> {
+        self.context.barrier.wait().await;
+        closers.1.close();
+        if let Some(controller) = controller {
+            controller.running.await;
+            controller
+                .log
+                .close()
+                .await
+                .map_err(CheckpointFailure::from)?;
+        }
+        self.context.barrier.wait().await;
+        closers.0.close();
+        closers.2.close();
+        for partition in self.table.all() {
+            partition
+                .log()
+                .park()
+                .await
+                .map_err(CheckpointFailure::from)?;
+        }
+        self.checkpointer.checkpoint().await?;
+        Ok(())
+    }
+}
+
+/// The work that nobody waits for: checkpoints, retention, parking, forgetting producers.
+async fn maintain(
+    plan: Rc<ShardPlan>,
+    broker: Rc<Broker>,
+    table: Rc<PartitionTable>,
+    storage: Rc<ShardStorage>,
+    checkpointer: Checkpointer,
+) {
+    let config = &plan.config;
+    let mut retain_at = broker.now() + config.log_initial_task_delay_ms as i64;
+    let mut forget_at = broker.now() + config.producer_id_expiration_check_interval_ms as i64;
+    let mut checkpointed_bytes = storage.appended_bytes();
+    loop {
+        Timer::new(TICK).await;
+        let now = broker.now();
+        storage.park_idle(now - PARK_AFTER_MS);
+        if storage.appended_bytes() - checkpointed_bytes >= CHECKPOINT_EVERY_BYTES {
+            checkpointed_bytes = storage.appended_bytes();
+            if let Err(error) = checkpointer.checkpoint().await {
+                tracing::error!(%error, "checkpoint not written: a start after a crash scans more");
+            }
+        }
+        if now >= retain_at {
+            retain_at = now + config.log_retention_check_interval_ms as i64;
+            retain(&table, now).await;
+        }
+        if now >= forget_at {
+            forget_at = now + config.producer_id_expiration_check_interval_ms as i64;
+            for partition in table.all() {
+                partition.forget_producers(now, config.producer_id_expiration_ms as i64);
+            }
+        }
+    }
+}
+
+async fn retain(table: &PartitionTable, now: TimestampMs) {
+    for partition in table.all() {
+        match partition.retain(now).await {
+            Ok(_) | Err(LogError::Closed) => {}
+            Err(error) => {
+                let partition = partition.log().path().display();
+                tracing::error!(%partition, %error, "retention could not delete segments");
+            }
+        }
+    }
+}
