@@ -10,7 +10,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::broker::{Broker, Connection};
-use super::{fetch, offsets, produce};
+use super::{fetch, offsets, produce, producer_ids, topics};
 use crate::protocol::api::ApiKey;
 use crate::protocol::error::EncodeError;
 use crate::protocol::frame::{self, FrameError, Reply, RequestFrame, RequestHeader};
@@ -102,6 +102,22 @@ async fn handle(
         ApiKey::OffsetForLeaderEpoch => reply(
             header,
             &offsets::for_leader_epochs(broker, request.decode()?).await,
+        ),
+        ApiKey::CreateTopics => reply(
+            header,
+            &topics::create(broker, header, request.decode()?).await,
+        ),
+        ApiKey::DeleteTopics => reply(
+            header,
+            &topics::delete(broker, header, request.decode()?).await,
+        ),
+        ApiKey::CreatePartitions => reply(
+            header,
+            &topics::create_partitions(broker, request.decode()?).await,
+        ),
+        ApiKey::InitProducerId => reply(
+            header,
+            &producer_ids::handle(broker, &request.decode()?).await,
         ),
         key => unreachable!("{key:?} is not served, and was refused with the frame"),
     }
