@@ -28,7 +28,10 @@ fn header(key: i16, version: i16, rest: &[u8]) -> Bytes {
 
 /// The whole of a frame, without its length, which is checked.
 fn unframe(frame: frame::Frame) -> Bytes {
-    assert_eq!(frame.length, frame.chunks.iter().map(Chunk::len).sum());
+    assert_eq!(
+        frame.length,
+        frame.chunks.iter().map(Chunk::len).sum::<usize>()
+    );
     let bytes = Records::from(frame.chunks).to_bytes().expect("in memory");
     let length = bytes
         .first_chunk()
@@ -180,7 +183,10 @@ fn records_of_a_response_stay_handles() {
     };
     for version in 4..=18 {
         let reply = frame::reply(ApiKey::Fetch, version, 7, &response).expect("a reply");
-        assert_eq!(reply.length, reply.chunks.iter().map(Chunk::len).sum());
+        assert_eq!(
+            reply.length,
+            reply.chunks.iter().map(Chunk::len).sum::<usize>()
+        );
         let kinds: Vec<_> = reply
             .chunks
             .iter()
