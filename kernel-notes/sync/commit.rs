@@ -5,9 +5,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use glommio::Task;
-use glommio::io::DmaBuffer;
 
-use crate::files::{BLOCK, Files, WRITE_MAX, align_up, bounded, filled, sync_each, write};
+use crate::files::{BLOCK, Copies, Files, WRITE_MAX, align_up, bounded, filled, sync_each, write};
 use crate::noise::Noise;
 use crate::{Cell, Design, Figures, Result, meter};
 
@@ -89,7 +88,8 @@ struct Wal<'a> {
     cell: &'a Cell,
     files: Rc<Files>,
     /// One partition's bytes of a round, copied into the log's buffers.
-    unit: Vec<u8>,
+    unit: Rc<Vec<u8>>,
+    copies: Rc<Copies>,
     at: u64,
     rounds: usize,
     rounds_behind: usize,
@@ -101,7 +101,8 @@ impl<'a> Wal<'a> {
         Self {
             cell,
             files,
-            unit: vec![1; cell.bytes],
+            unit: Rc::new(vec![1; cell.bytes]),
+            copies: Rc::default(),
             at: 0,
             rounds: 0,
             rounds_behind: 0,
@@ -120,12 +121,16 @@ impl<'a> Wal<'a> {
         self.at += total as u64;
         self.rounds += 1;
         let pieces = total.div_ceil(WRITE_MAX);
-        let unit = Rc::new(self.unit.clone());
+        let (unit, copies) = (self.unit.clone(), self.copies.clone());
         bounded(pieces, WAL_WRITES_IN_FLIGHT, move |piece| {
             let offset = piece * WRITE_MAX;
-            let buffer = packed(&wal, &unit, WRITE_MAX.min(total - offset));
-            let wal = wal.clone();
-            async move { write(&wal, buffer, begin + offset as u64).await }
+            let (wal, unit, copies) = (wal.clone(), unit.clone(), copies.clone());
+            let bytes = WRITE_MAX.min(total - offset);
+            async move {
+                copies
+                    .write(&wal, &unit, bytes, begin + offset as u64)
+                    .await
+            }
         })
         .await?;
         match &self.files.wal {
@@ -167,14 +172,6 @@ impl<'a> Wal<'a> {
             None => Ok(()),
         }
     }
-}
-
-fn packed(file: &glommio::io::DmaFile, unit: &[u8], bytes: usize) -> Rc<DmaBuffer> {
-    let mut buffer = file.alloc_dma_buffer(bytes);
-    for part in buffer.as_bytes_mut().chunks_mut(unit.len()) {
-        part.copy_from_slice(&unit[..part.len()]);
-    }
-    Rc::new(buffer)
 }
 
 /// What lies between `begin` and `end` of every segment, written from memory with O_DSYNC.

@@ -1,6 +1,8 @@
 //! The segments and the write-ahead log of a cell: made, preallocated and opened before
 //! anything is measured.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -125,6 +127,33 @@ pub fn filled(file: &DmaFile, bytes: usize, byte: u8) -> Rc<DmaBuffer> {
     let mut buffer = file.alloc_dma_buffer(bytes);
     buffer.as_bytes_mut().fill(byte);
     Rc::new(buffer)
+}
+
+/// Buffers that a write-ahead log copies into, used again and again as a broker would.
+#[derive(Default)]
+pub struct Copies {
+    free: RefCell<HashMap<usize, Vec<DmaBuffer>>>,
+}
+
+impl Copies {
+    /// Fills a buffer of `bytes` bytes with `source` over and over, and writes it.
+    pub async fn write(&self, file: &DmaFile, source: &[u8], bytes: usize, at: u64) -> Result<()> {
+        let free = self.free.borrow_mut().get_mut(&bytes).and_then(Vec::pop);
+        let mut buffer = free.unwrap_or_else(|| file.alloc_dma_buffer(bytes));
+        for part in buffer.as_bytes_mut().chunks_mut(source.len()) {
+            part.copy_from_slice(&source[..part.len()]);
+        }
+        let buffer = Rc::new(buffer);
+        write(file, buffer.clone(), at).await?;
+        if let Ok(buffer) = Rc::try_unwrap(buffer) {
+            self.free
+                .borrow_mut()
+                .entry(bytes)
+                .or_default()
+                .push(buffer);
+        }
+        Ok(())
+    }
 }
 
 /// Writes the whole buffer or fails.

@@ -11,7 +11,7 @@ use glommio::Task;
 use glommio::io::{DmaBuffer, DmaFile};
 use glommio::sync::Semaphore;
 
-use crate::files::{Files, WRITE_MAX, bounded, filled, write};
+use crate::files::{Copies, Files, WRITE_MAX, bounded, filled, write};
 use crate::noise::Noise;
 use crate::{Cell, Design, Figures, Result, meter};
 
@@ -214,6 +214,7 @@ async fn lane(lane: Lane) -> Result<()> {
 async fn serve_wal(cell: &Cell, group: &Group, files: &Rc<Files>) -> Result<()> {
     let wal = files.wal.clone().ok_or("no write-ahead log")?;
     let unit = filled(&wal, cell.bytes, 1);
+    let copies = Rc::new(Copies::default());
     let (mut at, mut appended, mut behind_to) = (0, 0, 0);
     let mut behind: Option<Task<Result<()>>> = None;
     group
@@ -222,12 +223,15 @@ async fn serve_wal(cell: &Cell, group: &Group, files: &Rc<Files>) -> Result<()> 
             if at + bytes > files.wal_bytes {
                 at = 0;
             }
-            let (begin, log, source) = (at, wal.clone(), unit.clone());
+            let (begin, log, source, reused) = (at, wal.clone(), unit.clone(), copies.clone());
             bounded(appends as usize, 8, move |append| {
-                let mut copy = log.alloc_dma_buffer(source.len());
-                copy.as_bytes_mut().copy_from_slice(source.as_bytes());
-                let (log, place) = (log.clone(), begin + (append * source.len()) as u64);
-                async move { write(&log, Rc::new(copy), place).await }
+                let (log, source, reused) = (log.clone(), source.clone(), reused.clone());
+                let place = begin + (append * source.len()) as u64;
+                async move {
+                    reused
+                        .write(&log, source.as_bytes(), source.len(), place)
+                        .await
+                }
             })
             .await?;
             wal.fdatasync().await?;

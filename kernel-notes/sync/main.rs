@@ -13,6 +13,7 @@ mod table;
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
@@ -133,6 +134,7 @@ fn main() -> Result<()> {
         .blocking_thread_pool_placement(PoolPlacement::Unbound(2))
         .make()?;
     executor.run(async {
+        glommio::spawn_local(stay_awake()).detach();
         match Arguments::parse().what {
             What::Rounds(cell) => print("rounds", &cell, commit::measure(&cell).await?),
             What::Hot(cell) => print("hot", &cell, hot::measure(&cell).await?),
@@ -144,6 +146,14 @@ fn main() -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// An executor of glommio-ng 0.12 that is preempted before it ran anything parks although tasks
+/// are runnable. This bounds that sleep, which otherwise nothing here would end.
+async fn stay_awake() {
+    loop {
+        glommio::timer::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 fn print(what: &str, cell: &Cell, mut figures: Figures) {

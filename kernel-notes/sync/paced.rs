@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use glommio::Task;
 use glommio::io::{DmaBuffer, DmaFile};
 
-use crate::files::{BLOCK, Files, WRITE_MAX, align_up, bounded, filled, write};
+use crate::files::{BLOCK, Copies, Files, WRITE_MAX, align_up, bounded, filled, write};
 use crate::noise::Noise;
 use crate::{Cell, Design, Figures, Result, meter};
 
@@ -170,6 +170,7 @@ async fn append(cell: Cell, shard: Rc<RefCell<Shard>>, files: Rc<Files>) -> Resu
 /// Takes all that waits into one write to the log and one sync, again and again.
 async fn log(cell: Cell, shard: Rc<RefCell<Shard>>, files: Rc<Files>) -> Result<()> {
     let wal = files.wal.clone().ok_or("no write-ahead log")?;
+    let (append, copies) = (Rc::new(vec![1; cell.bytes]), Rc::new(Copies::default()));
     let (mut at, mut since_behind) = (0, 0);
     let mut behind: Option<Task<Result<()>>> = None;
     while let Some(first) = next_dirty(&shard).await {
@@ -178,13 +179,12 @@ async fn log(cell: Cell, shard: Rc<RefCell<Shard>>, files: Rc<Files>) -> Result<
         if at + total as u64 > files.wal_bytes {
             at = 0;
         }
-        let (begin, file) = (at, wal.clone());
+        let (begin, file, reused, source) = (at, wal.clone(), copies.clone(), append.clone());
         bounded(total.div_ceil(WRITE_MAX), 8, move |piece| {
             let offset = piece * WRITE_MAX;
-            // The fill stands for the copy of the appends into the log's buffer.
-            let unit = filled(&file, WRITE_MAX.min(total - offset), 1);
-            let file = file.clone();
-            async move { write(&file, unit, begin + offset as u64).await }
+            let (file, reused, source) = (file.clone(), reused.clone(), source.clone());
+            let (bytes, place) = (WRITE_MAX.min(total - offset), begin + offset as u64);
+            async move { reused.write(&file, &source, bytes, place).await }
         })
         .await?;
         wal.fdatasync().await?;

@@ -51,7 +51,8 @@ pub fn print(path: &Path) -> Result<()> {
         println!("\n{}\n", head.join(" ").trim_end());
         println!(
             "| design | p50 ms (lowest-highest) | p99 ms | MB/s | process CPU s/GiB | \
-             kernel threads s/GiB | written / asked | flushes / ack |\n|---|---|---|---|---|---|---|---|"
+             kernel threads s/GiB | written / asked | flushes / ack |\n\
+             |---|---|---|---|---|---|---|---|"
         );
         for key in order.iter().filter(|key| &key[..HEAD] == head) {
             print_row(key, &cells[key])?;
