@@ -91,7 +91,7 @@ fn sorted(lines: &[String], name: &str) -> Result<Vec<f64>> {
 }
 
 fn median(sorted: &[f64]) -> f64 {
-    sorted[sorted.len() / 2]
+    f64::midpoint(sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2])
 }
 
 /// The value of one field of a flat line of JSON as `print` in `main.rs` writes it.
