@@ -10,7 +10,9 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::broker::{Broker, Connection};
-use super::{fetch, offsets, produce, producer_ids, topics};
+use super::metadata::view::View;
+use super::metadata::{cluster, topic_partitions};
+use super::{api_versions, fetch, metadata, offsets, produce, producer_ids, topics};
 use crate::protocol::api::ApiKey;
 use crate::protocol::error::EncodeError;
 use crate::protocol::frame::{self, FrameError, Reply, RequestFrame, RequestHeader};
@@ -89,16 +91,26 @@ async fn dispatch_produce(broker: &Rc<Broker>, request: RequestFrame) -> Handled
 
 async fn handle(
     broker: &Rc<Broker>,
-    _connection: &Rc<Connection>,
+    connection: &Rc<Connection>,
     request: &RequestFrame,
 ) -> Result<Reply, DispatchError> {
     let header = &request.header;
+    let image = broker.image();
+    let view = View {
+        image: &image,
+        config: &broker.config,
+        cluster_id: &broker.cluster_id,
+        listener: &connection.listener,
+    };
     match header.key {
         ApiKey::Fetch => {
             let response = fetch::handle(broker, header.version, request.decode()?).await;
             reply(header, &response)
         }
-        ApiKey::ListOffsets => reply(header, &offsets::list(broker, request.decode()?).await),
+        ApiKey::ListOffsets => reply(
+            header,
+            &offsets::list(broker, header.version, request.decode()?).await,
+        ),
         ApiKey::OffsetForLeaderEpoch => reply(
             header,
             &offsets::for_leader_epochs(broker, request.decode()?).await,
@@ -119,6 +131,32 @@ async fn handle(
             header,
             &producer_ids::handle(broker, &request.decode()?).await,
         ),
+        ApiKey::ApiVersions if request.is_unsupported_api_versions() => {
+            let version = api_versions::FALLBACK_VERSION;
+            let response = api_versions::unsupported_version();
+            Ok(frame::reply(
+                header.key,
+                version,
+                header.correlation_id,
+                &response,
+            )?)
+        }
+        ApiKey::ApiVersions => reply(
+            header,
+            &api_versions::respond(&image, header.version, &request.decode()?),
+        ),
+        ApiKey::Metadata => {
+            let answer = metadata::respond(view, header.version, &request.decode()?);
+            topics::create_behind(broker, &answer.to_create);
+            reply(header, &answer.response)
+        }
+        ApiKey::DescribeCluster => reply(
+            header,
+            &cluster::respond(view, header.version, &request.decode()?),
+        ),
+        ApiKey::DescribeTopicPartitions => {
+            reply(header, &topic_partitions::respond(view, &request.decode()?))
+        }
         key => unreachable!("{key:?} is not served, and was refused with the frame"),
     }
 }

@@ -21,13 +21,19 @@ use crate::protocol::messages::offset_for_leader_epoch_response::{
 use crate::shard::reply::{self, Sender};
 
 const READ_COMMITTED: i8 = 1;
+/// The first version that tells the leader epoch of an offset.
+const LEADER_EPOCH_SINCE: i16 = 4;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 
 /// Answers ListOffsets.
-pub async fn list(broker: &Rc<Broker>, request: ListOffsetsRequest) -> ListOffsetsResponse {
+pub async fn list(
+    broker: &Rc<Broker>,
+    version: i16,
+    request: ListOffsetsRequest,
+) -> ListOffsetsResponse {
     let committed_only = request.isolation_level == READ_COMMITTED;
     let mut wanted = Vec::new();
     for (at, topic) in request.topics.iter().enumerate() {
@@ -77,7 +83,7 @@ pub async fn list(broker: &Rc<Broker>, request: ListOffsetsRequest) -> ListOffse
         };
         topics[at]
             .partitions
-            .push(list_row(partition_index, result));
+            .push(list_row(version, partition_index, result));
     }
     ListOffsetsResponse {
         topics,
@@ -97,6 +103,7 @@ fn spec(timestamp: i64) -> Option<OffsetSpec> {
 }
 
 fn list_row(
+    version: i16,
     partition_index: i32,
     result: Result<Option<FoundOffset>, ErrorCode>,
 ) -> ListOffsetsPartitionResponse {
@@ -104,14 +111,15 @@ fn list_row(
         Ok(found) => (ErrorCode::None, found),
         Err(code) => (code, None),
     };
+    let epoch = found
+        .filter(|_| version >= LEADER_EPOCH_SINCE)
+        .map(|found| found.leader_epoch);
     ListOffsetsPartitionResponse {
         partition_index,
         error_code: code.into(),
         timestamp: found.map_or(-1, |found| found.timestamp),
         offset: found.map_or(-1, |found| found.offset.0),
-        leader_epoch: found
-            .map_or(LeaderEpoch::UNKNOWN, |found| found.leader_epoch)
-            .0,
+        leader_epoch: epoch.unwrap_or(LeaderEpoch::UNKNOWN).0,
         ..ListOffsetsPartitionResponse::default()
     }
 }
