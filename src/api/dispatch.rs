@@ -91,26 +91,16 @@ async fn dispatch_produce(broker: &Rc<Broker>, request: RequestFrame) -> Handled
 
 async fn handle(
     broker: &Rc<Broker>,
-    connection: &Rc<Connection>,
+    connection: &Connection,
     request: &RequestFrame,
 ) -> Result<Reply, DispatchError> {
     let header = &request.header;
-    let image = broker.image();
-    let view = View {
-        image: &image,
-        config: &broker.config,
-        cluster_id: &broker.cluster_id,
-        listener: &connection.listener,
-    };
     match header.key {
         ApiKey::Fetch => {
             let response = fetch::handle(broker, header.version, request.decode()?).await;
             reply(header, &response)
         }
-        ApiKey::ListOffsets => reply(
-            header,
-            &offsets::list(broker, header.version, request.decode()?).await,
-        ),
+        ApiKey::ListOffsets => reply(header, &offsets::list(broker, header.version, request.decode()?).await),
         ApiKey::OffsetForLeaderEpoch => reply(
             header,
             &offsets::for_leader_epochs(broker, request.decode()?).await,
@@ -131,31 +121,49 @@ async fn handle(
             header,
             &producer_ids::handle(broker, &request.decode()?).await,
         ),
-        ApiKey::ApiVersions if request.is_unsupported_api_versions() => {
-            let version = api_versions::FALLBACK_VERSION;
-            let response = api_versions::unsupported_version();
-            Ok(frame::reply(
-                header.key,
-                version,
-                header.correlation_id,
-                &response,
-            )?)
+        _ => describe(broker, connection, request),
+    }
+}
+
+/// Answers what this shard knows by itself: the metadata, the settings, the broker.
+fn describe(
+    broker: &Rc<Broker>,
+    connection: &Connection,
+    request: &RequestFrame,
+) -> Result<Reply, DispatchError> {
+    let header = &request.header;
+    let image = broker.image();
+    let view = View {
+        image: &image,
+        config: &broker.config,
+        cluster_id: &broker.cluster_id,
+        listener: &connection.listener,
+    };
+    match header.key {
+        ApiKey::ApiVersions if request.is_unsupported_api_versions() => Ok(frame::reply(
+            header.key,
+            api_versions::FALLBACK_VERSION,
+            header.correlation_id,
+            &api_versions::unsupported_version(),
+        )?),
+        ApiKey::ApiVersions => {
+            let body = request.decode()?;
+            reply(
+                header,
+                &api_versions::respond(&image, header.version, &body),
+            )
         }
-        ApiKey::ApiVersions => reply(
-            header,
-            &api_versions::respond(&image, header.version, &request.decode()?),
-        ),
         ApiKey::Metadata => {
             let answer = metadata::respond(view, header.version, &request.decode()?);
             topics::create_behind(broker, &answer.to_create);
             reply(header, &answer.response)
         }
-        ApiKey::DescribeCluster => reply(
-            header,
-            &cluster::respond(view, header.version, &request.decode()?),
-        ),
         ApiKey::DescribeTopicPartitions => {
             reply(header, &topic_partitions::respond(view, &request.decode()?))
+        }
+        ApiKey::DescribeCluster => {
+            let body = request.decode()?;
+            reply(header, &cluster::respond(view, header.version, &body))
         }
         key => unreachable!("{key:?} is not served, and was refused with the frame"),
     }

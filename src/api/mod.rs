@@ -8,14 +8,19 @@
 //! - A handler returns a plan or awaits owned messages; it never holds a borrow across an await.
 //! - Every error of a lower room is mapped to a code in one place.
 
+pub mod api_versions;
 pub mod apply;
+pub mod authorized_operations;
 pub mod broker;
 pub mod dispatch;
 pub mod errors;
 pub mod fetch;
 pub mod fetch_partitions;
 pub mod fetch_session;
+pub mod metadata;
 pub mod offsets;
 pub mod produce;
 pub mod producer_ids;
 pub mod topics;
+
+mod features;
