@@ -100,7 +100,10 @@ async fn handle(
             let response = fetch::handle(broker, header.version, request.decode()?).await;
             reply(header, &response)
         }
-        ApiKey::ListOffsets => reply(header, &offsets::list(broker, header.version, request.decode()?).await),
+        ApiKey::ListOffsets => reply(
+            header,
+            &offsets::list(broker, header.version, request.decode()?).await,
+        ),
         ApiKey::OffsetForLeaderEpoch => reply(
             header,
             &offsets::for_leader_epochs(broker, request.decode()?).await,

@@ -120,7 +120,6 @@ fn list_row(
         timestamp: found.map_or(-1, |found| found.timestamp),
         offset: found.map_or(-1, |found| found.offset.0),
         leader_epoch: epoch.unwrap_or(LeaderEpoch::UNKNOWN).0,
-        ..ListOffsetsPartitionResponse::default()
     }
 }
 

@@ -33,8 +33,8 @@ pub enum RunError {
     #[error(transparent)]
     Start(#[from] StartError),
     /// A shard ended, and the others with it.
-    #[error(transparent)]
-    Shard(#[from] ShardError<ServeError>),
+    #[error("{0}")]
+    Shard(Box<ShardError<ServeError>>),
 }
 
 impl RunError {
@@ -83,7 +83,7 @@ pub fn run(prepared: Prepared, stop: &StopRequest) -> Result<(), RunError> {
             error: ServeError::Stopped,
             ..
         }) => Ok(()),
-        Some(error) => Err(error.into()),
+        Some(error) => Err(RunError::Shard(Box::new(error))),
         None => Ok(directory.replace_file(&directory.path().join(CLEAN_MARKER), b"")?),
     }
 }

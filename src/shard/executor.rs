@@ -15,6 +15,7 @@ use std::{fmt, io};
 
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
+use super::heartbeat;
 use super::queues::{GiveWay, Queues};
 use super::shutdown::{Barrier, Stop, Stopper};
 use crate::base::ids::ShardId;
@@ -47,7 +48,7 @@ impl Default for ExecutorConfig {
             ring_depth: 256,
             io_memory_bytes: 1 << 20,
             blocking_threads: 2,
-            preempt_after: Duration::from_millis(2),
+            preempt_after: Duration::from_millis(10),
             spin: Duration::ZERO,
         }
     }
@@ -289,6 +290,7 @@ impl Starting {
                 Ok(give_way) => give_way,
                 Err(error) => panic!("no descriptor is left to set up the shard: {error}"),
             };
+            let heartbeat = queues.background.spawn(heartbeat::beat());
             let context = ShardContext {
                 shard,
                 shards: self.config.shards,
@@ -297,7 +299,9 @@ impl Starting {
                 queues,
                 give_way,
             };
-            body(context).await
+            let ended = body(context).await;
+            heartbeat.cancel().await;
+            ended
         };
         let ended = catch_unwind(AssertUnwindSafe(|| executor.run(whole)));
         let ended = match ended {

@@ -18,6 +18,7 @@ mod bell;
 pub mod budget;
 pub mod executor;
 pub mod frames;
+mod heartbeat;
 mod line;
 pub mod mailbox;
 pub mod placement;
