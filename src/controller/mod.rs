@@ -31,6 +31,13 @@ pub mod topics;
 
 mod placement;
 
+#[cfg(test)]
+mod driver_tests;
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod tests;
+
 pub use brokers::BrokerRegistration;
 pub use driver::{Controller, ControllerError};
 pub use error::TopicError;
