@@ -269,3 +269,6 @@ fn partitions_result((name, result): CreatedPartitions) -> CreatePartitionsTopic
             .map(|error| error.to_string().into()),
     }
 }
+
+#[cfg(test)]
+mod tests;
