@@ -151,7 +151,8 @@ fn assignments_that_cannot_be_are_refused() {
 #[test]
 fn settings_that_cannot_be_are_refused() {
     let unknown = "Unknown topic config name: nope";
-    let cases: [(&[(&str, Option<&str>)], &str, &str); 4] = [
+    type Configs = &'static [(&'static str, Option<&'static str>)];
+    let cases: [(Configs, &str, &str); 4] = [
         (
             &[("retention.ms", None), ("x", None)],
             "NullConfigs",
