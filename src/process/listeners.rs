@@ -1,10 +1,10 @@
 //! The ports: checked and kept before the shards open them. The main thread holds the
 //! reservations as long as the process runs; it never accepts a connection.
 //!
-//! Every shard opens the same port with SO_REUSEPORT, and so could a second broker without an error:
-//! the two would share the clients. So the port is first probed without SO_REUSEPORT, which fails
-//! while anybody listens, and a lock of the port's number keeps out another Millrace that starts at
-//! the same moment.
+//! Every shard opens the same port with SO_REUSEPORT, and so could a second broker without an
+//! error: the two would share the clients. So the port is first probed without SO_REUSEPORT, which
+//! fails while anybody listens, and a lock of the port's number keeps out another Millrace that
+//! starts at the same moment.
 
 use std::fs;
 use std::io;

@@ -1,6 +1,6 @@
 //! Signals. A thread of its own waits for SIGTERM and SIGINT: the first asks for a clean stop, a
-//! later one ends the process at once. No signal handler runs code: the signals are blocked in every
-//! thread, and the waiting thread takes them.
+//! later one ends the process at once. No signal handler runs code: the signals are blocked in
+//! every thread, and the waiting thread takes them.
 //!
 //! SIGPIPE is ignored by Rust's runtime before `main`, so a closed socket or pipe is an error of
 //! the write and never kills.

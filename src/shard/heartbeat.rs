@@ -3,8 +3,8 @@
 //! glommio-ng 0.12 can park with runnable tasks when the operating system takes its thread away for
 //! longer than the preemption timer between arming that timer and running the first task: only the
 //! next completion wakes it. So each shard keeps one timer: short while it has work, so that such a
-//! sleep ends soon, and long while it is idle, when there is nothing to sleep through. To be removed
-//! with the bug.
+//! sleep ends soon, and long while it is idle, when there is nothing to sleep through. To be
+//! removed with the bug.
 
 use std::time::Duration;
 

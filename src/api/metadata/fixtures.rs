@@ -1,7 +1,7 @@
 //! A small cluster for the tests of this room. Tests only.
 //!
-//! Broker 1 is this one; 2 has no OTHER listener; 3 is fenced. There are the topics `abc` with three
-//! partitions, `b` with one, and `__consumer_offsets` with one.
+//! Broker 1 is this one; 2 has no OTHER listener; 3 is fenced. There are the topics `abc` with
+//! three partitions, `b` with one, and `__consumer_offsets` with one.
 
 use bytestring::ByteString;
 
