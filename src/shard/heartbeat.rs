@@ -19,11 +19,29 @@ const OWN_TASKS_MAX: u64 = 4;
 
 /// Beats until it is dropped.
 pub(super) async fn beat() {
-    let mut before = 0;
     loop {
+        // Each look at the statistics empties them: the count is that of the last interval.
         let executed = glommio::executor().executor_stats().tasks_executed();
-        let busy = executed - before > OWN_TASKS_MAX;
-        before = executed;
+        let busy = executed > OWN_TASKS_MAX;
         Timer::new(if busy { BUSY } else { IDLE }).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use glommio::{LocalExecutorBuilder, Placement};
+
+    #[test]
+    fn it_beats_on_when_work_ends() {
+        let run = LocalExecutorBuilder::new(Placement::Unbound).spawn(|| async {
+            let heart = glommio::spawn_local(beat());
+            for _ in 0..100 {
+                glommio::spawn_local(async {}).await;
+            }
+            Timer::new(BUSY * 3 + IDLE * 2).await;
+            assert!(heart.cancel().await.is_none(), "it never ends by itself");
+        });
+        run.expect("an executor").join().expect("no panic");
     }
 }
