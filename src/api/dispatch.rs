@@ -8,11 +8,14 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use tracing::level_filters::LevelFilter;
 
 use super::broker::{Broker, Connection};
 use super::metadata::view::View;
 use super::metadata::{cluster, topic_partitions};
-use super::{api_versions, fetch, metadata, offsets, produce, producer_ids, topics};
+use super::{
+    api_versions, configs, fetch, metadata, offsets, produce, producer_ids, telemetry, topics,
+};
 use crate::protocol::api::ApiKey;
 use crate::protocol::error::EncodeError;
 use crate::protocol::frame::{self, FrameError, Reply, RequestFrame, RequestHeader};
@@ -167,6 +170,19 @@ fn describe(
         ApiKey::DescribeCluster => {
             let body = request.decode()?;
             reply(header, &cluster::respond(view, header.version, &body))
+        }
+        ApiKey::DescribeConfigs => {
+            let level = LevelFilter::current();
+            let body = request.decode()?;
+            let response = configs::respond(&image, &broker.config, level, &body);
+            reply(header, &response)
+        }
+        ApiKey::GetTelemetrySubscriptions => {
+            let response = telemetry::subscriptions(&broker.config, &request.decode()?);
+            reply(header, &response)
+        }
+        ApiKey::PushTelemetry => {
+            reply(header, &telemetry::push(&broker.config, &request.decode()?))
         }
         key => unreachable!("{key:?} is not served, and was refused with the frame"),
     }

@@ -12,6 +12,7 @@ pub mod api_versions;
 pub mod apply;
 pub mod authorized_operations;
 pub mod broker;
+pub mod configs;
 pub mod dispatch;
 pub mod errors;
 pub mod fetch;
@@ -21,6 +22,7 @@ pub mod metadata;
 pub mod offsets;
 pub mod produce;
 pub mod producer_ids;
+pub mod telemetry;
 pub mod topics;
 
 mod features;

@@ -128,6 +128,7 @@ pub(crate) fn partition(
         isr: ids.clone(),
         leader: leader.unwrap_or(-1),
         leader_epoch: 10 + partition_id,
+        partition_epoch: 0,
         directories: vec![DIRECTORY; ids.len()],
         ..PartitionRecord::default()
     }
