@@ -311,3 +311,43 @@ fn a_wrong_log_filter_is_told() {
     assert_eq!(code, Some(78), "{log}");
     assert!(log.contains("MILLRACE_LOG==loud="), "{log}");
 }
+
+/// Runs the program below one of util-linux's tools, which set limits for what they start.
+fn below(tool: &[&str], data: &Path) -> Command {
+    let program = command(data);
+    let mut command = Command::new(tool[0]);
+    command.env_clear().stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(&tool[1..]).arg(program.get_program());
+    command.args(program.get_args());
+    command
+}
+
+#[test]
+fn limits_that_are_too_low_are_told_with_what_to_raise() {
+    for (limit, expected) in [
+        ("--nofile=100:100", "the limit of open files is 100"),
+        (
+            "--memlock=65536:65536",
+            "the limit of locked memory (65536 bytes) is too low",
+        ),
+    ] {
+        let data = directory();
+        let (code, log) = told(&run(below(&["/usr/bin/prlimit", limit], data.path())));
+        assert_eq!(code, Some(78), "{limit}: {log}");
+        assert!(log.contains(expected), "{limit}: {log}");
+        let entries = fs::read_dir(data.path()).expect("a directory").count();
+        assert_eq!(entries, 0, "{limit}: something was left behind");
+    }
+}
+
+#[test]
+fn a_low_soft_limit_of_open_files_is_raised_with_a_warning() {
+    let data = directory();
+    let start = below(&["/usr/bin/prlimit", "--nofile=300:4000"], data.path());
+    let broker = Broker::start(start, data.path());
+    broker.signal(Signal::SIGTERM);
+    let (code, log) = broker.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("only 4000 files may be open"), "{log}");
+}

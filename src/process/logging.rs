@@ -2,7 +2,7 @@
 //! the process. Installed once by the main thread, used by every thread.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::panic::{self, PanicHookInfo};
 use std::process::ExitCode;
 use std::thread;
@@ -36,7 +36,7 @@ pub(super) fn install(format: LogFormat) -> Result<(), LogError> {
         Err(error) => (EnvFilter::new("info"), Some(error.to_string())),
     };
     let subscriber = tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(|| OneLine(io::stderr()))
         .with_ansi(io::stderr().is_terminal())
         .with_env_filter(filter)
         .with_target(false)
@@ -54,10 +54,32 @@ pub(super) fn install(format: LogFormat) -> Result<(), LogError> {
     }
 }
 
+/// Writes each event as one line, whatever the event says: the subscriber hands over an event and
+/// its line break in one piece.
+struct OneLine<W>(W);
+
+impl<W: Write> Write for OneLine<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = event.strip_suffix(b"\n").unwrap_or(event);
+        if text.contains(&b'\n') || text.contains(&b'\r') {
+            let text = String::from_utf8_lossy(text);
+            let text = text.replace('\n', "\\n").replace('\r', "\\r");
+            self.0.write_all(format!("{text}\n").as_bytes())?;
+        } else {
+            self.0.write_all(event)?;
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// Logs why the process ends, and says with which code.
 pub(super) fn fail(exit: Exit, error: &dyn Display) -> ExitCode {
     let code = exit as u8;
-    tracing::error!(exit_code = code, "{}", one_line(&error.to_string()));
+    tracing::error!(exit_code = code, "{error}");
     exit.into()
 }
 
@@ -69,7 +91,7 @@ pub(super) fn install_panic_hook() {
         let name = thread.name().unwrap_or("unnamed");
         let place = info.location().map(ToString::to_string);
         let place = place.as_deref().unwrap_or("an unknown place");
-        let reason = one_line(reason(info));
+        let reason = reason(info);
         tracing::error!(
             exit_code = Exit::Failure as u8,
             "the thread {name} panicked at {place}: {reason}; the process ends"
@@ -85,13 +107,11 @@ fn reason<'a>(info: &'a PanicHookInfo<'_>) -> &'a str {
     info.payload_as_str().unwrap_or("no reason was given")
 }
 
-/// The text without line breaks and other control characters, which would forge or split lines.
-pub(super) fn one_line(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let escaped = c.is_control().then(|| c.escape_default());
-            let plain = (!c.is_control()).then_some(c);
-            escaped.into_iter().flatten().chain(plain)
-        })
-        .collect()
+#[cfg(test)]
+pub(super) fn written(event: &str) -> String {
+    let mut writer = OneLine(Vec::new());
+    writer
+        .write_all(event.as_bytes())
+        .expect("a Vec takes every byte");
+    String::from_utf8(writer.0).expect("text")
 }

@@ -19,8 +19,11 @@ const RINGS_PER_SHARD: u64 = 3;
 /// The most that a shard registers for direct I/O with each of its rings.
 const IO_MEMORY_BYTES_MAX: u64 = 4 << 20;
 
-/// Below this the executor does not come up.
+/// Below this, and below a limit of locked memory as low, the executor does not come up.
 const IO_MEMORY_BYTES_MIN: u64 = 512 << 10;
+
+/// What the kernel counts at the most for a huge page that a registered buffer only touches.
+const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
 /// The default of `millrace.memory.bytes` is this share of the machine's memory...
 const MEMORY_SHARE: u64 = 4;
@@ -238,13 +241,21 @@ pub(super) fn raise_open_files() -> Result<u64, MachineError> {
 pub(super) fn io_memory_bytes(shards: u16) -> Result<u64, MachineError> {
     let limit = locked_memory_limit()?;
     let share = io_memory_share(limit, shards);
-    let locked = share * RINGS_PER_SHARD * u64::from(shards);
-    if locked > limit {
+    let buffers = RINGS_PER_SHARD * u64::from(shards);
+    if share * buffers > limit {
         tracing::warn!(
-            "the limit of locked memory is {limit} bytes, and {shards} shards register {locked}: \
-             some will do direct I/O without registered memory, at more CPU a write; raise it \
-             (ulimit -l, LimitMEMLOCK= of systemd)"
+            "the limit of locked memory is {limit} bytes, and {shards} shards register {}: some \
+             will do direct I/O without registered memory, at more CPU a write; raise it \
+             (ulimit -l, LimitMEMLOCK= of systemd)",
+            share * buffers
         );
+    }
+    // Of a huge page the kernel counts all, also where a buffer has a corner of it: a buffer of
+    // 1 MiB may count as 4 MiB. Where that would break the limit, the process does without.
+    if (share + 2 * HUGE_PAGE_BYTES) * buffers > limit
+        && let Err(error) = nix::sys::prctl::set_thp_disable(true)
+    {
+        tracing::debug!("transparent huge pages stay: {error}");
     }
     Ok(share)
 }
@@ -269,22 +280,23 @@ fn locked_memory_limit() -> Result<u64, MachineError> {
 
 /// Sets up as many rings as the shards will, and drops them: what fails fails here, with advice.
 pub(super) fn check_io_uring(shards: u16) -> Result<(), MachineError> {
+    let limit_bytes = locked_memory_limit()?;
+    let too_low = |error| MachineError::LockedMemory {
+        error,
+        limit_bytes,
+        wanted_bytes: IO_MEMORY_BYTES_MIN * (RINGS_PER_SHARD + 1) * u64::from(shards),
+        shards,
+    };
+    if limit_bytes < IO_MEMORY_BYTES_MIN {
+        return Err(too_low(Errno::ENOMEM.into()));
+    }
     let rings = RINGS_PER_SHARD * u64::from(shards);
     let rings: io::Result<Vec<_>> = (0..rings)
         .map(|_| io_uring::IoUring::new(RING_DEPTH as u32))
         .collect();
     match rings {
         Ok(_) => Ok(()),
-        Err(error) if error.raw_os_error() == Some(Errno::ENOMEM as i32) => {
-            let limit_bytes = locked_memory_limit()?;
-            let each = IO_MEMORY_BYTES_MIN * (RINGS_PER_SHARD + 1);
-            Err(MachineError::LockedMemory {
-                error,
-                limit_bytes,
-                wanted_bytes: each * u64::from(shards),
-                shards,
-            })
-        }
+        Err(error) if error.raw_os_error() == Some(Errno::ENOMEM as i32) => Err(too_low(error)),
         Err(error) => {
             let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
             let advice = io_uring_advice(&error, disabled.unwrap_or_default().trim());

@@ -154,10 +154,14 @@ fn a_forbidden_io_uring_is_told_with_what_to_do() {
 
 #[test]
 fn what_is_logged_stays_in_one_line() {
-    assert_eq!(
-        logging::one_line("a\nb\r\tc\u{1b}[31m é"),
-        "a\\nb\\r\\tc\\u{1b}[31m é"
-    );
+    for (event, line) in [
+        ("plain\n", "plain\n"),
+        ("a\nb\r\n\n", "a\\nb\\r\\n\n"),
+        ("no end", "no end"),
+        ("é\né\n", "é\\né\n"),
+    ] {
+        assert_eq!(logging::written(event), line);
+    }
 }
 
 fn open(path: &Path) -> Result<DataDirectory, DirectoryError> {
