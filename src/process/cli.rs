@@ -9,9 +9,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::Exit;
 
 const AFTER_HELP: &str = "\
-Settings have Kafka's names. A flag counts more than the environment, the environment more than the \
-file, the file more than the default. In the environment a setting is written with MILLRACE_ in \
-front, in upper case, with underscores for dots: MILLRACE_NUM_PARTITIONS=3.
+Settings have Kafka's names. A flag counts more than the environment, the environment more than \
+the file, the file more than the default. In the environment a setting is written with MILLRACE_ \
+in front, in upper case, with underscores for dots: MILLRACE_NUM_PARTITIONS=3.
 
 MILLRACE_LOG filters the log: error, warn, info (the default), debug, or module=level by comma.
 
