@@ -11,10 +11,11 @@ mod tests;
 use crate::base::ids::{TopicId, Uuid};
 use crate::config::BrokerConfig;
 use crate::protocol::error_code::ErrorCode;
-use crate::protocol::messages::get_telemetry_subscriptions_request::GetTelemetrySubscriptionsRequest;
-use crate::protocol::messages::get_telemetry_subscriptions_response::GetTelemetrySubscriptionsResponse;
-use crate::protocol::messages::push_telemetry_request::PushTelemetryRequest;
-use crate::protocol::messages::push_telemetry_response::PushTelemetryResponse;
+use crate::protocol::messages::{
+    get_telemetry_subscriptions_request::GetTelemetrySubscriptionsRequest,
+    get_telemetry_subscriptions_response::GetTelemetrySubscriptionsResponse,
+    push_telemetry_request::PushTelemetryRequest, push_telemetry_response::PushTelemetryResponse,
+};
 
 /// When a client without a subscription asks again, in milliseconds: Kafka's default.
 const PUSH_INTERVAL_MS: i32 = 300_000;

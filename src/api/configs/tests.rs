@@ -56,91 +56,93 @@ fn row(row: &DescribeConfigsResourceResult) -> String {
     )
 }
 
+/// A resource, and the code and message that it gets.
+type Wrong = (i8, &'static str, i16, &'static str);
+
+const WRONG_TOPICS: [Wrong; 3] = [
+    (TOPIC, "nope", 3, ""),
+    (
+        TOPIC,
+        "",
+        17,
+        "Topic name is invalid: the empty string is not allowed",
+    ),
+    (
+        TOPIC,
+        "bad name",
+        17,
+        "Topic name is invalid: 'bad name' contains one or more characters other than ASCII \
+         alphanumerics, '.', '_' and '-'",
+    ),
+];
+
+const WRONG_BROKERS: [Wrong; 6] = [
+    (
+        BROKER,
+        "7",
+        42,
+        "Unexpected broker id, expected 1 or empty string, but received 7",
+    ),
+    (
+        BROKER,
+        "x",
+        42,
+        "Broker id must be an integer, but it is: x",
+    ),
+    (
+        BROKER,
+        " 1",
+        42,
+        "Broker id must be an integer, but it is:  1",
+    ),
+    (LOGGER, "", 42, "Broker id must not be empty"),
+    (
+        LOGGER,
+        "7",
+        42,
+        "Unexpected broker id, expected 1 but received 7",
+    ),
+    (
+        LOGGER,
+        "x",
+        42,
+        "Broker id must be an integer, but it is: x",
+    ),
+];
+
+const WRONG_TYPES: [Wrong; 6] = [
+    (16, "sub", 42, "Unsupported resource type: CLIENT_METRICS"),
+    (32, "group", 42, "Unsupported resource type: GROUP"),
+    (0, "x", 42, MALFORMED),
+    (1, "x", 42, MALFORMED),
+    (3, "x", 42, MALFORMED),
+    (-1, "x", 42, MALFORMED),
+];
+
 #[test]
 fn a_wrong_resource_is_told_why_in_kafkas_words() {
-    let topic = "Topic name is invalid: ";
-    let cases = [
-        (TOPIC, "nope", 3, String::new()),
-        (
-            TOPIC,
-            "",
-            17,
-            format!("{topic}the empty string is not allowed"),
-        ),
-        (
-            TOPIC,
-            "bad name",
-            17,
-            format!(
-                "{topic}'bad name' contains one or more characters other than ASCII \
-                 alphanumerics, '.', '_' and '-'"
-            ),
-        ),
-        (
-            BROKER,
-            "7",
-            42,
-            "Unexpected broker id, expected 1 or empty string, but received 7".to_owned(),
-        ),
-        (
-            BROKER,
-            "x",
-            42,
-            "Broker id must be an integer, but it is: x".to_owned(),
-        ),
-        (
-            BROKER,
-            " 1",
-            42,
-            "Broker id must be an integer, but it is:  1".to_owned(),
-        ),
-        (LOGGER, "", 42, "Broker id must not be empty".to_owned()),
-        (
-            LOGGER,
-            "7",
-            42,
-            "Unexpected broker id, expected 1 but received 7".to_owned(),
-        ),
-        (
-            LOGGER,
-            "x",
-            42,
-            "Broker id must be an integer, but it is: x".to_owned(),
-        ),
-        (
-            16,
-            "sub",
-            42,
-            "Unsupported resource type: CLIENT_METRICS".to_owned(),
-        ),
-        (
-            32,
-            "group",
-            42,
-            "Unsupported resource type: GROUP".to_owned(),
-        ),
-        (0, "x", 42, MALFORMED.to_owned()),
-        (1, "x", 42, MALFORMED.to_owned()),
-        (3, "x", 42, MALFORMED.to_owned()),
-        (-1, "x", 42, MALFORMED.to_owned()),
-    ];
     let cluster = Cluster::new();
+    let cases = WRONG_TOPICS
+        .iter()
+        .chain(&WRONG_BROKERS)
+        .chain(&WRONG_TYPES);
     for (resource_type, name, code, message) in cases {
-        let results = ask(&cluster, &asking(vec![resource(resource_type, name, None)]));
+        let request = asking(vec![resource(*resource_type, name, None)]);
         let expected = DescribeConfigsResult {
-            error_code: code,
-            error_message: Some(message.into()),
-            resource_type,
-            resource_name: name.into(),
+            error_code: *code,
+            error_message: Some((*message).into()),
+            resource_type: *resource_type,
+            resource_name: (*name).into(),
             configs: Vec::new(),
         };
-        assert_eq!(results, [expected]);
+        assert_eq!(ask(&cluster, &request), [expected]);
     }
 }
 
 #[test]
 fn rows_are_those_that_were_asked_for() {
-    let cases: [(i8, &str, Option<&[&str]>, &[&str]); 9] = [
+    type Texts<'a> = &'a [&'a str];
+    let cases: [(i8, &str, Option<Texts<'_>>, Texts<'_>); 9] = [
         (
             TOPIC,
             "abc",
