@@ -276,8 +276,8 @@ fn what_a_topic_may_not_set_is_refused_in_kafkas_words() {
         ),
         (
             &[("remote.storage.enable", "true")],
-            "Unsupported value true for configuration remote.storage.enable: \
-             tiered storage is not enabled on this broker",
+            "Tiered Storage functionality is disabled in the broker. Topic cannot be configured \
+             with remote log storage.",
         ),
     ];
     for (overrides, expected) in table {

@@ -144,11 +144,11 @@ impl TopicConfig {
             )));
         }
         if read.boolean("remote.storage.enable")? {
-            return Err(ConfigError::Unsupported {
-                key: "remote.storage.enable".to_owned(),
-                value: "true".to_owned(),
-                reason: "tiered storage is not enabled on this broker".to_owned(),
-            });
+            return Err(ConfigError::Conflict(
+                "Tiered Storage functionality is disabled in the broker. Topic cannot be \
+                 configured with remote log storage."
+                    .to_owned(),
+            ));
         }
         Ok(config)
     }

@@ -5,7 +5,7 @@ use bytestring::ByteString;
 
 use super::Plan;
 use crate::base::ids::{NodeId, Uuid};
-use crate::config::AdvertisedListener;
+use crate::config::{AdvertisedListener, BrokerConfig, FlushMode, TopicConfig, Values};
 use crate::metadata::{MetadataImage, MetadataRecord, features};
 use crate::protocol::messages::feature_level_record::FeatureLevelRecord;
 use crate::protocol::messages::partition_change_record::PartitionChangeRecord;
@@ -35,10 +35,15 @@ pub struct BrokerRegistration {
 
 /// Plans the registration; the answer is the broker's new epoch.
 ///
-/// After an unclean stop, every partition that the broker leads begins a new leader epoch: written
-/// records that were not durable may be gone, and by the epoch a client that has read them can tell
-/// (KIP-320). The broker is not fenced: nobody reaches it before the registration is applied.
-pub fn register_broker(image: &MetadataImage, registration: &BrokerRegistration) -> Plan<i64> {
+/// After an unclean stop, a partition that the broker leads begins a new leader epoch if it shows
+/// records before they are durable: they may be gone, and by the epoch a client that has read them
+/// can tell (KIP-320). Everywhere else nothing that was shown can be gone. The broker is not
+/// fenced: nobody reaches it before the registration is applied.
+pub fn register_broker(
+    image: &MetadataImage,
+    config: &BrokerConfig,
+    registration: &BrokerRegistration,
+) -> Plan<i64> {
     let mut records = Vec::new();
     for feature in features::SUPPORTED {
         if image.feature(feature.name).is_none() {
@@ -52,7 +57,7 @@ pub fn register_broker(image: &MetadataImage, registration: &BrokerRegistration)
     let epoch = image.next_offset().plus(records.len() as i64).0;
     records.push(registration_record(registration, epoch).into());
     if !registration.was_clean_shutdown {
-        records.extend(new_leader_epochs(image, registration.node_id));
+        records.extend(new_leader_epochs(image, config, registration.node_id));
     }
     Plan {
         records,
@@ -90,9 +95,14 @@ fn registration_record(registration: &BrokerRegistration, epoch: i64) -> Registe
 
 fn new_leader_epochs(
     image: &MetadataImage,
+    config: &BrokerConfig,
     node: NodeId,
-) -> impl Iterator<Item = MetadataRecord> + '_ {
-    image.topics().flat_map(move |topic| {
+) -> impl Iterator<Item = MetadataRecord> {
+    let exposed = image.topics().filter(|topic| {
+        let overrides = image.topic_config(&topic.name);
+        shows_what_is_not_durable(config, overrides.map(|values| &**values))
+    });
+    exposed.flat_map(move |topic| {
         let led = topic.iter().filter(move |(_, it)| it.leader == Some(node));
         led.map(move |(index, _)| {
             MetadataRecord::from(PartitionChangeRecord {
@@ -103,4 +113,13 @@ fn new_leader_epochs(
             })
         })
     })
+}
+
+/// Settings that cannot be read any more are taken for the worst; the shards report them.
+fn shows_what_is_not_durable(config: &BrokerConfig, overrides: Option<&Values>) -> bool {
+    match overrides {
+        None => config.topic_defaults.flush == FlushMode::Never,
+        Some(overrides) => TopicConfig::new(&config.layers, overrides)
+            .map_or(true, |topic| topic.flush == FlushMode::Never),
+    }
 }

@@ -153,7 +153,7 @@ impl Controller {
                 planned(allocate_producer_ids(image, broker), answer)
             }
             Call::RegisterBroker(registration, answer) => {
-                planned(register_broker(image, &registration), answer)
+                planned(register_broker(image, &self.config, &registration), answer)
             }
         }
     }

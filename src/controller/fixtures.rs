@@ -44,7 +44,7 @@ pub(super) fn replayed(image: &MetadataImage, records: &[MetadataRecord]) -> Met
 /// An image with broker 1.
 pub(super) fn with_broker() -> MetadataImage {
     let image = MetadataImage::default();
-    let plan = register_broker(&image, &registration(true));
+    let plan = register_broker(&image, &config(&[]), &registration(true));
     replayed(&image, &plan.records)
 }
 

@@ -493,8 +493,8 @@ fn producer_ids_are_given_out_once() {
 
 #[test]
 fn a_broker_registers_with_features_once_and_a_new_epoch_each_time() {
-    let empty = MetadataImage::default();
-    let plan = register_broker(&empty, &registration(true));
+    let (empty, config) = (MetadataImage::default(), config(&[]));
+    let plan = register_broker(&empty, &config, &registration(true));
     let names: Vec<_> = plan.records.iter().map(MetadataRecord::name).collect();
     assert_eq!(names, ["FeatureLevelRecord", "RegisterBrokerRecord"]);
     let image = replayed(&empty, &plan.records);
@@ -503,29 +503,42 @@ fn a_broker_registers_with_features_once_and_a_new_epoch_each_time() {
     assert_eq!(broker.rack.as_deref(), Some("r1"));
     assert_eq!(image.feature("metadata.version"), Some(30));
 
-    let again = register_broker(&image, &registration(true));
+    let again = register_broker(&image, &config, &registration(true));
     assert_eq!(again.reply, image.next_offset().0);
     assert_eq!(again.records.len(), 1);
 }
 
 #[test]
-fn after_an_unclean_stop_every_partition_has_a_new_leader_epoch() {
-    let image = with_topics(&[("a", 2), ("b", 1)]);
-    let clean = register_broker(&image, &registration(true));
-    assert_eq!(clean.records.len(), 1);
-    let unclean = register_broker(&image, &registration(false));
-    assert_eq!(unclean.records.len(), 4);
-    let after = replayed(&image, &unclean.records);
-    for topic in after.topics() {
-        for (index, partition) in topic.iter() {
-            assert_eq!(
-                partition.leader_epoch,
-                LeaderEpoch(1),
-                "{}-{index}",
-                topic.name
-            );
-            assert_eq!(partition.leader, Some(NodeId(1)));
-            assert_eq!(partition.isr, [NodeId(1)]);
+fn after_an_unclean_stop_what_was_shown_before_it_was_durable_has_a_new_leader_epoch() {
+    let image = with_topics(&[("durable", 2)]);
+    let exposed = configured(
+        creatable("exposed", 2, 1),
+        &[("millrace.flush", Some("never"))],
+    );
+    let request = creation(vec![exposed]);
+    let new_id = &mut || TopicId(900);
+    let image = replayed(
+        &image,
+        &create_topics(&image, &config(&[]), &request, new_id).records,
+    );
+    // What the broker's default is, whether it stopped cleanly, and the epochs afterwards.
+    let cases = [
+        ("acks", true, 0, 0),
+        ("acks", false, 0, 1),
+        ("never", false, 1, 1),
+        ("never", true, 0, 0),
+    ];
+    for (flush, was_clean, durable, exposed) in cases {
+        let config = config(&[("millrace.flush", flush)]);
+        let plan = register_broker(&image, &config, &registration(was_clean));
+        let after = replayed(&image, &plan.records);
+        for (name, epoch) in [("durable", durable), ("exposed", exposed)] {
+            let topic = after.topic_named(name).expect("it exists");
+            for partition in &topic.partitions {
+                assert_eq!(partition.leader_epoch, LeaderEpoch(epoch), "{flush} {name}");
+                assert_eq!(partition.leader, Some(NodeId(1)));
+                assert_eq!(partition.isr, [NodeId(1)]);
+            }
         }
     }
 }
