@@ -55,7 +55,7 @@ pub struct ColdRead {
     log: Rc<Log>,
     range: ReadRange,
     job: LocateJob,
-    /// Bytes of the block at `job.limit`, which may be written to: from memory.
+    /// The bytes from `job.file_limit` to `job.limit`: their block may be written to.
     carry: Bytes,
 }
 
@@ -68,7 +68,9 @@ struct LocateJob {
     /// Where to begin to look; `None` asks the index file.
     position: Option<u64>,
     index_entries: u32,
-    /// The file is read up to here.
+    /// The file is sent up to here.
+    file_limit: u64,
+    /// Where the batches end that this job may return.
     limit: u64,
     /// The batches are walked to find this offset, where the limit lies beyond it.
     stop_at: Option<Offset>,
@@ -122,7 +124,8 @@ impl Log {
             file: self.shard.reads.get(self.number, segment.base_offset),
             position: segment.index.lookup(range.from),
             index_entries: segment.index.in_files().0,
-            limit,
+            file_limit: limit,
+            limit: limit + carry.len() as u64,
             stop_at: (range.upper < limit_offset).then_some(range.upper),
         };
         ReadPlan::Cold(ColdRead {
@@ -157,8 +160,8 @@ impl State {
         chunks
     }
 
-    /// How far a segment's file may be read, the offset after the last batch up to there, and the
-    /// bytes that complete that batch from memory.
+    /// How far a segment's file may be sent, the offset after the last batch that is not in the
+    /// tail, and the bytes from memory that lie between.
     fn file_limit(&self, segment: &Segment) -> (u64, Offset, Bytes) {
         let in_memory = self
             .tail
@@ -201,8 +204,7 @@ impl ColdRead {
             job,
             carry,
         } = self;
-        let (segment, limit, known) = (job.segment, job.limit, job.file.is_some());
-        let stops = job.stop_at.is_some();
+        let (segment, file_limit, known) = (job.segment, job.file_limit, job.file.is_some());
         let located = log
             .shard
             .directory
@@ -215,24 +217,27 @@ impl ColdRead {
             }
             LocateError::Damaged => LogError::Damaged(range.from),
         })?;
-        let Some(located) = located else {
+        let Some(Located { file, start, end }) = located else {
             return Ok(Vec::new());
         };
         if !known {
-            log.shard
-                .reads
-                .put(log.number, segment, Arc::clone(&located.file));
+            let reads = &log.shard.reads;
+            reads.put(log.number, segment, Arc::clone(&file));
         }
         let mut chunks = Vec::with_capacity(2);
-        if located.end > located.start {
+        let from_file = end.min(file_limit);
+        if start < from_file {
+            let length = (from_file - start) as u32;
             chunks.push(Chunk::File(FileSlice {
-                file: located.file,
-                position: located.start,
-                length: (located.end - located.start) as u32,
+                file,
+                position: start,
+                length,
             }));
         }
-        if located.end == limit && !carry.is_empty() && !stops {
-            chunks.push(Chunk::Memory(carry));
+        if end > file_limit {
+            let first = (start.max(file_limit) - file_limit) as usize;
+            let last = (end - file_limit) as usize;
+            chunks.push(Chunk::Memory(carry.slice(first..last)));
         }
         Ok(chunks)
     }
@@ -296,7 +301,10 @@ impl LocateJob {
         if let Some(stop) = self.stop_at {
             end = end.min(walk.end_before(stop, first_end, end).map_err(failed)?);
         }
-        make_resident(&file, &readable, start, end).map_err(failed)?;
+        let from_file = end.min(self.file_limit);
+        if start < from_file {
+            make_resident(&file, &readable, start, from_file).map_err(failed)?;
+        }
         Ok(Some(Located { file, start, end }))
     }
 
@@ -350,7 +358,6 @@ impl Walk<'_> {
 
     fn next(&mut self) -> io::Result<Step> {
         let start = self.position;
-        // A header that the limit cuts belongs to a batch that the tail holds.
         if start + BATCH_HEADER_BYTES as u64 > self.limit {
             return Ok(Step::End);
         }

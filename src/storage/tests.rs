@@ -356,3 +356,6 @@ fn retention_drops_whole_segments_and_moves_the_start() {
         assert_eq!(logs, 1, "{names:?}");
     });
 }
+
+mod faults;
+mod recovery;

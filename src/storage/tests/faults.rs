@@ -1,0 +1,188 @@
+//! Every file call of storage fails in turn: nothing acknowledged may be missing afterwards, and
+//! nothing wrong may be read.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::*;
+use crate::storage::faults::Plan;
+
+/// Seeds in one run of the test; `MILLRACE_FAULT_SEEDS` asks for more.
+const SEEDS: u64 = 1000;
+
+/// A small generator, so that a seed says all there is to say about a run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (self.0 >> 33) % bound
+    }
+}
+
+/// What a run acknowledged: the batches in order, each with its offset.
+#[derive(Default)]
+struct Ledger {
+    acknowledged: Vec<(Offset, Bytes)>,
+    point: Option<RecoveryPoint>,
+}
+
+fn small_segments() -> LogConfig {
+    LogConfig {
+        segment_bytes: 64 << 10,
+        ..config()
+    }
+}
+
+/// Appends, acknowledges, rolls, checkpoints, parks and retains until a call fails.
+async fn work(log: &Rc<Log>, random: &mut Random, ledger: &mut Ledger) -> Result<(), LogError> {
+    for step in 0..40 {
+        let batch = batch(
+            step,
+            1 + random.below(3) as usize,
+            random.below(6000) as usize,
+        );
+        let base = append(log, &batch).await?;
+        let end = log.end();
+        if random.below(3) > 0 {
+            log.make_durable(end).await?;
+            ledger.acknowledged.push((base, batch));
+        }
+        match random.below(12) {
+            0 => log.park().await?,
+            1 => {
+                let point = log.mark();
+                log.make_durable(point.offset).await?;
+                log.checkpoint_indexes().await?;
+                ledger.point = Some(point);
+            }
+            _ => {}
+        }
+    }
+    let end = log.end();
+    log.make_durable(end).await
+}
+
+async fn check(log: &Rc<Log>, ledger: &Ledger, seed: u64) {
+    for (base, batch) in &ledger.acknowledged {
+        let range = ReadRange {
+            from: *base,
+            upper: log.end(),
+            bytes_max: 1,
+            at_least_one: true,
+        };
+        let found = read(log, range).await;
+        let found = found.unwrap_or_else(|error| panic!("seed {seed}: {base} is lost: {error}"));
+        let header = BatchHeader::parse(&found).unwrap_or_else(|| panic!("seed {seed}: {base}"));
+        assert_eq!(header.base_offset, *base, "seed {seed}");
+        assert!(
+            found[21..] == batch[21..],
+            "seed {seed}: {base} is another batch"
+        );
+    }
+    read_all(log, log.start(), 30_000).await;
+}
+
+async fn run_seed(root: PathBuf, seed: u64) -> bool {
+    let mut random = Random(seed);
+    let path = root.join(format!("t-{seed}"));
+    let first = 1 + random.below(120);
+    let count = if random.below(2) == 0 {
+        1
+    } else {
+        u64::MAX / 2
+    };
+    let errno = [libc::EIO, libc::ENOSPC][random.below(2) as usize];
+    let plan = Arc::new(Plan {
+        first,
+        count,
+        errno,
+        ..Plan::default()
+    });
+    let faulty = LogDirectory::with_faults(root.clone(), true, Faults::planned(plan.clone()));
+    let queue = glommio::executor().current_task_queue();
+    let mut ledger = Ledger::default();
+    {
+        let storage = ShardStorage::new(faulty.clone(), limits(), queue);
+        let made = create_files(&faulty, &path, "", Offset(0)).is_ok();
+        let recovered = made.then(|| recover(&faulty, &input(&path, None, false), &mut |_| {}));
+        if let Some(Ok(recovered)) = recovered {
+            let log = Log::open_recovered(&storage, path.clone(), small_segments(), recovered);
+            let ended = work(&log, &mut random, &mut ledger).await;
+            // What was acknowledged can be read for as long as the files can.
+            if ended.is_err() && faulty.failure().is_none() {
+                assert_eq!(ended, Err(LogError::NoRoom), "seed {seed}");
+            }
+        }
+    }
+    let failed = plan.calls.load(Ordering::Relaxed) >= first;
+    if !path.join("00000000000000000000.log").exists() {
+        assert!(ledger.acknowledged.is_empty(), "seed {seed}");
+        return failed;
+    }
+    let sound = LogDirectory::new(root.clone(), true);
+    let storage = ShardStorage::new(sound, limits(), queue);
+    let (log, reports) = open(&storage, &path, small_segments(), ledger.point, false);
+    assert_eq!(reports, Vec::<String>::new(), "seed {seed}");
+    check(&log, &ledger, seed).await;
+    fill(&log, 7, 3).await;
+    check(&log, &ledger, seed).await;
+    log.park().await.expect("a sound disk");
+    std::fs::remove_dir_all(&path).expect("a directory to remove");
+    failed
+}
+
+#[test]
+fn every_file_call_fails_in_turn_and_nothing_acknowledged_is_lost() {
+    let home = home(Faults::default());
+    let seeds = std::env::var("MILLRACE_FAULT_SEEDS").ok();
+    let seeds = seeds.map_or(SEEDS, |seeds| seeds.parse().expect("a number of seeds"));
+    let root = home.directory.path().to_owned();
+    let failed = on_shard(home.directory.clone(), limits(), async move |_| {
+        let mut failed = 0;
+        for seed in 0..seeds {
+            failed += u64::from(run_seed(root.clone(), seed).await);
+        }
+        failed
+    });
+    assert!(
+        failed * 2 > seeds,
+        "only {failed} of {seeds} runs met their fault"
+    );
+}
+
+#[test]
+fn a_full_disk_refuses_and_goes_on_once_there_is_room() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    let plan = Plan {
+        first: 3,
+        count: 4,
+        only: Some(crate::storage::faults::Call::Preallocate),
+        errno: libc::ENOSPC,
+        ..Plan::default()
+    };
+    let faults = Faults::planned(Arc::new(plan));
+    let directory = LogDirectory::with_faults(home.directory.path().to_owned(), true, faults);
+    on_shard(directory, limits(), async move |storage| {
+        let (log, _) = open(&storage, &path, small_segments(), None, false);
+        let (mut refused, mut taken) = (0, 0);
+        for seed in 0..60 {
+            match append(&log, &batch(seed, 1, 5000)).await {
+                Ok(_) => taken += 1,
+                Err(LogError::NoRoom) => refused += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(
+            refused > 0 && taken > 40,
+            "{refused} refused, {taken} taken"
+        );
+        log.make_durable(log.end()).await.expect("a sync");
+        assert_eq!(storage.directory().failure(), None);
+        assert_eq!(read_all(&log, Offset(0), 10_000).await.len(), taken);
+    });
+}

@@ -1,0 +1,243 @@
+//! The rules of recovery, one test each, on files made to look like what a crash leaves.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+
+use super::*;
+use crate::storage::layout::segment_file;
+
+/// A log of three segments, closed cleanly, with the recovery point of its end.
+struct Before {
+    home: Home,
+    point: RecoveryPoint,
+    segments: Vec<Offset>,
+    batches: usize,
+}
+
+fn small() -> LogConfig {
+    LogConfig {
+        segment_bytes: 32 << 10,
+        ..config()
+    }
+}
+
+fn before() -> Before {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    let (point, segments, batches) =
+        on_shard(home.directory.clone(), limits(), async move |storage| {
+            let (log, _) = open(&storage, &path, small(), None, false);
+            fill(&log, 0, 45).await;
+            log.close().await.expect("a clean stop");
+            let batches = read_all(&log, Offset(0), 1 << 20).await.len();
+            let state = log.state.borrow();
+            let segments: Vec<_> = state.segments.iter().map(|s| s.base_offset).collect();
+            drop(state);
+            (log.mark(), segments, batches)
+        });
+    assert!(segments.len() >= 3, "{segments:?}");
+    Before {
+        home,
+        point,
+        segments,
+        batches,
+    }
+}
+
+impl Before {
+    fn file(&self, segment: usize, extension: &str) -> PathBuf {
+        segment_file(&self.home.log, self.segments[segment], extension)
+    }
+
+    fn last(&self) -> PathBuf {
+        self.file(self.segments.len() - 1, "log")
+    }
+
+    /// Recovers and reads what can be read; returns the batches, the end, and the reports.
+    fn recover(&self, point: Option<RecoveryPoint>, clean: bool) -> (usize, Offset, Vec<String>) {
+        let path = self.home.log.clone();
+        on_shard(
+            self.home.directory.clone(),
+            limits(),
+            async move |storage| {
+                let (log, reports) = open(&storage, &path, small(), point, clean);
+                let damaged = log.state.borrow().damaged.clone();
+                let batches = if damaged.is_empty() {
+                    read_all(&log, log.start(), 9000).await.len()
+                } else {
+                    0
+                };
+                (batches, log.end(), reports)
+            },
+        )
+    }
+}
+
+fn append_bytes(path: &Path, bytes: &[u8]) {
+    let mut file = OpenOptions::new()
+        .append(true)
+        .open(path)
+        .expect("a segment");
+    file.write_all(bytes).expect("a write");
+}
+
+#[test]
+fn a_clean_stop_is_trusted_and_a_crash_scans_from_the_point() {
+    let before = before();
+    let end = before.point.offset;
+    assert_eq!(
+        before.recover(Some(before.point), true),
+        (before.batches, end, vec![]),
+        "A"
+    );
+    assert_eq!(
+        before.recover(Some(before.point), false),
+        (before.batches, end, vec![]),
+        "B"
+    );
+    assert_eq!(
+        before.recover(None, false),
+        (before.batches, end, vec![]),
+        "B and F: all"
+    );
+}
+
+#[test]
+fn zeros_and_torn_writes_are_cut_off() {
+    let before = before();
+    let end = before.point.offset;
+    let length = fs::metadata(before.last()).expect("a segment").len();
+    let torn = batch(3, 4, 900);
+    for (tail, rule) in [
+        (vec![0; 20_000], "C: preallocated zeros"),
+        (vec![7; 40], "C: less than a header"),
+        (
+            torn[..torn.len() - 1].to_vec(),
+            "D: a batch that lacks its last byte",
+        ),
+        (torn[..70].to_vec(), "D: a header and little more"),
+    ] {
+        for point in [Some(before.point), None] {
+            append_bytes(&before.last(), &tail);
+            assert_eq!(
+                before.recover(point, false),
+                (before.batches, end, vec![]),
+                "{rule}"
+            );
+            assert_eq!(
+                fs::metadata(before.last()).expect("a segment").len(),
+                length,
+                "{rule}"
+            );
+        }
+    }
+}
+
+#[test]
+fn whole_batches_behind_a_cut_are_kept_aside_and_reported() {
+    let before = before();
+    let mut later = batch(5, 2, 300).to_vec();
+    later[..8].copy_from_slice(&before.point.offset.plus(10).0.to_be_bytes());
+    append_bytes(&before.last(), &[&[9; 200], &later[..]].concat());
+    let (batches, end, reports) = before.recover(Some(before.point), false);
+    assert_eq!((batches, end), (before.batches, before.point.offset), "E");
+    assert_eq!(reports.len(), 1, "E: {reports:?}");
+    let aside = fs::read(before.file(before.segments.len() - 1, "cut")).expect("what was cut");
+    assert!(aside.ends_with(&later), "E");
+}
+
+#[test]
+fn segments_behind_a_cut_are_kept_aside_and_reported() {
+    let before = before();
+    let middle = before.file(1, "log");
+    let damaged = OpenOptions::new()
+        .write(true)
+        .open(&middle)
+        .expect("a segment");
+    damaged.write_all_at(&[0xff; 30], 100).expect("a write");
+    let (batches, end, reports) = before.recover(None, false);
+    assert!(
+        batches < before.batches && end < before.segments[2],
+        "G: {batches} to {end}"
+    );
+    assert!(reports.len() >= 2, "G: {reports:?}");
+    assert!(
+        before.file(2, "cut").exists() && !before.file(2, "log").exists(),
+        "G"
+    );
+}
+
+#[test]
+fn durable_bytes_that_are_missing_are_refused_and_never_given_out_again() {
+    let before = before();
+    let file = OpenOptions::new()
+        .write(true)
+        .open(before.last())
+        .expect("a segment");
+    file.set_len(before.point.position - 50)
+        .expect("a truncation");
+    let (_, end, reports) = before.recover(Some(before.point), false);
+    assert_eq!(end, before.point.offset, "H");
+    assert!(!reports.is_empty(), "H");
+    let path = before.home.log.clone();
+    let last = *before.segments.last().expect("segments");
+    fs::remove_file(before.last()).expect("a segment to remove");
+    let point = before.point;
+    on_shard(
+        before.home.directory.clone(),
+        limits(),
+        async move |storage| {
+            let (log, reports) = open(&storage, &path, small(), Some(point), false);
+            assert!(!reports.is_empty(), "I");
+            assert_eq!(log.end(), point.offset, "I");
+            let gone = ReadRange {
+                from: last,
+                upper: log.end(),
+                bytes_max: 1,
+                at_least_one: true,
+            };
+            assert_eq!(log.read(gone).map(drop), Err(LogError::Damaged(last)), "I");
+            let base = append(&log, &batch(1, 1, 10)).await.expect("an append");
+            assert_eq!(base, point.offset, "I");
+            log.make_durable(base.plus(1)).await.expect("a sync");
+            assert_eq!(read_all(&log, base, 1000).await.len(), 1, "I");
+        },
+    );
+}
+
+#[test]
+fn a_directory_without_segments_gets_an_empty_one() {
+    let before = before();
+    for segment in 0..before.segments.len() {
+        for extension in ["log", "index", "timeindex"] {
+            let _gone = fs::remove_file(before.file(segment, extension));
+        }
+    }
+    let (batches, end, _) = before.recover(None, false);
+    assert_eq!((batches, end), (0, Offset(0)), "J");
+}
+
+#[test]
+fn indexes_are_made_anew_from_the_scan_on() {
+    let before = before();
+    for (garbage, rule) in [
+        (&[0xff; 80][..], "K: entries behind the end"),
+        (&[][..], "K: none"),
+    ] {
+        for segment in 0..before.segments.len() {
+            for extension in ["index", "timeindex"] {
+                let file = before.file(segment, extension);
+                let mut bytes = fs::read(&file).unwrap_or_default();
+                bytes.extend_from_slice(garbage);
+                fs::write(&file, bytes).expect("an index");
+            }
+        }
+        let end = before.point.offset;
+        assert_eq!(
+            before.recover(None, false),
+            (before.batches, end, vec![]),
+            "{rule}"
+        );
+    }
+}
