@@ -1,9 +1,13 @@
 //! Memory, connections and idleness: what is bounded stays bounded, and serves again afterwards.
 
+use std::fs::File;
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
+use nix::sys::time::TimeValLike;
 
 use super::fixture::{ALONE, PIPELINES, Server, Setup, counting, request};
 use crate::net::quota::ConnectionLimits;
@@ -177,4 +181,58 @@ fn both_address_families_are_served() {
         let mut client = super::fixture::Client { stream };
         assert_eq!(client.ask(&request(ALONE, b'e', b"hello")), b"hello");
     }
+}
+
+/// Descriptors are a limit of the process, so this runs in one of its own: the next test starts it.
+#[test]
+#[ignore = "lowers the limit on descriptors of its process"]
+fn without_descriptors_in_a_process_of_its_own() {
+    let server = Server::start(&Setup::default());
+    let mut early = server.connect();
+    assert_eq!(early.ask(&request(ALONE, b'e', b"early")), b"early");
+    // Clients have their descriptors before, so that the server alone finds none.
+    let new = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let late: Vec<_> = (0..4).map(|_| new().expect("a descriptor")).collect();
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, 200, hard).expect("a lower limit");
+    let taken: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    for socket in &late {
+        let connected = socket.connect(&server.address.into());
+        connected.expect("room among those that wait to be accepted");
+    }
+    let before = cpu_time();
+    std::thread::sleep(Duration::from_millis(300));
+    let spent = cpu_time() - before;
+    assert!(
+        spent < Duration::from_millis(150),
+        "accepting spins: {spent:?}"
+    );
+    assert_eq!(server.quota.connections(), 1);
+    // Who is in is served, and descriptors that come free serve who waits.
+    assert_eq!(early.ask(&request(ALONE, b'e', b"still")), b"still");
+    drop(taken);
+    for socket in late {
+        let stream = TcpStream::from(socket);
+        let mut client = super::fixture::Client { stream };
+        assert_eq!(client.ask(&request(ALONE, b'e', b"late")), b"late");
+    }
+}
+
+/// What this process has used of the processor.
+fn cpu_time() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("the kernel counts");
+    let time = usage.user_time() + usage.system_time();
+    Duration::from_micros(time.num_microseconds() as u64)
+}
+
+#[test]
+fn accepting_outlives_a_lack_of_descriptors() {
+    let own = std::env::current_exe().expect("this test program");
+    let test = "net::tests::limits::without_descriptors_in_a_process_of_its_own";
+    let run = std::process::Command::new(own)
+        .args(["--exact", test, "--ignored"])
+        .output();
+    let run = run.expect("this test program starts");
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success() && said.contains("1 passed"), "{said}");
 }
