@@ -34,9 +34,9 @@ pub struct ExecutorConfig {
     pub io_memory_bytes: usize,
     /// Threads of each shard for calls that may block.
     pub blocking_threads: usize,
-    /// The longest that ready tasks keep the reactor from polling I/O, if none of them gives way. Far
-    /// longer than the thread is ever off its core: a timer that fires before the first task has run
-    /// puts the runtime to sleep until the next event, and the heartbeat only bounds that.
+    /// The longest that ready tasks keep the reactor from polling I/O, if none of them gives way.
+    /// Far longer than the thread is ever off its core: a timer that fires before the first task
+    /// has run puts the runtime to sleep until the next event, and the heartbeat only bounds that.
     pub preempt_after: Duration,
     /// How long an idle pinned executor spins before it sleeps: zero unless its core is dedicated.
     pub spin: Duration,
