@@ -1,0 +1,57 @@
+//! kcat, the command-line client: runs one invocation and hands back what it printed.
+
+use std::process::Command;
+use std::time::Duration;
+
+use super::command::{Finished, is_installed, run};
+use super::skip;
+
+/// How long one invocation may run.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// kcat against one broker.
+pub struct Kcat {
+    bootstrap: String,
+}
+
+impl Kcat {
+    /// `None` after saying so when kcat is missing.
+    pub fn new(bootstrap: &str) -> Option<Self> {
+        if !is_installed("kcat") {
+            skip("kcat is not installed");
+            return None;
+        }
+        Some(Self {
+            bootstrap: bootstrap.to_owned(),
+        })
+    }
+
+    /// Runs kcat with `arguments` and `input`, whatever comes of it.
+    pub fn run(&self, arguments: &[&str], input: &[u8]) -> Finished {
+        let mut command = Command::new("kcat");
+        command.args(["-b", &self.bootstrap]).args(arguments);
+        run(&mut command, input, WITHIN)
+    }
+
+    /// Runs kcat where it must succeed without a word of complaint; gives its standard output.
+    pub fn quiet(&self, arguments: &[&str], input: &[u8]) -> String {
+        let finished = self.run(arguments, input);
+        let complaints = complaints(&finished.stderr);
+        assert!(
+            finished.status.success() && complaints.is_empty(),
+            "kcat {arguments:?} ended with {} and said {complaints:?}",
+            finished.status
+        );
+        finished.stdout
+    }
+}
+
+/// The lines of kcat's standard error that are neither its mode, nor the end of a partition, nor
+/// about its own configuration.
+pub fn complaints(stderr: &str) -> Vec<&str> {
+    let expected = ["% Reached end of topic", "% Auto-selecting", "|CONFWARN|"];
+    stderr
+        .lines()
+        .filter(|line| !line.is_empty() && !expected.iter().any(|part| line.contains(part)))
+        .collect()
+}

@@ -1,0 +1,69 @@
+//! What the tests that drive the running program share: a broker, real clients, and raw frames.
+//!
+//! Nothing here belongs to a shard, and nothing here judges an answer: that is each test's own
+//! business. The environment decides two things. `CI=true` turns a missing tool from a skipped test
+//! into a failure. `MILLRACE_TEST_PEER=kafka` starts Apache Kafka from its jars in the broker's
+//! place, which is how an expectation is proved before it is held against Millrace.
+
+pub mod batches;
+pub mod broker;
+pub mod command;
+pub mod java;
+pub mod kcat;
+pub mod librdkafka;
+pub mod requests;
+pub mod segments;
+pub mod steady;
+pub mod topics;
+pub mod wire;
+
+use std::io::Write as _;
+
+/// Whether a missing tool fails the test, as the gate wants it, or skips it.
+pub fn is_gate() -> bool {
+    std::env::var("CI").is_ok_and(|value| value == "true")
+}
+
+/// Says on the real standard error, past the test harness's capture, why a test does not run.
+/// Under the gate it fails the test instead.
+pub fn skip(why: &str) {
+    assert!(!is_gate(), "the gate may not skip a test: {why}");
+    let name = std::thread::current().name().unwrap_or("test").to_owned();
+    let line = format!("SKIPPED {name}: {why}\n");
+    // The line is for a human reader; a closed standard error must not fail the test.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// A generator for test data: small, seeded, and the same on every machine (xorshift64*).
+#[derive(Clone)]
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        // A zero state would stay zero.
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// A number of `low..high`.
+    pub fn range(&mut self, low: u64, high: u64) -> u64 {
+        assert!(low < high, "an empty range");
+        low + self.next() % (high - low)
+    }
+
+    /// Bytes that no codec makes smaller.
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(count + 8);
+        while bytes.len() < count {
+            bytes.extend_from_slice(&self.next().to_le_bytes());
+        }
+        bytes.truncate(count);
+        bytes
+    }
+}
