@@ -1,4 +1,4 @@
-//! A broker of a test's own: a child process with a data directory and a port that nobody else uses.
+//! A broker of a test's own: a child process whose port and data directory nobody else uses.
 //!
 //! It only ever signals the child it started. With `MILLRACE_TEST_PEER=kafka` the child is Apache
 //! Kafka, formatted and started from its jars with the same settings.

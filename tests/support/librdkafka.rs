@@ -1,5 +1,5 @@
-//! librdkafka through the `rdkafka` crate: a producer that keeps every delivery report, a consumer of
-//! assigned partitions, and everything that either of them complained of.
+//! librdkafka through the `rdkafka` crate: a producer that keeps every delivery report, a consumer
+//! of assigned partitions, and everything that either of them complained of.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
