@@ -130,6 +130,12 @@ impl Broker {
 
     /// Starts on the same port with the same data; the broker must not be running.
     pub fn start_again(&mut self) {
+        self.launch();
+        self.wait_until_ready();
+    }
+
+    /// As [`Broker::start_again`], but returns before the broker is ready.
+    pub fn launch(&mut self) {
         assert!(self.child.is_none(), "the broker runs already");
         let log = OpenOptions::new()
             .create(true)
@@ -147,7 +153,6 @@ impl Broker {
             .spawn()
             .expect("the broker's program");
         self.child = Some(child);
-        self.wait_until_ready();
     }
 
     /// SIGKILL: what was not written is gone.
@@ -161,6 +166,14 @@ impl Broker {
             "the broker had ended by itself with {status}:\n{}",
             self.log()
         );
+    }
+
+    /// Kills the broker if it has not ended by itself.
+    pub fn end(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("a child of this process");
+            child.wait().expect("a killed child");
+        }
     }
 
     /// SIGTERM, and the exit code of a clean stop within the deadline.

@@ -28,6 +28,15 @@ pub fn is_gate() -> bool {
 /// Under the gate it fails the test instead.
 pub fn skip(why: &str) {
     assert!(!is_gate(), "the gate may not skip a test: {why}");
+    say_skipped(why);
+}
+
+/// As [`skip`], for what no installation can mend: a privilege that this process lacks.
+pub fn skip_without_privilege(why: &str) {
+    say_skipped(why);
+}
+
+fn say_skipped(why: &str) {
     let name = std::thread::current().name().unwrap_or("test").to_owned();
     let line = format!("SKIPPED {name}: {why}\n");
     // The line is for a human reader; a closed standard error must not fail the test.

@@ -1,0 +1,177 @@
+//! A file system of a test's own on a loop device, and the ways to cut its power.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::lossy::Lossy;
+use crate::support::command::{is_installed, run};
+
+const WITHIN: Duration = Duration::from_secs(60);
+const IMAGE_BYTES: u64 = 1 << 30;
+
+/// How a disk behaves when its power is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// What the file system has not yet sent down is gone: new files, renames, sizes, extents.
+    /// Writes in place to blocks that were written before stay.
+    Unsent,
+    /// Of what was sent down but not flushed, a random part is gone, block by block.
+    Unflushed,
+}
+
+/// An ext4 file system that is mounted while the power is on.
+pub struct Disk {
+    loss: Loss,
+    lossy: Option<Lossy>,
+    image: PathBuf,
+    device: Option<String>,
+    mount: PathBuf,
+    /// Gone with the last owner, after the file system is unmounted.
+    _home: TempDir,
+}
+
+/// Why no such disk can be made here, if so.
+pub fn missing() -> Option<&'static str> {
+    // A process is owned by whom it runs as.
+    if fs::metadata("/proc/self").is_ok_and(|process| process.uid() != 0) {
+        return Some("only root can mount a file system");
+    }
+    if !Path::new("/dev/loop-control").exists() || !Path::new("/dev/fuse").exists() {
+        return Some("this machine has no loop devices or no FUSE");
+    }
+    let tools = ["mkfs.ext4", "losetup", "mount", "umount", "xfs_io"];
+    let all = tools
+        .iter()
+        .all(|tool| is_installed(tool) || is_in_sbin(tool));
+    (!all).then_some("e2fsprogs, xfsprogs or util-linux is not installed")
+}
+
+fn is_in_sbin(tool: &str) -> bool {
+    ["/sbin", "/usr/sbin"]
+        .iter()
+        .any(|dir| Path::new(dir).join(tool).is_file())
+}
+
+impl Disk {
+    /// A new, empty, mounted file system.
+    pub fn new(loss: Loss, seed: u64) -> Self {
+        let home = tempfile::Builder::new()
+            .prefix("disk-")
+            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .expect("a temporary directory under target");
+        let lossy = (loss == Loss::Unflushed).then(|| {
+            let at = home.path().join("lossy");
+            fs::create_dir(&at).expect("a new directory");
+            Lossy::mount(&at, &home.path().join("platter"), IMAGE_BYTES, seed)
+        });
+        let image = match &lossy {
+            Some(lossy) => lossy.image(),
+            None => {
+                let image = home.path().join("platter");
+                let file = fs::File::create_new(&image).expect("a new image");
+                file.set_len(IMAGE_BYTES).expect("a sparse image");
+                image
+            }
+        };
+        let mount = home.path().join("mount");
+        fs::create_dir(&mount).expect("a new directory");
+        tool(
+            "mkfs.ext4",
+            &[
+                "-q",
+                "-E",
+                "lazy_itable_init=0,lazy_journal_init=0",
+                &text(&image),
+            ],
+        );
+        let mut disk = Self {
+            loss,
+            lossy,
+            image,
+            device: None,
+            mount,
+            _home: home,
+        };
+        disk.power_on();
+        disk
+    }
+
+    /// Where the file system is mounted.
+    pub fn path(&self) -> &Path {
+        &self.mount
+    }
+
+    /// From this moment on nothing that is written is kept, and what was not kept safe is gone.
+    pub fn cut(&mut self) {
+        match &self.lossy {
+            Some(lossy) => lossy.cut(),
+            // Flag 2 of the shutdown call: the journal is not flushed first.
+            None => tool("xfs_io", &["-x", "-c", "shutdown", &text(&self.mount)]),
+        }
+    }
+
+    /// Mounts the disk again as the cut has left it. Whoever used it must be gone.
+    pub fn restart(&mut self) {
+        self.power_off();
+        if let Some(lossy) = &self.lossy {
+            lossy.restore();
+        }
+        self.power_on();
+    }
+
+    fn power_on(&mut self) {
+        let device = tool_said("losetup", &["--find", "--show", &text(&self.image)]);
+        tool("mount", &["-t", "ext4", &device, &text(&self.mount)]);
+        self.device = Some(device);
+    }
+
+    fn power_off(&mut self) {
+        let Some(device) = self.device.take() else {
+            return;
+        };
+        tool("umount", &[&text(&self.mount)]);
+        tool("losetup", &["--detach", &device]);
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Best effort, in this order, so that a failing test leaves no mount behind.
+        let quietly = |program: &str, arguments: &[&str]| {
+            let _ = Command::new(program).args(arguments).output();
+        };
+        if let Some(device) = self.device.take() {
+            quietly("umount", &[&text(&self.mount)]);
+            quietly("losetup", &["--detach", &device]);
+        }
+        assert!(
+            self.loss == Loss::Unsent || self.lossy.is_some(),
+            "the lossy file outlives it"
+        );
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn tool(program: &str, arguments: &[&str]) {
+    tool_said(program, arguments);
+}
+
+fn tool_said(program: &str, arguments: &[&str]) -> String {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env("PATH", format!("{path}:/usr/sbin:/sbin"));
+    run(&mut command, b"", WITHIN)
+        .success(program)
+        .trim()
+        .to_owned()
+}

@@ -1,0 +1,84 @@
+//! Power loss at random moments, in two ways: everything that was acknowledged with acks=all is
+//! still there, and nothing that a consumer has seen is taken back.
+
+use crate::disk::{Disk, Loss, missing};
+use crate::ledger::{Promise, Violations};
+use crate::rounds::{Game, pause};
+use crate::support::broker::{Broker, Peer};
+use crate::support::skip_without_privilege;
+
+fn play(loss: Loss, game: &Game, settings: &[(&str, &str)]) -> Violations {
+    println!("seed {}, {loss:?}", game.seed);
+    let mut disk = Disk::new(loss, game.seed);
+    let mut broker = Broker::start_at(&disk.path().join("data"), settings);
+    if broker.peer() == Peer::Kafka {
+        // Kafka does not synchronize what it formats.
+        nix::unistd::sync();
+    }
+    let violations = game.play(&mut broker, |broker, random| {
+        disk.cut();
+        // What the broker does with a dead disk is its own affair, but it may acknowledge nothing.
+        pause(random, 0, 100);
+        broker.end();
+        disk.restart();
+        broker.start_again();
+    });
+    broker.end();
+    violations
+}
+
+fn keeps_its_promises(loss: Loss) {
+    if let Some(why) = missing() {
+        return skip_without_privilege(why);
+    }
+    let game = Game::new(2, Promise::Nothing);
+    let settings: &[(&str, &str)] = match Peer::chosen() {
+        Peer::Millrace => &[],
+        Peer::Kafka => &[("log.flush.interval.messages", "1")],
+    };
+    let violations = play(loss, &game, settings);
+    game.assert_healthy(&violations);
+}
+
+#[test]
+fn unsent_writes_may_vanish() {
+    keeps_its_promises(Loss::Unsent);
+}
+
+#[test]
+fn unflushed_sectors_may_vanish() {
+    keeps_its_promises(Loss::Unflushed);
+}
+
+/// The judge proves itself: a broker that does not synchronize has to be found out.
+fn is_found_out(loss: Loss) {
+    if let Some(why) = missing() {
+        return skip_without_privilege(why);
+    }
+    let game = Game {
+        rounds: 20,
+        ..Game::new(20, Promise::Nothing)
+    };
+    let settings: &[(&str, &str)] = match Peer::chosen() {
+        Peer::Millrace => &[("millrace.flush", "never")],
+        // Left to itself, it does not wait for the disk.
+        Peer::Kafka => &[],
+    };
+    let violations = play(loss, &game, settings);
+    let told = violations.has("lost") || violations.has("taken back");
+    assert!(
+        told,
+        "seed {}: nobody noticed that nothing was synchronized:\n{violations}",
+        game.seed
+    );
+}
+
+#[test]
+fn a_left_out_synchronization_is_found_on_fresh_blocks() {
+    is_found_out(Loss::Unsent);
+}
+
+#[test]
+fn a_left_out_synchronization_is_found_on_rewritten_blocks() {
+    is_found_out(Loss::Unflushed);
+}
