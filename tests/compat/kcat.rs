@@ -181,3 +181,16 @@ fn a_waiting_consumer_gets_each_record_as_it_is_written() {
         assert_eq!(read, "0=0 1=1 2=2 3=3 4=4 ");
     });
 }
+
+#[test]
+fn a_consumer_at_the_end_of_a_log_waits_in_silence() {
+    let broker = Broker::start();
+    let Some(kcat) = Kcat::new(&broker.bootstrap()) else {
+        return;
+    };
+    topics::create(&broker, "idle", 1, &[]);
+    kcat.quiet(&["-P", "-t", "idle", "-p", "0"], b"0\n1\n");
+    let consume = ["-C", "-u", "-t", "idle", "-p", "0", "-o", "0", "-f", "%o "];
+    let read = kcat.for_a_while(&consume, Duration::from_secs(3));
+    assert_eq!(read, "0 1 ");
+}

@@ -140,13 +140,13 @@ fn judge_acknowledged(sent: &Sent, log: &Seen, violations: &mut Violations) {
             number: number as u64,
         };
         match told {
-            Some(Ok(place)) if sent.promise != Promise::Nothing => {
-                if log.get(place) != Some(&Some(value)) {
-                    violations.add("lost", || {
-                        let instead = log.get(place);
-                        format!("{value:?} acknowledged at {place:?}, where {instead:?} is")
-                    });
-                }
+            Some(Ok(place))
+                if sent.promise != Promise::Nothing && log.get(place) != Some(&Some(value)) =>
+            {
+                violations.add("lost", || {
+                    let instead = log.get(place);
+                    format!("{value:?} acknowledged at {place:?}, where {instead:?} is")
+                });
             }
             // With retries for longer than any outage, a send that fails is a broken promise too.
             Some(Err(error)) if sent.promise == Promise::Once => {

@@ -44,6 +44,18 @@ impl Kcat {
         );
         finished.stdout
     }
+
+    /// Lets kcat run for `time`, then ends it; gives its standard output. It may not complain.
+    pub fn for_a_while(&self, arguments: &[&str], time: Duration) -> String {
+        let mut command = Command::new("timeout");
+        command
+            .args(["--signal=TERM", &format!("{}s", time.as_secs_f32()), "kcat"])
+            .args(["-b", &self.bootstrap])
+            .args(arguments);
+        let finished = run(&mut command, b"", WITHIN);
+        assert_eq!(complaints(&finished.stderr), [""; 0], "kcat {arguments:?}");
+        finished.stdout
+    }
 }
 
 /// The lines of kcat's standard error that are neither its mode, nor the end of a partition, nor
