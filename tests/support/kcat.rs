@@ -59,9 +59,14 @@ impl Kcat {
 }
 
 /// The lines of kcat's standard error that are neither its mode, nor the end of a partition, nor
-/// about its own configuration.
+/// about its own configuration, nor of the level of information (6).
 pub fn complaints(stderr: &str) -> Vec<&str> {
-    let expected = ["% Reached end of topic", "% Auto-selecting", "|CONFWARN|"];
+    let expected = [
+        "% Reached end of topic",
+        "% Auto-selecting",
+        "|CONFWARN|",
+        "%6|",
+    ];
     stderr
         .lines()
         .filter(|line| !line.is_empty() && !expected.iter().any(|part| line.contains(part)))
