@@ -13,7 +13,7 @@ use crate::base::clock::Clock;
 use crate::base::ids::Offset;
 use crate::record::header::BatchHeader;
 use crate::storage::error::LogError;
-use crate::storage::log::{Assigned, Log};
+use crate::storage::log::{Assigned, Incoming, Log};
 
 /// Where records are made durable.
 #[derive(Debug)]
@@ -61,8 +61,17 @@ impl MetadataLog {
             Self::Stored { log, clock } => {
                 let bytes: usize = batches.iter().map(Bytes::len).sum();
                 // Room for all of them first, so that a full disk refuses all or none.
-                while !log.has_room(bytes, clock.now_ms()) {
-                    log.prepare(bytes, clock.now_ms()).await?;
+                loop {
+                    let now = clock.now_ms();
+                    let incoming = Incoming {
+                        bytes,
+                        timestamp: now,
+                        now,
+                    };
+                    if log.has_room(incoming) {
+                        break;
+                    }
+                    log.prepare(incoming).await?;
                 }
                 for batch in batches {
                     append_one(log, batch, clock);

@@ -19,7 +19,7 @@ use crate::shard::queues::{Queue, spawn_into};
 use crate::shard::reply::Sender;
 use crate::storage::error::{FileError, LogError};
 use crate::storage::layout;
-use crate::storage::log::{Assigned, Log, ProgressListener};
+use crate::storage::log::{Assigned, Incoming, Log, ProgressListener};
 use crate::storage::retention::Retention;
 
 use super::leader_epoch::LeaderEpochs;
@@ -193,10 +193,8 @@ impl Partition {
 
     /// Takes an append. Its answer comes when its acks ask for it.
     pub fn append(self: &Rc<Self>, request: AppendRequest) {
-        let must_wait = self.making_room.get()
-            || !self
-                .log
-                .has_room(request.records.len(), self.shared.clock.now_ms());
+        let must_wait =
+            self.making_room.get() || !self.log.has_room(self.incoming(&request.records));
         if !must_wait {
             return self.append_now(request);
         }
@@ -213,14 +211,13 @@ impl Partition {
     /// Makes room for the appends that wait, one after the other, until none waits.
     async fn make_room(self: Rc<Self>) {
         loop {
-            let needed = self
+            let incoming = self
                 .backlog
                 .borrow()
                 .front()
-                .map(|request| request.records.len());
-            let Some(needed) = needed else { break };
-            let now = self.shared.clock.now_ms();
-            let prepared = self.log.prepare(needed, now).await;
+                .map(|request| self.incoming(&request.records));
+            let Some(incoming) = incoming else { break };
+            let prepared = self.log.prepare(incoming).await;
             let request = self
                 .backlog
                 .borrow_mut()
@@ -242,10 +239,10 @@ impl Partition {
     /// Appends what waits as far as there is room.
     fn append_waiting(self: &Rc<Self>) {
         loop {
-            let now = self.shared.clock.now_ms();
             let request = {
                 let mut backlog = self.backlog.borrow_mut();
-                let fits = |request: &AppendRequest| self.log.has_room(request.records.len(), now);
+                let fits =
+                    |request: &AppendRequest| self.log.has_room(self.incoming(&request.records));
                 backlog
                     .front()
                     .is_some_and(fits)
@@ -256,6 +253,21 @@ impl Partition {
                 Some(request) => self.append_now(request),
                 None => return,
             }
+        }
+    }
+
+    /// What the log has to know to make room for `records`. They are not checked yet: what they
+    /// claim can at most end a segment early, and only one that holds accepted records.
+    fn incoming(&self, records: &[u8]) -> Incoming {
+        let now = self.shared.clock.now_ms();
+        let claimed = match self.config.borrow().message_timestamp_type {
+            config::TimestampType::CreateTime => BatchHeader::parse(records),
+            config::TimestampType::LogAppendTime => None,
+        };
+        Incoming {
+            bytes: records.len(),
+            timestamp: claimed.map_or(now, |header| header.max_timestamp),
+            now,
         }
     }
 

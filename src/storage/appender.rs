@@ -19,7 +19,7 @@ use crate::base::limits::BLOCK_BYTES;
 use super::error::{FileError, LogError};
 use super::file::File;
 use super::layout;
-use super::log::{Appender, Log, PREALLOCATION_MAX, PREALLOCATION_MIN, Ready, Sealed};
+use super::log::{Appender, Incoming, Log, PREALLOCATION_MAX, PREALLOCATION_MIN, Ready, Sealed};
 use super::segment::Segment;
 
 impl Log {
@@ -129,13 +129,9 @@ impl Log {
         });
     }
 
-    /// Makes room for a batch of `batch_bytes`: opens the log if it is parked, rolls if a roll is
-    /// due, preallocates. Appends must not be made while it runs.
-    pub async fn prepare(
-        self: &Rc<Self>,
-        batch_bytes: usize,
-        now: TimestampMs,
-    ) -> Result<(), LogError> {
+    /// Makes room for a batch: opens the log if it is parked, rolls if a roll is due, preallocates.
+    /// Appends must not be made while it runs.
+    pub async fn prepare(self: &Rc<Self>, incoming: Incoming) -> Result<(), LogError> {
         let _transition = self
             .transition
             .acquire_permit(1)
@@ -148,14 +144,14 @@ impl Log {
         }
         let parked = matches!(self.state.borrow().appender, Appender::Parked);
         if parked {
-            self.open(now).await?;
+            self.open(incoming.now).await?;
         }
-        let must_roll = self.must_roll(&self.state.borrow(), batch_bytes, now);
+        let must_roll = self.must_roll(&self.state.borrow(), incoming);
         if must_roll {
-            self.roll(now).await?;
+            self.roll(incoming.now).await?;
         }
-        if !self.has_room(batch_bytes, now) {
-            self.preallocate(batch_bytes).await?;
+        if !self.has_room(incoming) {
+            self.preallocate(incoming.bytes).await?;
         }
         self.check()
     }

@@ -49,6 +49,17 @@ pub struct LogConfig {
     pub syncs_writes: bool,
 }
 
+/// What has to be known of a batch to make room for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming {
+    /// Its size in bytes.
+    pub bytes: usize,
+    /// Its largest timestamp, by which its segment may be too old for it.
+    pub timestamp: TimestampMs,
+    /// The time of the append.
+    pub now: TimestampMs,
+}
+
 /// What the caller lays down for a batch once it has been checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Assigned {
@@ -305,36 +316,34 @@ impl Log {
         }
     }
 
-    /// Whether a batch of `batch_bytes` can be appended right now.
-    pub fn has_room(&self, batch_bytes: usize, now: TimestampMs) -> bool {
+    /// Whether a batch can be appended right now.
+    pub fn has_room(&self, incoming: Incoming) -> bool {
         let state = self.state.borrow();
         let Appender::Ready(ready) = &state.appender else {
             return false;
         };
         let segment = state.active();
-        let needed = (segment.size + batch_bytes as u64).next_multiple_of(BLOCK_BYTES);
+        let needed = (segment.size + incoming.bytes as u64).next_multiple_of(BLOCK_BYTES);
         !ready.parking
             && needed <= ready.allocated
             && ready.file.syncs_writes() == self.syncs_writes()
-            && !self.must_roll(&state, batch_bytes, now)
+            && !self.must_roll(&state, incoming)
     }
 
-    /// Kafka's `LogSegment.shouldRoll`.
-    pub(super) fn must_roll(&self, state: &State, batch_bytes: usize, now: TimestampMs) -> bool {
+    /// Kafka's `LogSegment.shouldRoll`: a segment's age is told by its records, from its first
+    /// batch to the one that comes, so that old records copied today share segments as they did.
+    pub(super) fn must_roll(&self, state: &State, incoming: Incoming) -> bool {
         let config = self.config.borrow();
         let segment = state.active();
         if segment.size == 0 {
             return false;
         }
-        let full = segment.size + batch_bytes as u64 > config.segment_bytes;
-        let old = segment.first_timestamp.is_some_and(|first| {
-            let since = if first >= 0 {
-                first
-            } else {
-                segment.changed_ms
-            };
-            now.saturating_sub(since) > config.segment_ms
-        });
+        let full = segment.size + incoming.bytes as u64 > config.segment_bytes;
+        let age = match segment.first_timestamp {
+            Some(first) if first >= 0 => incoming.timestamp.saturating_sub(first),
+            _ => incoming.now.saturating_sub(segment.changed_ms),
+        };
+        let old = age > config.segment_ms;
         let indexed = u64::from(segment.index.entries() + 1) * 12 > config.segment_index_bytes;
         let offsets = state.end.0 - segment.base_offset.0 > i64::from(i32::MAX / 2);
         full || old || indexed || offsets

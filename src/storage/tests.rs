@@ -11,7 +11,7 @@ use super::directory::LogDirectory;
 use super::error::LogError;
 use super::faults::Faults;
 use super::lifecycle::create_files;
-use super::log::{Assigned, Log, LogConfig};
+use super::log::{Assigned, Incoming, Log, LogConfig};
 use super::reader::{ReadPlan, ReadRange};
 use super::recovery::{RecoveryInput, RecoveryPoint, recover};
 use super::retention::Retention;
@@ -109,9 +109,18 @@ pub(super) fn batch(seed: usize, records: usize, value_bytes: usize) -> Bytes {
     builder.build().expect("a batch").into()
 }
 
+/// A batch of `bytes` bytes whose records are as young as the append.
+pub(super) fn incoming(bytes: usize) -> Incoming {
+    Incoming {
+        bytes,
+        timestamp: NOW,
+        now: NOW,
+    }
+}
+
 pub(super) async fn append(log: &Rc<Log>, batch: &Bytes) -> Result<Offset, LogError> {
-    if !log.has_room(batch.len(), NOW) {
-        log.prepare(batch.len(), NOW).await?;
+    if !log.has_room(incoming(batch.len())) {
+        log.prepare(incoming(batch.len())).await?;
     }
     log.append(batch, NOW, Some(batch.clone()), |copy, crc| {
         let header = BatchHeader::parse(copy).expect("a batch");
@@ -281,7 +290,9 @@ fn many_small_appends_share_writes_and_reads_follow_the_durable_frontier() {
     on_shard(home.directory.clone(), limits(), async move |storage| {
         let (log, _) = open(&storage, &path, config(), None, false);
         let small = batch(1, 1, 20);
-        log.prepare(small.len() * 3000, NOW).await.expect("room");
+        log.prepare(incoming(small.len() * 3000))
+            .await
+            .expect("room");
         for _ in 0..3000 {
             append(&log, &small).await.expect("an append");
         }
@@ -354,6 +365,40 @@ fn retention_drops_whole_segments_and_moves_the_start() {
             .filter(|(name, _)| name.ends_with(".log"))
             .count();
         assert_eq!(logs, 1, "{names:?}");
+    });
+}
+
+#[test]
+fn a_segment_ages_by_the_times_of_its_records() {
+    const HOUR: i64 = 3_600_000;
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), limits(), async move |storage| {
+        let config = LogConfig {
+            segment_ms: HOUR,
+            ..config()
+        };
+        let (log, _) = open(&storage, &path, config, None, false);
+        let batch = batch(1, 1, 100);
+        let at = |timestamp: i64, now: i64| Incoming {
+            bytes: batch.len(),
+            timestamp,
+            now,
+        };
+        let years_later = NOW + 20_000 * HOUR;
+        log.prepare(at(NOW, years_later)).await.expect("room");
+        append(&log, &batch).await.expect("an append");
+        let segments = || log.state.borrow().segments.len();
+        // Records of old, copied one after the other, stay together however late it is.
+        log.prepare(at(NOW + HOUR, years_later))
+            .await
+            .expect("room");
+        assert_eq!(segments(), 1);
+        assert!(!log.has_room(at(NOW + HOUR + 101, NOW)), "too young for it");
+        log.prepare(at(NOW + HOUR + 101, NOW)).await.expect("room");
+        assert_eq!(segments(), 2);
+        log.prepare(at(NOW + 9 * HOUR, NOW)).await.expect("room");
+        assert_eq!(segments(), 2, "an empty segment has no age");
     });
 }
 
