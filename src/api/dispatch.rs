@@ -14,7 +14,8 @@ use super::broker::{Broker, Connection};
 use super::metadata::view::View;
 use super::metadata::{cluster, topic_partitions};
 use super::{
-    api_versions, configs, fetch, metadata, offsets, produce, producer_ids, telemetry, topics,
+    api_versions, configs, coordinators, fetch, metadata, offsets, produce, producer_ids,
+    telemetry, topics,
 };
 use crate::protocol::api::ApiKey;
 use crate::protocol::error::EncodeError;
@@ -175,6 +176,10 @@ fn describe(
             let level = LevelFilter::current();
             let body = request.decode()?;
             let response = configs::respond(&image, &broker.config, level, &body);
+            reply(header, &response)
+        }
+        ApiKey::FindCoordinator => {
+            let response = coordinators::respond(header.version, request.decode()?);
             reply(header, &response)
         }
         ApiKey::GetTelemetrySubscriptions => {

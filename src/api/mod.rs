@@ -13,6 +13,7 @@ pub mod apply;
 pub mod authorized_operations;
 pub mod broker;
 pub mod configs;
+pub mod coordinators;
 pub mod dispatch;
 pub mod errors;
 pub mod fetch;

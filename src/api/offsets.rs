@@ -1,6 +1,6 @@
 //! ListOffsets and OffsetForLeaderEpoch: offsets by name, by timestamp, and by leader epoch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use super::broker::Broker;
@@ -36,15 +36,15 @@ pub async fn list(
 ) -> ListOffsetsResponse {
     let committed_only = request.isolation_level == READ_COMMITTED;
     let mut wanted = Vec::new();
+    let mut asked_for = times_asked_for(&request);
     for (at, topic) in request.topics.iter().enumerate() {
-        for (index, partition) in topic.partitions.iter().enumerate() {
-            let twice = topic.partitions[..index]
-                .iter()
-                .any(|other| other.partition_index == partition.partition_index);
-            let target = if twice {
-                Err(ErrorCode::InvalidRequest)
-            } else {
-                target(broker, &topic.name, partition.partition_index)
+        for partition in &topic.partitions {
+            let times = asked_for.remove(&(&topic.name[..], partition.partition_index));
+            let target = match times {
+                Some(1) => target(broker, &topic.name, partition.partition_index),
+                Some(_) => Err(ErrorCode::InvalidRequest),
+                // It has been answered where it was first asked for.
+                None => continue,
             };
             let query = target.map(|id| {
                 spec(partition.timestamp).map(|spec| OffsetQuery {
@@ -121,6 +121,19 @@ fn list_row(
         offset: found.map_or(-1, |found| found.offset.0),
         leader_epoch: epoch.unwrap_or(LeaderEpoch::UNKNOWN).0,
     }
+}
+
+/// How often each partition is asked for: twice is once too often.
+fn times_asked_for(request: &ListOffsetsRequest) -> HashMap<(&str, i32), usize> {
+    let mut times = HashMap::new();
+    for topic in &request.topics {
+        for partition in &topic.partitions {
+            *times
+                .entry((&topic.name[..], partition.partition_index))
+                .or_default() += 1;
+        }
+    }
+    times
 }
 
 /// Answers OffsetForLeaderEpoch.

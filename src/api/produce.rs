@@ -19,6 +19,7 @@ use crate::protocol::messages::produce_request::{ProduceRequest, TopicProduceDat
 use crate::protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
+use crate::record::header::BatchHeader;
 use crate::record::validate::RecordError;
 use crate::shard::reply::{self, Receiver};
 
@@ -53,6 +54,7 @@ pub async fn dispatch(broker: &Rc<Broker>, version: i16, request: ProduceRequest
         -1 => Ok(Acks::All),
         _ => Err(ErrorCode::InvalidRequiredAcks),
     };
+    let allowed = acks.and_then(|acks| check_transactional(&request).map(|()| acks));
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for topic in request.topic_data {
         let known = find_topic(&image, version, &topic);
@@ -63,7 +65,7 @@ pub async fn dispatch(broker: &Rc<Broker>, version: i16, request: ProduceRequest
                 Some(_) => Ok(known.topic_id_partition(partition)),
                 None => Err(ErrorCode::UnknownTopicOrPartition),
             });
-            let part = match acks.and_then(|acks| target.map(|id| (acks, id))) {
+            let part = match allowed.and_then(|acks| target.map(|id| (acks, id))) {
                 Ok((acks, id)) => {
                     let records = data.records.unwrap_or_default();
                     Part::Waits(send(broker, id, records, acks, version >= ZSTD_SINCE).await)
@@ -82,6 +84,19 @@ pub async fn dispatch(broker: &Rc<Broker>, version: i16, request: ProduceRequest
         is_acknowledged: request.acks != 0,
         topics,
     }
+}
+
+/// Nobody may write as part of a transaction without saying of which: the whole request is refused.
+fn check_transactional(request: &ProduceRequest) -> Result<(), ErrorCode> {
+    let mut batches = request
+        .topic_data
+        .iter()
+        .flat_map(|topic| &topic.partition_data)
+        .filter_map(|data| data.records.as_deref().and_then(BatchHeader::parse));
+    if request.transactional_id.is_none() && batches.any(|header| header.is_transactional()) {
+        return Err(ErrorCode::TransactionalIdAuthorizationFailed);
+    }
+    Ok(())
 }
 
 fn find_topic<'a>(

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rdkafka::message::Message as _;
 use rdkafka::producer::BaseRecord;
@@ -55,11 +56,15 @@ fn fill(broker: &Broker) -> Vec<i64> {
     topics::create(broker, TOPIC, 1, &configs);
     let settings = [("enable.idempotence", "true"), ("batch.size", "20000")];
     let producer = Producer::new(&broker.bootstrap(), &settings);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("a clock past 1970");
+    let first_time = now.as_millis() as i64 - RECORDS;
     for offset in 0..RECORDS {
         let value = value(offset);
         let record = BaseRecord::with_opaque_to(TOPIC, offset as usize)
             .partition(0)
-            .timestamp(1_700_000_000_000 + offset)
+            .timestamp(first_time + offset)
             .payload(&value[..]);
         producer.send(record);
     }
@@ -237,13 +242,6 @@ fn kafkas_own_tool_finds_nothing_wrong() {
             "{extension}: {read}"
         );
     }
-    let snapshots = with("snapshot");
-    assert!(
-        !snapshots.is_empty(),
-        "no producer snapshot after a clean stop"
-    );
-    let read = dump(&java, &snapshots[snapshots.len() - 1..], &[]);
-    assert!(read.contains("producerId: "), "{read}");
 }
 
 /// What `kafka-dump-log` prints of `files`, without a word of complaint.

@@ -168,7 +168,12 @@ impl Consumer {
         match self.0.poll(WITHIN) {
             Some(Ok(message)) => Some(message),
             Some(Err(KafkaError::PartitionEOF(_))) => None,
-            Some(Err(error)) => panic!("instead of a record: {error}"),
+            Some(Err(error)) => {
+                panic!(
+                    "instead of a record: {error}, after {:?}",
+                    self.reports().complaints()
+                )
+            }
             None => panic!("neither a record nor the end within {WITHIN:?}"),
         }
     }
