@@ -44,7 +44,7 @@
 //! };
 //! let header = &request.header;
 //! let reply = frame::reply(header.key, header.version, header.correlation_id, &response)?;
-//! assert_eq!(reply.length, reply.chunks.iter().map(|chunk| chunk.len()).sum());
+//! assert_eq!(reply.length, reply.chunks.iter().map(|chunk| chunk.len()).sum::<usize>());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -15,7 +15,7 @@ use crate::base::ids::{Offset, ProducerEpoch, ProducerId};
 use crate::base::limits::REFUSED_RECORDS_NAMED_MAX;
 use crate::record::batches::{BatchFault, first_batch};
 use crate::record::compression::{Codec, CompressionError, Decompressor};
-use crate::record::header::{BatchHeader, RECORDS_AT, TimestampType, crc_of};
+use crate::record::header::{BatchHeader, LOG_OVERHEAD_BYTES, RECORDS_AT, TimestampType, crc_of};
 use crate::record::walk::{RecordChecks, SliceCursor, WalkFault, can_hold, walk};
 
 /// What a topic and a request allow.
@@ -349,6 +349,11 @@ pub fn frame(records: &[u8], rules: &Rules) -> Result<BatchHeader, RecordError> 
     let header = first_batch(records, 0).map_err(|fault| match fault {
         BatchFault::Incomplete { .. } if BatchHeader::parse(records).is_none() => {
             RecordError::NoBatch
+        }
+        // Kafka's own sizes are 31 bits wide: what does not fit is no length at all.
+        BatchFault::Incomplete { needed_bytes, .. } if needed_bytes > i32::MAX as usize => {
+            let batch_length = (needed_bytes - LOG_OVERHEAD_BYTES) as i32;
+            RecordError::Length { batch_length }
         }
         BatchFault::Incomplete {
             needed_bytes,
