@@ -1,7 +1,7 @@
 //! File calls that fail on purpose. Test builds only: without the `faults` feature every function
 //! here is empty.
 //!
-//! A [`Plan`] lets the n-th file call of storage fail, by number, so that a test can walk through
+//! A `Plan` lets the n-th file call of storage fail, by number, so that a test can walk through
 //! all of them. A power loss is played by the tests from outside, on a real file system.
 
 use std::io;
