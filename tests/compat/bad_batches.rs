@@ -155,7 +155,7 @@ fn said_otherwise() -> Vec<(&'static str, Vec<u8>, i16, i16)> {
         (
             "the largest length",
             long(i32::MAX),
-            INVALID_RECORD,
+            CORRUPT_MESSAGE,
             unknown,
         ),
         ("records that are noise", noise, INVALID_RECORD, unknown),
