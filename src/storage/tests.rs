@@ -200,8 +200,10 @@ pub(super) struct Home {
 }
 
 pub(super) fn home(faults: Faults) -> Home {
-    let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR").to_owned() + "/target")
-        .expect("a directory");
+    // On the disk that holds the build: a temporary file system may not take direct I/O.
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+    std::fs::create_dir_all(&target).expect("a target directory");
+    let directory = tempfile::tempdir_in(target).expect("a directory");
     Home {
         log: directory.path().join("t-0"),
         directory: LogDirectory::with_faults(directory.path().to_owned(), true, faults),
