@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -134,8 +134,27 @@ impl Disk {
         let Some(device) = self.device.take() else {
             return;
         };
-        tool("umount", &[&text(&self.mount)]);
+        self.unmount();
         tool("losetup", &["--detach", &device]);
+    }
+
+    /// The kernel may finish the killed broker's last calls a little after the process is gone.
+    fn unmount(&self) {
+        let mount = text(&self.mount);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let ended = Command::new("umount").arg(&mount).output();
+            let ended = ended.expect("umount runs");
+            if ended.status.success() {
+                return;
+            }
+            let told = String::from_utf8_lossy(&ended.stderr);
+            assert!(
+                told.contains("busy") && Instant::now() < deadline,
+                "umount: {told}"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 
