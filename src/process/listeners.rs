@@ -11,10 +11,15 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::{AdvertisedListener, Listener};
+
+/// How long the port of a broker that was killed may stay taken.
+const FREED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why a listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +81,7 @@ fn reserve_one(listener: &Listener) -> Result<ReservedListener, ListenError> {
     let wanted = resolve(listener)?;
     let refused = |error: io::Error| refusal(&listener.name, wanted, error);
     if wanted.port() != 0 {
-        socket(wanted, false).map_err(refused)?;
+        probe(wanted).map_err(refused)?;
     }
     let reservation = socket(wanted, true).map_err(refused)?;
     let bound = reservation.local_addr().map_err(refused)?;
@@ -91,6 +96,23 @@ fn reserve_one(listener: &Listener) -> Result<ReservedListener, ListenError> {
         _reservation: reservation,
         _lock: lock,
     })
+}
+
+/// Whether nobody listens there. The kernel takes the rings of a killed process down only after it
+/// has told its parent of the end, and until then they hold the port: who restarts a broker at once
+/// must not be told that it still runs.
+fn probe(address: SocketAddr) -> io::Result<()> {
+    let began = Instant::now();
+    loop {
+        match socket(address, false) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && began.elapsed() < FREED_WITHIN =>
+            {
+                thread::sleep(FREED_WITHIN / 100);
+            }
+            probed => return probed.map(drop),
+        }
+    }
 }
 
 /// The address that a listener opens. Without a host it is every interface, of IPv6 with IPv4
