@@ -20,6 +20,21 @@ pub const IOV_MAX: usize = 1024;
 /// A connection gives way to the others after this many bytes in one go.
 pub const BYTES_BEFORE_YIELD_MAX: usize = 1 << 20;
 
+/// A connection gives way after this much of a file: on a loopback the call that sends it also does
+/// the receiver's part of TCP.
+pub const FILE_BYTES_BEFORE_YIELD_MAX: usize = 256 << 10;
+
+/// The most that a shard reads from the disk at once for those who read old data. A write that is
+/// to be acknowledged waits behind it: `kernel-notes/cold-reads.md`.
+pub const COLD_READ_STEP_BYTES: u64 = 256 << 10;
+
+/// After this many bytes of old data the next one's turn comes to read from the disk.
+pub const COLD_READ_TURN_BYTES: u64 = 1 << 20;
+
+/// The most old data of one partition in one reply, unless its first batch is larger. Clients ask
+/// for 1 MiB by default.
+pub const COLD_READ_BYTES_MAX: u64 = 4 << 20;
+
 /// What the records of one compressed batch may be when decompressed. Kafka has no such bound;
 /// without one a few kilobytes of zeros hold a shard for minutes. Producers fill batches of at most
 /// a few megabytes before compression.

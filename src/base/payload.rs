@@ -4,7 +4,7 @@
 //! scatter-gather and the ones in files by `sendfile`. Nothing here reads or copies the bytes.
 
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::fs::File;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use bytes::Bytes;
 #[derive(Clone)]
 pub struct FileSlice {
     /// A descriptor opened for buffered reads, never with `O_DIRECT`.
-    pub file: Arc<OwnedFd>,
+    pub file: Arc<File>,
     /// Where the slice starts, in bytes from the start of the file.
     pub position: u64,
     /// Its length in bytes.

@@ -13,7 +13,7 @@ use glommio::io::PollableFd;
 use nix::libc;
 use nix::sys::sendfile::sendfile64;
 
-use crate::base::limits::{BYTES_BEFORE_YIELD_MAX, IOV_MAX};
+use crate::base::limits::{BYTES_BEFORE_YIELD_MAX, FILE_BYTES_BEFORE_YIELD_MAX, IOV_MAX};
 use crate::base::payload::{Chunk, FileSlice};
 
 /// A connected socket of this shard.
@@ -87,7 +87,7 @@ impl Socket {
         }
     }
 
-    /// Sends all of `chunks`, giving way after each mebibyte, and calls `progress` when bytes have
+    /// Sends all of `chunks`, giving way as the limits say, and calls `progress` when bytes have
     /// left. What it has sent is gone from `chunks`, also when it fails.
     pub(super) async fn send(
         &self,
@@ -100,16 +100,22 @@ impl Socket {
                 chunks.pop_front();
                 continue;
             }
-            let (wanted, sent) = match first {
-                Chunk::File(slice) => self.send_file(slice)?,
-                Chunk::Memory(_) => self.send_memory(chunks)?,
+            let (wanted, sent, in_one_go) = match first {
+                Chunk::File(slice) => {
+                    let (wanted, sent) = self.send_file(slice)?;
+                    (wanted, sent, FILE_BYTES_BEFORE_YIELD_MAX)
+                }
+                Chunk::Memory(_) => {
+                    let (wanted, sent) = self.send_memory(chunks)?;
+                    (wanted, sent, BYTES_BEFORE_YIELD_MAX)
+                }
             };
             if sent > 0 {
                 progress();
                 advance(chunks, sent);
             }
             since_wait += sent;
-            if sent < wanted || since_wait >= BYTES_BEFORE_YIELD_MAX {
+            if sent < wanted || since_wait >= in_one_go {
                 self.socket.writable().await?;
                 since_wait = 0;
             }
@@ -146,7 +152,7 @@ impl Socket {
 
     /// Sends from the start of a slice of a file: bytes wanted and sent.
     fn send_file(&self, slice: &FileSlice) -> io::Result<(usize, usize)> {
-        let wanted = (slice.length as usize).min(BYTES_BEFORE_YIELD_MAX);
+        let wanted = (slice.length as usize).min(FILE_BYTES_BEFORE_YIELD_MAX);
         let position = libc::off64_t::try_from(slice.position)
             .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         let sent = retry(|| {

@@ -29,6 +29,7 @@ pub mod unit;
 mod appender;
 mod file;
 mod index;
+mod residency;
 mod segment;
 mod sys;
 mod tail;

@@ -1,13 +1,13 @@
 //! Reads of a log: an owned plan is taken in one go, then carried out with nothing borrowed.
 //!
 //! Bytes in the tail are handed out by reference. Older ones are located and brought into the page
-//! cache on the blocking pool, so that the `sendfile` which follows does not stall a reactor. A
-//! file slice covers only bytes below the tail's first block; the bytes of that block come from
+//! cache on the blocking pool, so that the `sendfile` which follows does not stall a reactor; as
+//! much again behind them follows while they are sent. A shard's cold reads take turns at the disk.
+//! A file slice covers only bytes below the tail's first block; the bytes of that block come from
 //! memory.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::ids::Offset;
-use crate::base::limits::{BATCH_HEADER_BYTES, BLOCK_BYTES};
+use crate::base::limits::{BATCH_HEADER_BYTES, COLD_READ_BYTES_MAX, COLD_READ_TURN_BYTES};
 use crate::base::payload::{Chunk, FileSlice};
 
 use super::directory::LogDirectory;
@@ -24,8 +24,9 @@ use super::error::{FileError, LogError};
 use super::index;
 use super::layout;
 use super::log::{Appender, Log, State};
+use super::residency;
 use super::segment::Segment;
-use super::sys;
+use super::shard::ShardStorage;
 
 /// What to read.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +65,7 @@ pub struct ColdRead {
 struct LocateJob {
     segment: Offset,
     partition: PathBuf,
-    file: Option<Arc<OwnedFd>>,
+    file: Option<Arc<File>>,
     /// Where to begin to look; `None` asks the index file.
     position: Option<u64>,
     index_entries: u32,
@@ -77,7 +78,7 @@ struct LocateJob {
 }
 
 struct Located {
-    file: Arc<OwnedFd>,
+    file: Arc<File>,
     start: u64,
     end: u64,
 }
@@ -205,33 +206,40 @@ impl ColdRead {
             carry,
         } = self;
         let (segment, file_limit, known) = (job.segment, job.file_limit, job.file.is_some());
-        let located = log
-            .shard
+        let path = layout::segment_file(&job.partition, segment, layout::LOG);
+        let shard = &log.shard;
+        let turn = shard.disk_turn().await;
+        let located = shard
             .directory
             .off_reactor(move |dir| job.locate(dir, range))
             .await;
+        drop(turn);
         let located = located.map_err(|error| match error {
-            LocateError::File(error) => {
-                tracing::error!(%error, "read failed");
-                LogError::Failed(error.to_string())
-            }
+            LocateError::File(error) => failed(&error),
             LocateError::Damaged => LogError::Damaged(range.from),
         })?;
         let Some(Located { file, start, end }) = located else {
             return Ok(Vec::new());
         };
         if !known {
-            let reads = &log.shard.reads;
-            reads.put(log.number, segment, Arc::clone(&file));
+            shard.reads.put(log.number, segment, Arc::clone(&file));
         }
         let mut chunks = Vec::with_capacity(2);
         let from_file = end.min(file_limit);
         if start < from_file {
-            let length = (from_file - start) as u32;
+            let mut resident = (start + COLD_READ_TURN_BYTES).min(from_file);
+            while resident < from_file {
+                let next = (resident + COLD_READ_TURN_BYTES).min(from_file);
+                let brought = bring_in(shard, &file, resident, next).await;
+                brought.map_err(|source| failed(&FileError::new("read", &path, source)))?;
+                resident = next;
+            }
+            let ahead = (end - start).min(COLD_READ_TURN_BYTES);
+            read_ahead(shard, &file, from_file, (from_file + ahead).min(file_limit));
             chunks.push(Chunk::File(FileSlice {
                 file,
                 position: start,
-                length,
+                length: (from_file - start) as u32,
             }));
         }
         if end > file_limit {
@@ -240,6 +248,30 @@ impl ColdRead {
             chunks.push(Chunk::Memory(carry.slice(first..last)));
         }
         Ok(chunks)
+    }
+}
+
+fn failed(error: &FileError) -> LogError {
+    tracing::error!(%error, "read failed");
+    LogError::Failed(error.to_string())
+}
+
+/// Brings a range into the page cache when it is this read's turn.
+async fn bring_in(shard: &ShardStorage, file: &Arc<File>, start: u64, end: u64) -> io::Result<()> {
+    let _turn = shard.disk_turn().await;
+    let file = Arc::clone(file);
+    let bring = move |_: &LogDirectory| residency::bring_in(&file, start, end);
+    shard.directory.off_reactor(bring).await
+}
+
+/// Starts to bring in what a consumer that reads on will ask for next.
+fn read_ahead(shard: &Rc<ShardStorage>, file: &Arc<File>, start: u64, end: u64) {
+    if start < end {
+        let (on, file) = (Rc::clone(shard), Arc::clone(file));
+        shard.spawn(async move {
+            // Whoever wants these bytes meets the failure again, and reports it.
+            let _ = bring_in(&on, &file, start, end).await;
+        });
     }
 }
 
@@ -262,15 +294,15 @@ impl LocateJob {
             Some(file) => Arc::clone(file),
             None => {
                 let opened = directory.open_for_reads(&path).map_err(LocateError::File)?;
-                Arc::new(OwnedFd::from(opened))
+                residency::without_readahead(&opened).map_err(failed)?;
+                Arc::new(opened)
             }
         };
-        let readable = File::from(file.try_clone().map_err(failed)?);
         let position = self
             .hint(directory, range.from)
             .map_err(LocateError::File)?;
         let mut walk = Walk {
-            file: &readable,
+            file: &file,
             position,
             limit: self.limit,
         };
@@ -295,16 +327,14 @@ impl LocateJob {
         if !range.at_least_one && first_end - start > range.bytes_max as u64 {
             return Ok(None);
         }
-        let mut end = (start + range.bytes_max as u64)
+        let mut end = (start + COLD_READ_BYTES_MAX.min(range.bytes_max as u64))
             .max(first_end)
             .min(self.limit);
         if let Some(stop) = self.stop_at {
             end = end.min(walk.end_before(stop, first_end, end).map_err(failed)?);
         }
-        let from_file = end.min(self.file_limit);
-        if start < from_file {
-            make_resident(&file, &readable, start, from_file).map_err(failed)?;
-        }
+        let first_turn = (start + COLD_READ_TURN_BYTES).min(end.min(self.file_limit));
+        residency::bring_in(&file, start, first_turn).map_err(failed)?;
         Ok(Some(Located { file, start, end }))
     }
 
@@ -379,24 +409,4 @@ impl Walk<'_> {
             next_offset: Offset(base).plus(i64::from(last_delta) + 1),
         })
     }
-}
-
-/// Brings a range into the page cache and waits for it; starts on as much again behind it.
-fn make_resident(shared: &OwnedFd, file: &File, start: u64, end: u64) -> io::Result<()> {
-    let fd = shared.as_fd();
-    let (first, length) = (
-        start - start % BLOCK_BYTES,
-        end - (start - start % BLOCK_BYTES),
-    );
-    let pages = length.div_ceil(BLOCK_BYTES);
-    // Without cachestat, before Linux 6.5, all is read once more, from the cache if it is there.
-    if sys::cached_pages(fd, first, length).is_ok_and(|cached| cached >= pages) {
-        return Ok(());
-    }
-    sys::readahead(fd, first, 2 * length as usize)?;
-    let mut byte = [0];
-    for page in 0..pages {
-        file.read_at(&mut byte, first + page * BLOCK_BYTES)?;
-    }
-    Ok(())
 }

@@ -2,8 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fs::File;
 use std::future::Future;
-use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
@@ -39,6 +39,8 @@ pub struct ShardStorage {
     pub(super) tails: TailBudget,
     pub(super) reads: ReadFiles,
     writes: Semaphore,
+    /// One cold read at a time, in the order in which they came.
+    disk_turns: Semaphore,
     queue: TaskQueueHandle,
     open_logs_max: usize,
     /// Logs held open, the one opened first in front.
@@ -56,6 +58,7 @@ impl ShardStorage {
             tails: TailBudget::new(limits.tail_bytes_max),
             reads: ReadFiles::new(limits.open_reads_max),
             writes: Semaphore::new(limits.writes_max),
+            disk_turns: Semaphore::new(1),
             queue,
             open_logs_max: limits.open_logs_max,
             open: RefCell::default(),
@@ -97,6 +100,13 @@ impl ShardStorage {
 
     pub(super) async fn write_permit(&self) -> Permit<'_> {
         self.writes
+            .acquire_permit(1)
+            .await
+            .expect("the semaphore is never closed")
+    }
+
+    pub(super) async fn disk_turn(&self) -> Permit<'_> {
+        self.disk_turns
             .acquire_permit(1)
             .await
             .expect("the semaphore is never closed")
@@ -152,7 +162,7 @@ pub(super) struct ReadFiles {
 }
 
 /// A descriptor and when it was used last, counted in uses.
-type OpenFile = (Arc<OwnedFd>, u64);
+type OpenFile = (Arc<File>, u64);
 
 impl ReadFiles {
     fn new(files_max: usize) -> Self {
@@ -168,14 +178,14 @@ impl ReadFiles {
         self.uses.get()
     }
 
-    pub fn get(&self, log: u64, segment: Offset) -> Option<Arc<OwnedFd>> {
+    pub fn get(&self, log: u64, segment: Offset) -> Option<Arc<File>> {
         let mut files = self.files.borrow_mut();
         let (file, used) = files.get_mut(&(log, segment))?;
         *used = self.used();
         Some(Arc::clone(file))
     }
 
-    pub fn put(&self, log: u64, segment: Offset, file: Arc<OwnedFd>) {
+    pub fn put(&self, log: u64, segment: Offset, file: Arc<File>) {
         let mut files = self.files.borrow_mut();
         files.insert((log, segment), (file, self.used()));
         if files.len() > self.files_max {

@@ -7,7 +7,6 @@ use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -45,7 +44,7 @@ pub(super) struct Seen {
 pub(super) struct Scripted {
     shard: usize,
     seen: Arc<Seen>,
-    file: Arc<OwnedFd>,
+    file: Arc<File>,
     frames: Frames,
     /// Frames that requests of the letter `h` have the service hold.
     held: RefCell<Vec<Bytes>>,
@@ -229,7 +228,7 @@ impl Server {
                 let service = Rc::new(Scripted {
                     shard: context.shard.0.into(),
                     seen,
-                    file: Arc::new(file.into()),
+                    file: Arc::new(file),
                     frames: frames.clone(),
                     held: RefCell::default(),
                 });

@@ -158,7 +158,7 @@ fn bytes_behind_a_body_are_ignored_and_missing_ones_are_not() {
 
 #[test]
 fn records_of_a_response_stay_handles() {
-    let file: std::os::fd::OwnedFd = tempfile::tempfile().expect("a file").into();
+    let file = tempfile::tempfile().expect("a file");
     let slice = crate::base::payload::FileSlice {
         file: std::sync::Arc::new(file),
         position: 512,
