@@ -4,11 +4,15 @@
 
 mod differential;
 mod filler;
+mod kafka;
 mod memory;
 #[allow(dead_code)]
 #[path = "../../build/schema.rs"]
 mod schema;
 mod served;
+#[allow(dead_code, unused_imports)]
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::ops::RangeInclusive;
 
