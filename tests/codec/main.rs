@@ -10,7 +10,10 @@ mod memory;
 #[path = "../../build/schema.rs"]
 mod schema;
 mod served;
-#[allow(dead_code, unused_imports)]
+#[allow(
+    dead_code,
+    reason = "each test program uses its own part of the support"
+)]
 #[path = "../support/mod.rs"]
 mod support;
 
