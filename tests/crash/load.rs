@@ -7,6 +7,7 @@ use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::producer::BaseRecord;
 use rdkafka::producer::Producer as _;
@@ -113,7 +114,8 @@ fn produce(bootstrap: &str, topic: &str, plan: &Plan, seed: u64, stop: &AtomicBo
     let producer = Producer::new(bootstrap, &plan.settings);
     let mut random = Random::new(seed ^ u64::from(plan.producer));
     let mut partitions = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
+    let mut is_topic_gone = false;
+    while !stop.load(Ordering::Relaxed) && !is_topic_gone {
         // Bursts with pauses: batches of every size, and moments without anything in flight.
         for _ in 0..random.range(1, 30) {
             let partition = i32::try_from(random.range(0, PARTITIONS as u64)).expect("small");
@@ -125,13 +127,23 @@ fn produce(bootstrap: &str, topic: &str, plan: &Plan, seed: u64, stop: &AtomicBo
             let record = BaseRecord::with_opaque_to(topic, partitions.len())
                 .partition(partition)
                 .payload(&bytes[..]);
-            producer.send(record);
-            partitions.push(partition);
+            match producer.try_send(record) {
+                Ok(()) => partitions.push(partition),
+                Err(KafkaError::MessageProduction(
+                    RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownPartition,
+                )) => {
+                    is_topic_gone = true;
+                    break;
+                }
+                Err(error) => panic!("a record was not queued: {error}"),
+            }
         }
         sleep(Duration::from_micros(random.range(0, 20_000)));
     }
-    // What is left untold after this is a violation, which the ledger reports.
-    let _ = producer.0.flush(DELIVERED_WITHIN);
+    if !is_topic_gone {
+        // What is left untold after this is a violation, which the ledger reports.
+        let _ = producer.0.flush(DELIVERED_WITHIN);
+    }
     let mut told = vec![None; partitions.len()];
     for delivery in producer.reports().deliveries() {
         told[delivery.record] = Some(delivery.outcome);
@@ -141,6 +153,7 @@ fn produce(bootstrap: &str, topic: &str, plan: &Plan, seed: u64, stop: &AtomicBo
         promise: plan.promise,
         partitions,
         told,
+        is_topic_gone,
     }
 }
 

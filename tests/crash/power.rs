@@ -1,16 +1,21 @@
 //! Power loss at random moments, in two ways: everything that was acknowledged with acks=all is
 //! still there, and nothing that a consumer has seen is taken back.
 
+use std::path::Path;
+
 use crate::disk::{Disk, Loss, missing};
 use crate::ledger::{Promise, Violations};
 use crate::rounds::{Game, pause};
 use crate::support::broker::{Broker, Peer};
 use crate::support::skip_without_privilege;
 
-fn play(loss: Loss, game: &Game, settings: &[(&str, &str)]) -> Violations {
+/// Starts a broker on a directory.
+type Start = fn(&Path) -> Broker;
+
+fn play(loss: Loss, game: &Game, start: Start) -> Violations {
     println!("seed {}, {loss:?}", game.seed);
     let mut disk = Disk::new(loss, game.seed);
-    let mut broker = Broker::start_at(&disk.path().join("data"), settings);
+    let mut broker = start(&disk.path().join("data"));
     if broker.peer() == Peer::Kafka {
         // Kafka does not synchronize what it formats.
         nix::unistd::sync();
@@ -32,11 +37,11 @@ fn keeps_its_promises(loss: Loss) {
         return skip_without_privilege(why);
     }
     let game = Game::new(2, Promise::Nothing);
-    let settings: &[(&str, &str)] = match Peer::chosen() {
-        Peer::Millrace => &[],
-        Peer::Kafka => &[("log.flush.interval.messages", "1")],
+    let start: Start = match Peer::chosen() {
+        Peer::Millrace => |data| Broker::start_at(data, &[]),
+        Peer::Kafka => |data| Broker::start_at(data, &[("log.flush.interval.messages", "1")]),
     };
-    let violations = play(loss, &game, settings);
+    let violations = play(loss, &game, start);
     game.assert_healthy(&violations);
 }
 
@@ -59,12 +64,12 @@ fn is_found_out(loss: Loss) {
         rounds: 20,
         ..Game::new(20, Promise::Nothing)
     };
-    let settings: &[(&str, &str)] = match Peer::chosen() {
-        Peer::Millrace => &[("millrace.flush", "never")],
-        // Left to itself, it does not wait for the disk.
-        Peer::Kafka => &[],
+    // Kafka, left to itself, does not wait for the disk.
+    let start: Start = match Peer::chosen() {
+        Peer::Millrace => |data| Broker::start_without_sync_at(data, &[]),
+        Peer::Kafka => |data| Broker::start_at(data, &[]),
     };
-    let violations = play(loss, &game, settings);
+    let violations = play(loss, &game, start);
     let told = violations.has("lost") || violations.has("taken back");
     assert!(
         told,

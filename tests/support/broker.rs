@@ -56,6 +56,8 @@ pub struct Broker {
     peer: Peer,
     port: u16,
     settings: Vec<(String, String)>,
+    /// Set in the child's environment on top of this process's.
+    environment: Vec<(&'static str, &'static str)>,
     /// The data directory stands in it, and what the broker logs; gone with the last owner.
     home: TempDir,
     data: PathBuf,
@@ -70,15 +72,25 @@ impl Broker {
 
     /// Starts with `settings` under Kafka's keys on top of the defaults.
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
-        Self::start_on(None, settings)
+        Self::start_on(None, settings, &[])
     }
 
     /// Starts with its data under `data`, a directory on a file system of the test's own.
     pub fn start_at(data: &Path, settings: &[(&str, &str)]) -> Self {
-        Self::start_on(Some(data), settings)
+        Self::start_on(Some(data), settings, &[])
     }
 
-    fn start_on(data: Option<&Path>, settings: &[(&str, &str)]) -> Self {
+    /// As [`Broker::start_at`], with the switch on that leaves every synchronization out. Only a
+    /// build for tests has it.
+    pub fn start_without_sync_at(data: &Path, settings: &[(&str, &str)]) -> Self {
+        Self::start_on(Some(data), settings, &[("MILLRACE_FAULT_SKIP_SYNC", "1")])
+    }
+
+    fn start_on(
+        data: Option<&Path>,
+        settings: &[(&str, &str)],
+        environment: &[(&'static str, &'static str)],
+    ) -> Self {
         // Not under /tmp, which may be a tmpfs: direct I/O wants a file system on a disk.
         let home = tempfile::Builder::new()
             .prefix("broker-")
@@ -89,6 +101,7 @@ impl Broker {
             peer: Peer::chosen(),
             port: free_port(),
             settings: owned(settings),
+            environment: environment.to_vec(),
             home,
             data,
             child: None,
@@ -147,6 +160,7 @@ impl Broker {
             Peer::Kafka => self.kafka_command("kafka.Kafka"),
         };
         let child = command
+            .envs(self.environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle of the log file"))
             .stderr(log)

@@ -97,18 +97,25 @@ impl Producer {
 
     /// Queues a record, and waits while the client's own queue is full.
     pub fn send(&self, record: BaseRecord<'_, [u8], [u8], usize>) {
+        if let Err(error) = self.try_send(record) {
+            panic!("a record was not queued: {error}");
+        }
+    }
+
+    /// As [`Producer::send`]; gives why the client does not take the record.
+    pub fn try_send(&self, record: BaseRecord<'_, [u8], [u8], usize>) -> Result<(), KafkaError> {
         let end = Instant::now() + WITHIN;
         let mut record = record;
         loop {
             match self.0.send(record) {
-                Ok(()) => return,
+                Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again))
                     if Instant::now() < end =>
                 {
                     record = again;
                     std::thread::sleep(Duration::from_millis(1));
                 }
-                Err((error, _)) => panic!("a record was not queued: {error}"),
+                Err((error, _)) => return Err(error),
             }
         }
     }
