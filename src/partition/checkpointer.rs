@@ -2,8 +2,9 @@
 //!
 //! A checkpoint bounds what a start after a crash has to scan. For each log that changed since the
 //! one before: its end and its producers are noted at one instant; once all below that end is
-//! durable, the indexes and the snapshot are written; last the checkpoint itself, as a whole. So a
-//! recovery point never lies above what is durable, and its snapshot is always there.
+//! durable, the indexes and the snapshot are written; then the checkpoint itself, as a whole; last
+//! the snapshots go that belonged to older ones. So a recovery point never lies above what is
+//! durable, and its snapshot is always there.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -79,63 +80,43 @@ impl Checkpointer {
     /// Writes a checkpoint of all logs of the shard.
     pub async fn checkpoint(&self) -> Result<(), CheckpointFailure> {
         let _one = self.state.writing.acquire_permit(1).await;
-        let mut points = RecoveryPoints::new();
         let other = self.state.other.borrow().clone();
-        if let Some((id, log)) = other {
-            points.insert(id, self.point_of(id, &log, None).await?);
-        }
-        for partition in self.state.table.all() {
-            let id = partition.id();
-            match self.point_of(id, partition.log(), Some(&partition)).await {
-                Ok(point) => drop(points.insert(id, point)),
+        let other = other.map(|(id, log)| (id, log, None));
+        let partitions = self.state.table.all().into_iter().map(|partition| {
+            let log = Rc::clone(partition.log());
+            (partition.id(), log, Some(partition))
+        });
+        let mut points = RecoveryPoints::new();
+        let mut changed = Vec::new();
+        for (id, log, partition) in other.into_iter().chain(partitions) {
+            let before = self.state.written.borrow().get(&id).copied();
+            match bring(&log, partition.as_deref(), before).await {
+                Ok(point) => {
+                    points.insert(id, point);
+                    if before != Some(point) {
+                        changed.push((log, point.offset));
+                    }
+                }
                 // Deleted meanwhile.
-                Err(CheckpointFailure::Log(LogError::Closed)) => {}
-                Err(error) => return Err(error),
+                Err(LogError::Closed) => {}
+                Err(error) => return Err(error.into()),
             }
         }
-        self.write(points).await
-    }
-
-    /// Brings a log to a point that the checkpoint can name.
-    async fn point_of(
-        &self,
-        id: TopicIdPartition,
-        log: &Rc<Log>,
-        partition: Option<&Partition>,
-    ) -> Result<RecoveryPoint, CheckpointFailure> {
-        let before = self.state.written.borrow().get(&id).copied();
-        let point = log.mark();
-        if before == Some(point) {
-            return Ok(point);
-        }
-        let producers = partition.and_then(|partition| {
-            let producers = partition.producers.borrow();
-            (!producers.is_empty()).then(|| producer_snapshot::encode(&producers))
-        });
-        log.make_durable(point.offset).await?;
-        log.checkpoint_indexes().await?;
-        let path = log.path().to_owned();
-        let kept = before.map_or(point.offset, |before| before.offset);
-        let written = self.directory().off_reactor(move |directory| {
-            if let Some(bytes) = producers {
-                let file = layout::segment_file(&path, point.offset, layout::SNAPSHOT);
-                directory.replace_file(&file, &bytes)?;
+        self.write(points).await?;
+        for (log, point) in changed {
+            match log.in_directory(remove_snapshots_below(point)).await {
+                Ok(()) | Err(LogError::Closed) => {}
+                Err(error) => return Err(error.into()),
             }
-            // That of the last checkpoint stays until this one is written.
-            remove_older_snapshots(directory, &path, kept)
-        });
-        written.await?;
-        Ok(point)
-    }
-
-    fn directory(&self) -> &LogDirectory {
-        self.state.table.storage().directory()
+        }
+        Ok(())
     }
 
     async fn write(&self, points: RecoveryPoints) -> Result<(), CheckpointFailure> {
         let bytes = checkpoint::encode(&points);
         let name = checkpoint::file_name(self.state.shard);
-        let written = self.directory().off_reactor(move |directory| {
+        let directory = self.state.table.storage().directory();
+        let written = directory.off_reactor(move |directory| {
             directory.replace_file(&directory.path().join(name), &bytes)
         });
         written.await?;
@@ -144,16 +125,42 @@ impl Checkpointer {
     }
 }
 
-fn remove_older_snapshots(
-    directory: &LogDirectory,
-    path: &Path,
-    kept: Offset,
-) -> Result<(), FileError> {
-    for (name, _) in directory.list(path)? {
-        let parsed = layout::parse_segment_file(&name);
-        if parsed.is_some_and(|(at, kind)| kind == layout::SNAPSHOT && at < kept) {
-            directory.remove_file(&path.join(name))?;
-        }
+/// Brings a log to a point that the checkpoint can name: `before`, if nothing changed since.
+async fn bring(
+    log: &Rc<Log>,
+    partition: Option<&Partition>,
+    before: Option<RecoveryPoint>,
+) -> Result<RecoveryPoint, LogError> {
+    let point = log.mark();
+    if before == Some(point) {
+        return Ok(point);
     }
-    Ok(())
+    let snapshot = partition.and_then(|partition| {
+        let producers = partition.producers.borrow();
+        (!producers.is_empty()).then(|| producer_snapshot::encode(&producers))
+    });
+    log.make_durable(point.offset).await?;
+    log.flush_indexes().await?;
+    if let Some(snapshot) = snapshot {
+        let written = log.in_directory(move |directory, path| {
+            let file = layout::segment_file(path, point.offset, layout::SNAPSHOT);
+            directory.replace_file(&file, &snapshot)
+        });
+        written.await?;
+    }
+    Ok(point)
+}
+
+fn remove_snapshots_below(
+    point: Offset,
+) -> impl FnOnce(&LogDirectory, &Path) -> Result<(), FileError> + Send + 'static {
+    move |directory, path| {
+        for (name, _) in directory.list(path)? {
+            let parsed = layout::parse_segment_file(&name);
+            if parsed.is_some_and(|(at, kind)| kind == layout::SNAPSHOT && at < point) {
+                directory.remove_file(&path.join(name))?;
+            }
+        }
+        Ok(())
+    }
 }

@@ -330,21 +330,17 @@ impl Shard {
         closers.1.close();
         if let Some(controller) = controller {
             controller.running.await;
-            controller
-                .log
-                .close()
-                .await
-                .map_err(CheckpointFailure::from)?;
+            let parked = controller.log.park().await;
+            parked.map_err(CheckpointFailure::from)?;
         }
         self.context.barrier.wait().await;
         closers.0.close();
         closers.2.close();
         for partition in self.table.all() {
-            partition
-                .log()
-                .park()
-                .await
-                .map_err(CheckpointFailure::from)?;
+            match partition.log().park().await {
+                Ok(()) | Err(LogError::Closed) => {}
+                Err(error) => return Err(CheckpointFailure::from(error).into()),
+            }
         }
         self.checkpointer.checkpoint().await?;
         Ok(())

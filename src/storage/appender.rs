@@ -1,8 +1,9 @@
 //! The tasks behind a log's appends: writing, preallocating, rolling, parking.
 //!
 //! Each runs on the log's shard, in the storage task queue, and only while it has work. What may
-//! overlap: one write and one preallocation of a log. What may not: two writes; and a transition
-//! (open, roll, park) with anything, since it first waits until all is durable.
+//! overlap: one write and one preallocation of a log. What may not: two writes; a transition (open,
+//! roll, park) with another or with writes, since it first waits until all is durable; and two
+//! users of the names in the log's directory, of which its deletion is one.
 //!
 //! A segment is opened with `O_DSYNC`, so a write that has completed is durable, with the length
 //! and the blocks it needs: `kernel-notes/sync.md` has the figures. While a unit is being written
@@ -10,12 +11,16 @@
 //!
 //! A failed write or sync takes the log directory out of service and is never tried again.
 
+use std::path::Path;
 use std::rc::Rc;
+
+use glommio::sync::Permit;
 
 use crate::base::clock::TimestampMs;
 use crate::base::ids::Offset;
 use crate::base::limits::BLOCK_BYTES;
 
+use super::directory::LogDirectory;
 use super::error::{FileError, LogError};
 use super::file::File;
 use super::layout;
@@ -38,20 +43,27 @@ impl Log {
             drop(sealed.guards);
             match written {
                 Ok(()) => self.wrote(file.syncs_writes(), sealed.next_offset),
-                Err(error) => return self.fail(&error),
+                Err(error) => self.shard.directory.fail(&error),
             }
         }
     }
 
-    /// The next unit to write: a sealed one, or else the open one. Ends the task if there is none.
+    /// The next unit to write: a sealed one, or else the open one. Ends the task if there is none,
+    /// or none can be written any more: then nothing waits for it either.
     fn next_write(self: &Rc<Self>) -> Option<(Rc<File>, Sealed)> {
         let mut borrow = self.state.borrow_mut();
         let state = &mut *borrow;
         let Appender::Ready(ready) = &mut state.appender else {
             return None;
         };
-        if self.shard.directory.failure().is_some() {
+        if state.closed || self.shard.directory.failure().is_some() {
             ready.writing = false;
+            ready.queue.clear();
+            if let Some(open) = &mut ready.open {
+                open.guards.clear();
+            }
+            drop(borrow);
+            self.progressed();
             return None;
         }
         if ready.queue.is_empty() && ready.open.is_some() {
@@ -60,8 +72,8 @@ impl Log {
                 .back()
                 .expect("a log has a segment")
                 .base_offset;
-            let unit = ready.seal(&self.shard, segment, state.end);
-            self.keep(&mut state.tail, unit);
+            let unit = ready.seal(self, segment, state.end);
+            state.tail.push_back(unit);
         }
         let next = ready.queue.pop_front();
         ready.writing = next.is_some();
@@ -129,17 +141,34 @@ impl Log {
         });
     }
 
+    /// Waits for its turn to change how the active segment is held, and keeps it while the permit
+    /// lives.
+    pub(super) async fn begin_transition(&self) -> Result<Permit<'_>, LogError> {
+        let permit = self.transition.acquire_permit(1).await;
+        let permit = permit.map_err(|_| LogError::Closed)?;
+        self.check()?;
+        Ok(permit)
+    }
+
+    /// Runs `work` on the log's directory, which keeps its name and its files until that is done.
+    pub async fn in_directory<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&LogDirectory, &Path) -> Result<T, FileError> + Send + 'static,
+    ) -> Result<T, LogError> {
+        let files = self.files.acquire_permit(1).await;
+        let _files = files.map_err(|_| LogError::Closed)?;
+        self.check()?;
+        let path = self.path.clone();
+        let directory = &self.shard.directory;
+        let done = directory.off_reactor(move |directory| work(directory, &path));
+        done.await.map_err(|error| self.refuse(error))
+    }
+
     /// Makes room for a batch: opens the log if it is parked, rolls if a roll is due, preallocates.
     /// Appends must not be made while it runs.
     pub async fn prepare(self: &Rc<Self>, incoming: Incoming) -> Result<(), LogError> {
-        let _transition = self
-            .transition
-            .acquire_permit(1)
-            .await
-            .map_err(|_| LogError::Closed)?;
-        self.check()?;
+        let _transition = self.begin_transition().await?;
         if self.is_open_otherwise() {
-            self.settle().await?;
             self.finish_active().await?;
         }
         let parked = matches!(self.state.borrow().appender, Appender::Parked);
@@ -210,10 +239,6 @@ impl Log {
     /// Ends the active segment and begins the next one at the log's end. The old one is complete,
     /// cut and durable, with its indexes, before the new one's file is made.
     pub(super) async fn roll(self: &Rc<Self>, now: TimestampMs) -> Result<(), LogError> {
-        if let Appender::Ready(ready) = &mut self.state.borrow_mut().appender {
-            ready.parking = true;
-        }
-        self.settle().await?;
         self.finish_active().await?;
         let base_offset = self.end();
         let path = layout::segment_file(&self.path, base_offset, layout::LOG);
@@ -252,7 +277,7 @@ impl Log {
     /// Waits until all that was appended is written and synced, whatever `millrace.flush` says.
     pub(super) async fn settle(self: &Rc<Self>) -> Result<(), LogError> {
         loop {
-            self.shard.directory.check()?;
+            self.check()?;
             let file = {
                 let state = self.state.borrow();
                 let Appender::Ready(ready) = &state.appender else {
@@ -277,8 +302,27 @@ impl Log {
         }
     }
 
-    /// Cuts the active segment to its length, appends its indexes to their files, and closes it.
+    /// Ends the appends to the active segment: all is durable, the file is cut to its length, the
+    /// indexes are in their files, and the descriptor is closed. Without room for the indexes the
+    /// appends go on.
     async fn finish_active(self: &Rc<Self>) -> Result<(), LogError> {
+        // From here on appends find no room and wait for `prepare`, which waits for this.
+        self.set_parking(true);
+        let finished = self.close_active().await;
+        if finished.is_err() {
+            self.set_parking(false);
+        }
+        finished
+    }
+
+    fn set_parking(&self, parking: bool) {
+        if let Appender::Ready(ready) = &mut self.state.borrow_mut().appender {
+            ready.parking = parking;
+        }
+    }
+
+    async fn close_active(self: &Rc<Self>) -> Result<(), LogError> {
+        self.settle().await?;
         let (file, size) = {
             let mut state = self.state.borrow_mut();
             let Appender::Ready(ready) = &state.appender else {
@@ -289,9 +333,11 @@ impl Log {
             active.index.note_time();
             (file, active.size)
         };
-        file.truncate(size)
-            .await
-            .map_err(|error| self.refuse(error))?;
+        let cut = file.truncate(size).await;
+        cut.map_err(|error| self.refuse(error))?;
+        if let Appender::Ready(ready) = &mut self.state.borrow_mut().appender {
+            ready.allocated = size;
+        }
         file.sync().await.map_err(|error| self.refuse(error))?;
         self.flush_indexes().await?;
         self.state.borrow_mut().appender = Appender::Parked;
@@ -301,9 +347,12 @@ impl Log {
         Ok(())
     }
 
-    /// Appends the tails of all indexes to their files.
-    pub(super) async fn flush_indexes(&self) -> Result<(), LogError> {
+    /// Appends what the indexes hold in memory to their files.
+    pub async fn flush_indexes(&self) -> Result<(), LogError> {
+        // Each of these is asked under the permit: another flush may have come before.
+        let _files = self.files.acquire_permit(1).await;
         loop {
+            self.check()?;
             let next = {
                 let state = self.state.borrow();
                 let unflushed = state.segments.iter().rev().find(|s| !s.index.is_flushed());
@@ -332,24 +381,20 @@ impl Log {
 
     /// Gives back descriptor and buffers of a log that is not written: cut, synced and closed.
     pub async fn park(self: &Rc<Self>) -> Result<(), LogError> {
-        let _transition = self
-            .transition
-            .acquire_permit(1)
-            .await
-            .map_err(|_| LogError::Closed)?;
-        if matches!(self.state.borrow().appender, Appender::Parked) {
-            return Ok(());
-        }
-        // From here on appends find no room and wait for `prepare`, which waits for this.
-        if let Appender::Ready(ready) = &mut self.state.borrow_mut().appender {
-            ready.parking = true;
-        }
-        self.settle().await?;
+        let _transition = self.begin_transition().await?;
         self.finish_active().await
     }
 
-    /// No room is the one failure that heals; any other takes the directory out of service.
+    /// What a failed call means for the log. The files of one that is being deleted matter no more.
     pub(super) fn refuse(&self, error: FileError) -> LogError {
+        if self.state.borrow().closed {
+            return LogError::Closed;
+        }
+        self.failed(error)
+    }
+
+    /// No room is the one failure that heals; any other takes the directory out of service.
+    pub(super) fn failed(&self, error: FileError) -> LogError {
         if error.is_no_room() {
             return LogError::NoRoom;
         }

@@ -1,9 +1,11 @@
 //! What can go wrong in storage, as fields rather than sentences. Any shard.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::base::ids::Offset;
+
+use super::faults::Call;
 
 /// A failed call of the file system, with the path it was made on.
 #[derive(Debug, thiserror::Error)]
@@ -28,12 +30,13 @@ impl FileError {
         }
     }
 
-    /// Whether the file system had no room: the one failure that heals by itself.
+    /// Whether the file system had no room: the one failure that heals by itself. A sync that says
+    /// so has lost what was accepted before it, and is no such failure.
     pub fn is_no_room(&self) -> bool {
-        matches!(
-            self.source.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        )
+        let syncs = [Call::Sync, Call::SyncDirectory];
+        let is_sync = syncs.iter().any(|sync| sync.name() == self.call);
+        let kind = self.source.kind();
+        !is_sync && matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
     }
 }
 

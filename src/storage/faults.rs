@@ -91,18 +91,28 @@ mod plan {
     /// Which calls fail, and how.
     #[derive(Debug, Default)]
     pub struct Plan {
-        /// The number of the first call to fail, from 1; 0 fails none.
-        pub first: u64,
+        /// The number of the first call to fail, from 1; 0 fails none. See [`Plan::fail_next`].
+        pub first: AtomicU64,
         /// How many calls in a row fail from there on.
         pub count: u64,
         /// Only calls of this kind count and fail; `None` is every kind.
         pub only: Option<Call>,
+        /// Only calls on paths that contain this count and fail.
+        pub on: &'static str,
         /// What the kernel answers, an errno.
         pub errno: i32,
         /// Leaves every sync out and reports success.
         pub skip_sync: bool,
         /// Calls counted so far.
         pub calls: AtomicU64,
+    }
+
+    impl Plan {
+        /// Lets the next call be the first to fail.
+        pub fn fail_next(&self) {
+            self.first
+                .store(self.calls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
     }
 
     impl Faults {
@@ -123,15 +133,17 @@ mod plan {
         }
 
         /// Asked before each call.
-        pub fn before(&self, call: Call, _path: &Path) -> io::Result<()> {
+        pub fn before(&self, call: Call, path: &Path) -> io::Result<()> {
             let Some(plan) = &self.plan else {
                 return Ok(());
             };
-            if plan.only.is_some_and(|only| only != call) {
+            let is_other = plan.only.is_some_and(|only| only != call);
+            if is_other || !path.to_string_lossy().contains(plan.on) {
                 return Ok(());
             }
             let number = plan.calls.fetch_add(1, Ordering::Relaxed) + 1;
-            let fails = plan.first > 0 && (plan.first..plan.first + plan.count).contains(&number);
+            let first = plan.first.load(Ordering::Relaxed);
+            let fails = first > 0 && (first..first.saturating_add(plan.count)).contains(&number);
             if fails {
                 Err(io::Error::from_raw_os_error(plan.errno))
             } else {

@@ -57,27 +57,13 @@ impl Log {
         while self.durable() < offset {
             self.check()?;
             if !self.syncs_writes() {
-                let _transition = self
-                    .transition
-                    .acquire_permit(1)
-                    .await
-                    .map_err(|_| LogError::Closed)?;
+                let _transition = self.begin_transition().await?;
                 self.settle().await?;
             } else {
                 self.next_progress().await;
             }
         }
         Ok(())
-    }
-
-    /// Appends what the indexes hold in memory to their files.
-    pub async fn checkpoint_indexes(self: &Rc<Self>) -> Result<(), LogError> {
-        let _transition = self
-            .transition
-            .acquire_permit(1)
-            .await
-            .map_err(|_| LogError::Closed)?;
-        self.flush_indexes().await
     }
 
     /// Deletes the segments that `retention` lets go, whole and oldest first, up to `upper`.
@@ -88,88 +74,76 @@ impl Log {
         upper: Offset,
         now: TimestampMs,
     ) -> Result<Offset, LogError> {
-        let expired = {
+        let expired = || {
             let state = self.state.borrow();
-            retention::expired(&state.segments, state.end, retention, upper, now)
+            let segments = &state.segments;
+            let expired = retention::expired(segments, state.end, retention, upper, now);
+            (expired, expired == segments.len())
         };
-        if expired == 0 {
-            return Ok(self.start());
+        // Those that are complete go first: on a full disk a new segment may only then have room.
+        self.drop_oldest_segments(expired().0).await?;
+        if expired().1 {
+            let transition = self.begin_transition().await?;
+            // Asked again, since records may have come; none comes between this and the roll.
+            if expired().1 {
+                self.roll(now).await?;
+            }
+            drop(transition);
+            self.drop_oldest_segments(expired().0).await?;
         }
-        let _transition = self
-            .transition
-            .acquire_permit(1)
-            .await
-            .map_err(|_| LogError::Closed)?;
+        Ok(self.start())
+    }
+
+    /// Drops `count` segments, but never the active one. At once for readers; their files go after.
+    async fn drop_oldest_segments(&self, count: usize) -> Result<(), LogError> {
+        let count = count.min(self.segments() - 1);
+        if count == 0 {
+            return Ok(());
+        }
         self.check()?;
-        if expired == self.state.borrow().segments.len() {
-            // The active segment goes too: appends wait for the new one.
-            self.roll(now).await?;
-        }
-        let mut gone = Vec::with_capacity(expired);
+        let mut gone = Vec::with_capacity(count);
         {
             let mut state = self.state.borrow_mut();
             let state = &mut *state;
-            for segment in state.segments.drain(..expired) {
+            for segment in state.segments.drain(..count) {
                 self.shard.reads.remove(self.number, segment.base_offset);
                 gone.push(segment.base_offset);
             }
             let start = state.first_base();
             state.start = state.start.max(start);
             state.damaged.retain(|damaged| damaged.end > start);
-            while state
-                .tail
-                .front()
-                .is_some_and(|unit| unit.next_offset <= start)
-            {
-                let unit = state.tail.pop_front().expect("a unit is in front");
-                self.shard.tails.removed(unit.memory_bytes());
+            let tail = &mut state.tail;
+            while tail.front().is_some_and(|unit| unit.next_offset <= start) {
+                tail.pop_front();
             }
         }
-        self.unlink(gone).await?;
-        Ok(self.start())
-    }
-
-    async fn unlink(&self, segments: Vec<Offset>) -> Result<(), LogError> {
-        let path = self.path.clone();
-        let unlinked = self.shard.directory.off_reactor(move |dir| {
-            for base in segments {
+        self.in_directory(move |directory, path| {
+            for base in gone {
                 for extension in [layout::LOG, layout::INDEX, layout::TIME_INDEX] {
-                    dir.remove_file(&layout::segment_file(&path, base, extension))?;
+                    directory.remove_file(&layout::segment_file(path, base, extension))?;
                 }
             }
-            dir.sync_directory(&path)
-        });
-        unlinked.await.map_err(|error| self.refuse(error))
-    }
-
-    /// Stops taking appends, makes all durable and gives everything back. The log can be opened
-    /// again without a scan.
-    pub async fn close(self: &Rc<Self>) -> Result<(), LogError> {
-        let parked = self.park().await;
-        self.forget();
-        parked
+            directory.sync_directory(path)
+        })
+        .await
     }
 
     /// Stops the log at once: what waits for it gets [`LogError::Closed`].
     pub fn forget(&self) {
-        let kept: usize = {
+        {
             let mut state = self.state.borrow_mut();
             state.closed = true;
-            state.tail.drain(..).map(|unit| unit.memory_bytes()).sum()
-        };
-        self.shard.tails.removed(kept);
+            state.tail.clear();
+        }
         self.progressed();
     }
 
     /// Deletes the log: its directory gets another name at once and is emptied behind it.
     pub async fn delete(self: &Rc<Self>) -> Result<(), LogError> {
         self.forget();
-        // A transition may be opening files by their name.
-        let _transition = self
-            .transition
-            .acquire_permit(1)
-            .await
-            .map_err(|_| LogError::Closed)?;
+        // Others may be working on the files by their names.
+        let _transition = self.transition.acquire_permit(1).await;
+        let _files = self.files.acquire_permit(1).await;
         for segment in &self.state.borrow().segments {
             self.shard.reads.remove(self.number, segment.base_offset);
         }
@@ -179,7 +153,7 @@ impl Log {
             dir.rename(&path, &doomed)?;
             dir.remove_directory(&doomed)
         });
-        deleted.await.map_err(|error| self.refuse(error))
+        deleted.await.map_err(|error| self.failed(error))
     }
 }
 

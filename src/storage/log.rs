@@ -81,8 +81,10 @@ pub struct Log {
     pub(super) path: PathBuf,
     pub(super) config: RefCell<Rc<LogConfig>>,
     pub(super) state: RefCell<State>,
-    /// Held by what opens, rolls or parks the log, one at a time.
+    /// Held by what opens, rolls or parks the log, one at a time. See [`Log::begin_transition`].
     pub(super) transition: Semaphore,
+    /// Held by what works on the directory's files by their names. See [`Log::in_directory`].
+    pub(super) files: Semaphore,
     on_progress: RefCell<Option<Rc<dyn ProgressListener>>>,
     /// Tasks that wait for the next progress.
     waiting: RefCell<Vec<Waker>>,
@@ -192,6 +194,7 @@ impl Log {
             config: RefCell::new(Rc::new(config)),
             state: RefCell::new(state),
             transition: Semaphore::new(1),
+            files: Semaphore::new(1),
             on_progress: RefCell::new(None),
             waiting: RefCell::default(),
             progress: Cell::new(0),
@@ -316,9 +319,13 @@ impl Log {
         }
     }
 
-    /// Whether a batch can be appended right now.
+    /// Whether a batch can be appended right now. Where not, [`Log::prepare`] makes room or says
+    /// why there is none.
     pub fn has_room(&self, incoming: Incoming) -> bool {
         let state = self.state.borrow();
+        if state.closed || self.shard.directory.failure().is_some() {
+            return false;
+        }
         let Appender::Ready(ready) = &state.appender else {
             return false;
         };
@@ -379,8 +386,8 @@ impl Log {
             .as_ref()
             .is_some_and(|open| open.unit.room() < batch.len())
         {
-            let sealed = ready.seal(&self.shard, segment.base_offset, state.end);
-            self.keep(&mut state.tail, sealed);
+            let sealed = ready.seal(self, segment.base_offset, state.end);
+            state.tail.push_back(sealed);
             ready.unit_bytes = (ready.unit_bytes * 2).min(UNIT_BYTES_MAX);
         }
         if ready.open.is_none() {
@@ -420,26 +427,17 @@ impl Log {
         }
     }
 
-    /// A sealed unit becomes part of the tail.
-    pub(super) fn keep(self: &Rc<Self>, tail: &mut VecDeque<TailUnit>, unit: TailUnit) {
-        self.shard.tails.added(self, unit.memory_bytes());
-        tail.push_back(unit);
-    }
-
-    /// Drops the oldest unit of the tail if it may go, and says how many bytes it kept.
-    pub(super) fn drop_oldest_unit(&self) -> Option<usize> {
+    /// Drops the oldest unit of the tail if it may go.
+    pub(super) fn drop_oldest_unit(&self) {
         let mut state = self.state.borrow_mut();
-        let oldest = state.tail.front()?;
+        let Some(oldest) = state.tail.front() else {
+            return;
+        };
         let is_last = state.tail.len() == 1;
         let needed = matches!(state.appender, Appender::Ready(_)) && is_last;
-        if needed || oldest.next_offset > state.written {
-            return None;
+        if !needed && oldest.next_offset <= state.written {
+            state.tail.pop_front();
         }
-        state.tail.pop_front().map(|unit| unit.memory_bytes())
-    }
-
-    pub(super) fn holds_units(&self) -> bool {
-        !self.state.borrow().tail.is_empty()
     }
 }
 
@@ -506,14 +504,10 @@ impl Ready {
     }
 
     /// Ends the open unit and puts it into the queue.
-    pub(super) fn seal(
-        &mut self,
-        shard: &ShardStorage,
-        segment: Offset,
-        next_offset: Offset,
-    ) -> TailUnit {
+    pub(super) fn seal(&mut self, log: &Rc<Log>, segment: Offset, next_offset: Offset) -> TailUnit {
         let open = self.open.take().expect("a unit to seal");
-        let unit = open.unit.seal(&shard.units);
+        let unit = open.unit.seal(&log.shard.units);
+        let memory_bytes = unit.len().next_power_of_two();
         self.carry = Vec::new();
         self.queue.push_back(Sealed {
             unit: unit.clone(),
@@ -529,6 +523,7 @@ impl Ready {
             base_offset: open.base_offset,
             next_offset,
             marks: open.marks,
+            _place: log.shard.tails.place(log, memory_bytes),
         }
     }
 }

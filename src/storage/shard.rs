@@ -36,7 +36,7 @@ pub struct StorageLimits {
 pub struct ShardStorage {
     pub(super) directory: LogDirectory,
     pub(super) units: UnitHome,
-    pub(super) tails: TailBudget,
+    pub(super) tails: Rc<TailBudget>,
     pub(super) reads: ReadFiles,
     writes: Semaphore,
     /// One cold read at a time, in the order in which they came.

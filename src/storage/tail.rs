@@ -5,7 +5,7 @@
 //! a block, its first bytes repeat the end of the unit before, the *carry*.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::{Rc, Weak};
 
@@ -32,7 +32,7 @@ impl Marks {
 }
 
 /// A sealed unit with what it holds.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct TailUnit {
     /// The bytes.
     pub unit: SealedUnit,
@@ -48,14 +48,11 @@ pub struct TailUnit {
     pub next_offset: Offset,
     /// Where its batches begin.
     pub marks: Marks,
+    /// Its place in the shard's budget, which it leaves when it is dropped.
+    pub _place: Place,
 }
 
 impl TailUnit {
-    /// Bytes of memory that it keeps.
-    pub fn memory_bytes(&self) -> usize {
-        self.unit.len().next_power_of_two()
-    }
-
     /// The range of whole batches from the one that holds `from` on: of those below `upper`, as
     /// many as fit into `bytes_max`, but at least one if `at_least_one`. Empty if none does.
     pub fn batches(
@@ -115,17 +112,36 @@ fn batch_next_offset(bytes: &[u8], at: usize) -> Offset {
 pub struct TailBudget {
     bytes_max: usize,
     bytes: Cell<usize>,
-    oldest_first: RefCell<VecDeque<Weak<Log>>>,
+    next_ticket: Cell<u64>,
+    /// The log of each unit that is kept, the oldest unit first.
+    oldest_first: RefCell<BTreeMap<u64, Weak<Log>>>,
+}
+
+/// The memory of one unit, accounted for as long as this lives.
+#[derive(Debug)]
+pub struct Place {
+    budget: Rc<TailBudget>,
+    ticket: u64,
+    bytes: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let budget = &self.budget;
+        budget.bytes.set(budget.bytes.get() - self.bytes);
+        budget.oldest_first.borrow_mut().remove(&self.ticket);
+    }
 }
 
 impl TailBudget {
     /// Keeps about `bytes_max` bytes. What is not yet written stays beyond it.
-    pub fn new(bytes_max: usize) -> Self {
-        Self {
+    pub fn new(bytes_max: usize) -> Rc<Self> {
+        Rc::new(Self {
             bytes_max,
             bytes: Cell::new(0),
+            next_ticket: Cell::new(0),
             oldest_first: RefCell::default(),
-        }
+        })
     }
 
     /// Bytes kept now.
@@ -133,35 +149,40 @@ impl TailBudget {
         self.bytes.get()
     }
 
-    /// A log has one more unit.
-    pub fn added(&self, log: &Rc<Log>, bytes: usize) {
-        self.bytes.set(self.bytes.get() + bytes);
-        self.oldest_first.borrow_mut().push_back(Rc::downgrade(log));
+    /// Units kept now.
+    #[cfg(test)]
+    pub fn units(&self) -> usize {
+        self.oldest_first.borrow().len()
     }
 
-    /// A unit was dropped by its log, other than by [`TailBudget::evict`].
-    pub fn removed(&self, bytes: usize) {
-        self.bytes.set(self.bytes.get() - bytes);
+    /// A place for one more unit of `log`, the youngest.
+    pub fn place(self: &Rc<Self>, log: &Rc<Log>, bytes: usize) -> Place {
+        let ticket = self.next_ticket.replace(self.next_ticket.get() + 1);
+        self.bytes.set(self.bytes.get() + bytes);
+        self.oldest_first
+            .borrow_mut()
+            .insert(ticket, Rc::downgrade(log));
+        Place {
+            budget: Rc::clone(self),
+            ticket,
+            bytes,
+        }
     }
 
     /// Lets logs drop their oldest units until the rest fits.
     pub fn evict(&self) {
-        // Each entry is looked at once: what cannot go now comes again later.
-        let mut looks = self.oldest_first.borrow().len();
-        while self.bytes.get() > self.bytes_max && looks > 0 {
-            looks -= 1;
-            let oldest = self.oldest_first.borrow_mut().pop_front();
-            let Some(log) = oldest.and_then(|log| log.upgrade()) else {
-                continue;
+        let mut from = 0;
+        while self.bytes.get() > self.bytes_max {
+            let next = {
+                let oldest_first = self.oldest_first.borrow();
+                let next = oldest_first.range(from..).next();
+                next.map(|(ticket, log)| (*ticket, log.upgrade()))
             };
-            match log.drop_oldest_unit() {
-                Some(bytes) => self.bytes.set(self.bytes.get() - bytes),
-                None if log.holds_units() => {
-                    self.oldest_first
-                        .borrow_mut()
-                        .push_back(Rc::downgrade(&log));
-                }
-                None => {}
+            let Some((ticket, log)) = next else { return };
+            // What cannot go now is looked at again the next time.
+            from = ticket + 1;
+            if let Some(log) = log {
+                log.drop_oldest_unit();
             }
         }
     }

@@ -11,7 +11,7 @@ use super::directory::LogDirectory;
 use super::error::LogError;
 use super::faults::Faults;
 use super::lifecycle::create_files;
-use super::log::{Assigned, Incoming, Log, LogConfig};
+use super::log::{Appender, Assigned, Incoming, Log, LogConfig};
 use super::reader::{ReadPlan, ReadRange};
 use super::recovery::{RecoveryInput, RecoveryPoint, recover};
 use super::retention::Retention;
@@ -275,7 +275,7 @@ fn a_log_goes_on_after_a_clean_stop_and_after_none() {
             assert_eq!(read_all(&log, Offset(0), 70_000).await.len(), count);
             fill(&log, round * 1000, 700).await;
             if clean {
-                log.close().await.expect("a clean stop");
+                log.park().await.expect("a clean stop");
                 let mark = log.mark();
                 std::fs::write(&point_file, checkpoint::encode([(&id, &mark)])).expect("a point");
                 std::fs::write(point_file.with_extension("clean"), b"").expect("a marker");
@@ -405,4 +405,5 @@ fn a_segment_ages_by_the_times_of_its_records() {
 }
 
 mod faults;
+mod lifecycle;
 mod recovery;

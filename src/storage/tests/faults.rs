@@ -56,7 +56,7 @@ async fn work(log: &Rc<Log>, random: &mut Random, ledger: &mut Ledger) -> Result
             1 => {
                 let point = log.mark();
                 log.make_durable(point.offset).await?;
-                log.checkpoint_indexes().await?;
+                log.flush_indexes().await?;
                 ledger.point = Some(point);
             }
             _ => {}
@@ -97,7 +97,7 @@ async fn run_seed(root: PathBuf, seed: u64) -> bool {
     };
     let errno = [libc::EIO, libc::ENOSPC][random.below(2) as usize];
     let plan = Arc::new(Plan {
-        first,
+        first: first.into(),
         count,
         errno,
         ..Plan::default()
@@ -159,7 +159,7 @@ fn a_full_disk_refuses_and_goes_on_once_there_is_room() {
     let home = home(Faults::default());
     let path = home.log.clone();
     let plan = Plan {
-        first: 3,
+        first: 3.into(),
         count: 4,
         only: Some(crate::storage::faults::Call::Preallocate),
         errno: libc::ENOSPC,

@@ -29,7 +29,7 @@ fn before() -> Before {
         on_shard(home.directory.clone(), limits(), async move |storage| {
             let (log, _) = open(&storage, &path, small(), None, false);
             fill(&log, 0, 45).await;
-            log.close().await.expect("a clean stop");
+            log.park().await.expect("a clean stop");
             let batches = read_all(&log, Offset(0), 1 << 20).await.len();
             let state = log.state.borrow();
             let segments: Vec<_> = state.segments.iter().map(|s| s.base_offset).collect();

@@ -1,0 +1,242 @@
+//! What may come between the steps of a log's life: deletions, retention, failures.
+
+use std::sync::Arc;
+
+use futures_lite::future::zip;
+
+use super::*;
+use crate::storage::faults::{Call, Plan};
+
+/// A directory whose calls of one kind fail from when the plan says so, for good.
+fn failing(home: &Home, only: Call, errno: i32) -> (LogDirectory, Arc<Plan>) {
+    let plan = Arc::new(Plan {
+        count: u64::MAX,
+        only: Some(only),
+        errno,
+        ..Plan::default()
+    });
+    let faults = Faults::planned(Arc::clone(&plan));
+    let directory = LogDirectory::with_faults(home.directory.path().to_owned(), true, faults);
+    (directory, plan)
+}
+
+fn by_time() -> Retention {
+    Retention {
+        retention_ms: Some(1),
+        ..Retention::default()
+    }
+}
+
+/// When every record of the tests is past its retention.
+const LATER: i64 = NOW + 10_000_000;
+
+#[test]
+fn a_deleted_log_is_left_alone_by_what_comes_after() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), limits(), async move |storage| {
+        for seed in 0..3 {
+            let (log, _) = open(&storage, &path, config(), None, false);
+            fill(&log, seed, 50).await;
+            assert!(!log.state.borrow().active().index.is_flushed());
+            match seed {
+                0 => log.delete().await.expect("a deletion"),
+                // Queued behind the deletion.
+                1 => {
+                    let (deleted, parked) = zip(log.delete(), log.park()).await;
+                    assert_eq!((deleted, parked), (Ok(()), Err(LogError::Closed)));
+                }
+                _ => {
+                    let (deleted, kept) = zip(log.delete(), log.flush_indexes()).await;
+                    assert_eq!((deleted, kept), (Ok(()), Err(LogError::Closed)));
+                }
+            }
+            assert_eq!(log.flush_indexes().await, Err(LogError::Closed));
+            assert_eq!(log.park().await, Err(LogError::Closed));
+            let retained = log.retain(by_time(), log.end(), LATER).await;
+            assert_eq!(retained, Err(LogError::Closed));
+            assert!(!path.exists(), "nothing comes back");
+            assert_eq!(storage.directory().failure(), None);
+        }
+    });
+}
+
+#[test]
+fn retention_never_takes_what_was_appended_while_it_waited() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), limits(), async move |storage| {
+        let (log, _) = open(&storage, &path, config(), None, false);
+        let end = fill(&log, 0, 3).await;
+        let young = batch(1, 1, 100);
+        log.prepare(incoming(young.len())).await.expect("room");
+        let transition = log.transition.acquire_permit(1).await.expect("a permit");
+        let meanwhile = async {
+            glommio::timer::Timer::new(std::time::Duration::from_millis(20)).await;
+            let base = append(&log, &young).await.expect("an append");
+            log.make_durable(base.plus(1)).await.expect("a sync");
+            drop(transition);
+            base
+        };
+        let (retained, base) = zip(log.retain(by_time(), end, LATER), meanwhile).await;
+        assert!(retained.expect("retention") <= base);
+        assert_eq!(read_all(&log, base, 1000).await.len(), 1);
+    });
+}
+
+#[test]
+fn retention_frees_a_full_disk() {
+    let home = home(Faults::default());
+    let (directory, plan) = failing(&home, Call::Preallocate, libc::ENOSPC);
+    let path = home.log.clone();
+    on_shard(directory, limits(), async move |storage| {
+        let (log, _) = open(&storage, &path, config(), None, false);
+        let end = fill(&log, 0, 2000).await;
+        assert!(log.segments() > 2);
+        plan.fail_next();
+        let retained = log.retain(by_time(), end, LATER).await;
+        assert_eq!(retained, Err(LogError::NoRoom), "the active segment stays");
+        assert_eq!(log.segments(), 1, "all others are gone");
+        let names = storage.directory().list(log.path()).expect("a listing");
+        let logs = names.iter().filter(|(name, _)| name.ends_with(".log"));
+        assert_eq!(logs.count(), 1, "{names:?}");
+        plan.first.store(0, std::sync::atomic::Ordering::Relaxed);
+        let start = log.retain(by_time(), end, LATER).await;
+        assert_eq!(start, Ok(end));
+    });
+}
+
+#[test]
+fn a_failed_disk_refuses_and_every_log_of_the_directory_is_told() {
+    let home = home(Faults::default());
+    let (directory, plan) = failing(&home, Call::Write, libc::EIO);
+    let path = home.log.clone();
+    on_shard(directory, limits(), async move |storage| {
+        let (first, _) = open(&storage, &path, config(), None, false);
+        let (second, _) = open(&storage, &path.with_extension("2"), config(), None, false);
+        for log in [&first, &second] {
+            fill(log, 0, 5).await;
+        }
+        plan.fail_next();
+        let batch = batch(1, 1, 100);
+        for log in [&first, &second] {
+            append(log, &batch).await.expect("bytes are taken");
+        }
+        let end = first.end();
+        let (one, other) = zip(first.make_durable(end), second.make_durable(end)).await;
+        for (refused, log) in [(one, &first), (other, &second)] {
+            assert!(matches!(refused, Err(LogError::Failed(_))), "{refused:?}");
+            assert!(!log.has_room(incoming(batch.len())));
+            let again = append(log, &batch).await;
+            assert!(matches!(again, Err(LogError::Failed(_))), "{again:?}");
+            let state = log.state.borrow();
+            let Appender::Ready(ready) = &state.appender else {
+                continue;
+            };
+            let guards = ready.queue.iter().map(|sealed| sealed.guards.len());
+            let open = ready.open.iter().map(|open| open.guards.len());
+            assert_eq!(guards.chain(open).sum::<usize>(), 0, "requests are let go");
+            drop(state);
+            assert_eq!(log.durable(), end.plus(-1));
+        }
+        // What is there can still be read.
+        assert_eq!(read_all(&first, Offset(0), 10_000).await.len(), 5);
+    });
+}
+
+#[test]
+fn a_tail_gives_its_memory_back_with_its_log() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), limits(), async move |storage| {
+        for round in 0..4 {
+            let path = path.with_extension(round.to_string());
+            let (log, _) = open(&storage, &path, config(), None, false);
+            fill(&log, 0, 50).await;
+            assert!(storage.tail_bytes() > 0);
+            match round {
+                0 => {}
+                // Deleted while writes are on their way.
+                1 => {
+                    for seed in 0..500 {
+                        append(&log, &batch(seed, 1, 3000)).await.expect("room");
+                    }
+                    log.delete().await.expect("a deletion");
+                }
+                2 => {
+                    let end = log.end();
+                    let start = log.retain(by_time(), end, LATER).await;
+                    assert_eq!(start, Ok(end));
+                }
+                _ => log.delete().await.expect("a deletion"),
+            }
+            drop(log);
+            // What was being written ends.
+            glommio::timer::Timer::new(std::time::Duration::from_millis(50)).await;
+            assert_eq!(storage.tail_bytes(), 0, "round {round}");
+            assert_eq!(storage.tails.units(), 0, "round {round}");
+        }
+    });
+}
+
+#[test]
+fn a_log_without_room_for_its_indexes_goes_on_when_there_is_some() {
+    let home = home(Faults::default());
+    let plan = Arc::new(Plan {
+        count: u64::MAX,
+        only: Some(Call::Create),
+        on: "index",
+        errno: libc::ENOSPC,
+        ..Plan::default()
+    });
+    let faults = Faults::planned(Arc::clone(&plan));
+    let directory = LogDirectory::with_faults(home.directory.path().to_owned(), true, faults);
+    let path = home.log.clone();
+    on_shard(directory, limits(), async move |storage| {
+        let (log, _) = open(&storage, &path, config(), None, false);
+        let end = fill(&log, 0, 50).await;
+        plan.fail_next();
+        assert_eq!(log.park().await, Err(LogError::NoRoom));
+        let batch = batch(1, 1, 100);
+        let base = append(&log, &batch).await.expect("the segment has room");
+        log.make_durable(base.plus(1)).await.expect("a sync");
+        assert!(log.has_room(incoming(batch.len())));
+        assert_eq!((base, storage.directory().failure()), (end, None));
+        let full = LogConfig {
+            segment_bytes: log.size_bytes(),
+            ..config()
+        };
+        log.reconfigure(full);
+        assert_eq!(append(&log, &batch).await, Err(LogError::NoRoom), "a roll");
+        log.reconfigure(config());
+        append(&log, &batch).await.expect("no roll, and room");
+        plan.first.store(0, std::sync::atomic::Ordering::Relaxed);
+        log.park().await.expect("room");
+        assert_eq!(read_all(&log, Offset(0), 10_000).await.len(), 52);
+    });
+}
+
+#[test]
+fn a_failed_sync_is_never_taken_for_a_full_disk() {
+    let home = home(Faults::default());
+    for round in 0..2 {
+        let (directory, plan) = failing(&home, Call::Sync, libc::ENOSPC);
+        let path = home.log.with_extension(round.to_string());
+        on_shard(directory, limits(), async move |storage| {
+            let config = LogConfig {
+                syncs_writes: false,
+                ..config()
+            };
+            let (log, _) = open(&storage, &path, config, None, false);
+            fill(&log, 0, 5).await;
+            append(&log, &batch(1, 1, 100)).await.expect("room");
+            plan.fail_next();
+            let refused = match round {
+                0 => log.make_durable(log.end()).await,
+                _ => log.park().await,
+            };
+            assert!(matches!(refused, Err(LogError::Failed(_))), "{refused:?}");
+            assert!(storage.directory().failure().is_some());
+        });
+    }
+}
