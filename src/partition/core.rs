@@ -17,7 +17,7 @@ use crate::record::header::{BatchHeader, TimestampType, set_max_timestamp};
 use crate::record::validate::{self, Rules};
 use crate::shard::queues::{Queue, spawn_into};
 use crate::shard::reply::Sender;
-use crate::storage::error::{FileError, LogError};
+use crate::storage::error::LogError;
 use crate::storage::layout;
 use crate::storage::log::{Assigned, Incoming, Log, ProgressListener};
 use crate::storage::retention::Retention;
@@ -60,11 +60,18 @@ pub struct Partition {
     pub(super) producers: RefCell<ProducerStates>,
     pub(super) epochs: RefCell<LeaderEpochs>,
     /// Appends that wait for room.
-    backlog: RefCell<VecDeque<AppendRequest>>,
+    backlog: RefCell<VecDeque<Arrival>>,
     making_room: Cell<bool>,
     /// Appends that wait to be acknowledged, by the offset that must be.
     unacknowledged: RefCell<VecDeque<Unacknowledged>>,
     watchers: RefCell<Watchers>,
+}
+
+/// An append of what is one batch, by its header no larger than it may be: room is made for it.
+#[derive(Debug)]
+struct Arrival {
+    header: BatchHeader,
+    request: AppendRequest,
 }
 
 #[derive(Debug)]
@@ -146,23 +153,20 @@ impl Partition {
         self.leader_epoch.get()
     }
 
-    /// Begins a new leader epoch where the log ends.
-    pub async fn lead(&self, epoch: LeaderEpoch) -> Result<(), FileError> {
+    /// Begins a new leader epoch where the log ends: appends carry it from here on.
+    pub async fn lead(&self, epoch: LeaderEpoch) -> Result<(), LogError> {
+        self.leader_epoch.set(epoch);
         let text = {
             let mut epochs = self.epochs.borrow_mut();
             epochs
                 .assign(epoch, self.log.end())
                 .then(|| epochs.to_checkpoint())
         };
-        if let Some(text) = text {
-            let path = self.log.path().join(layout::LEADER_EPOCHS);
-            let directory = self.log.directory().clone();
-            let written =
-                directory.off_reactor(move |dir| dir.replace_file(&path, text.as_bytes()));
-            written.await?;
-        }
-        self.leader_epoch.set(epoch);
-        Ok(())
+        let Some(text) = text else { return Ok(()) };
+        let written = self.log.in_directory(move |directory, path| {
+            directory.replace_file(&path.join(layout::LEADER_EPOCHS), text.as_bytes())
+        });
+        written.await
     }
 
     /// Every record below it survives what the acks promise, and may be shown. With one replica it
@@ -193,12 +197,19 @@ impl Partition {
 
     /// Takes an append. Its answer comes when its acks ask for it.
     pub fn append(self: &Rc<Self>, request: AppendRequest) {
-        let must_wait =
-            self.making_room.get() || !self.log.has_room(self.incoming(&request.records));
+        let arrival = match self.look_at(&request) {
+            Ok(header) => Arrival { header, request },
+            Err(error) => {
+                // Nobody waits for it any more: its connection is gone.
+                let _gone = request.reply.send(Err(error));
+                return;
+            }
+        };
+        let must_wait = self.making_room.get() || !self.log.has_room(self.incoming(&arrival));
         if !must_wait {
-            return self.append_now(request);
+            return self.append_now(arrival);
         }
-        self.backlog.borrow_mut().push_back(request);
+        self.backlog.borrow_mut().push_back(arrival);
         if !self.making_room.replace(true) {
             let partition = Rc::clone(self);
             spawn_into(
@@ -208,6 +219,17 @@ impl Partition {
         }
     }
 
+    /// What has to hold of a batch before room is made for it. It costs no look at the records.
+    fn look_at(&self, request: &AppendRequest) -> Result<BatchHeader, AppendError> {
+        let rules = rules(&self.config.borrow(), request.zstd_allowed);
+        let header = validate::frame(&request.records, &rules)?;
+        validate::check_append(&header, &rules)?;
+        if header.is_transactional() {
+            return Err(AppendError::NoTransaction(header.producer_id));
+        }
+        Ok(header)
+    }
+
     /// Makes room for the appends that wait, one after the other, until none waits.
     async fn make_room(self: Rc<Self>) {
         loop {
@@ -215,20 +237,16 @@ impl Partition {
                 .backlog
                 .borrow()
                 .front()
-                .map(|request| self.incoming(&request.records));
+                .map(|next| self.incoming(next));
             let Some(incoming) = incoming else { break };
             let prepared = self.log.prepare(incoming).await;
-            let request = self
-                .backlog
-                .borrow_mut()
-                .pop_front()
-                .expect("it is still in front");
+            let arrival = self.backlog.borrow_mut().pop_front();
+            let arrival = arrival.expect("it is still in front");
             match prepared {
-                Ok(()) => self.append_now(request),
+                Ok(()) => self.append_now(arrival),
                 Err(error) => {
                     let refused = AppendError::Partition(error.into());
-                    // Nobody waits for it any more: its connection is gone.
-                    let _gone = request.reply.send(Err(refused));
+                    let _gone = arrival.request.reply.send(Err(refused));
                 }
             }
             self.append_waiting();
@@ -239,39 +257,40 @@ impl Partition {
     /// Appends what waits as far as there is room.
     fn append_waiting(self: &Rc<Self>) {
         loop {
-            let request = {
+            let next = {
                 let mut backlog = self.backlog.borrow_mut();
-                let fits =
-                    |request: &AppendRequest| self.log.has_room(self.incoming(&request.records));
-                backlog
-                    .front()
-                    .is_some_and(fits)
-                    .then(|| backlog.pop_front())
-                    .flatten()
+                let fits = |next: &Arrival| self.log.has_room(self.incoming(next));
+                let fits = backlog.front().is_some_and(fits);
+                fits.then(|| backlog.pop_front()).flatten()
             };
-            match request {
-                Some(request) => self.append_now(request),
+            match next {
+                Some(arrival) => self.append_now(arrival),
                 None => return,
             }
         }
     }
 
-    /// What the log has to know to make room for `records`. They are not checked yet: what they
-    /// claim can at most end a segment early, and only one that holds accepted records.
-    fn incoming(&self, records: &[u8]) -> Incoming {
+    /// What the log has to know to make room. The records are not checked yet: a timestamp that
+    /// they may not have does not end a segment.
+    fn incoming(&self, arrival: &Arrival) -> Incoming {
         let now = self.shared.clock.now_ms();
-        let claimed = match self.config.borrow().message_timestamp_type {
-            config::TimestampType::CreateTime => BatchHeader::parse(records),
-            config::TimestampType::LogAppendTime => None,
+        let config = self.config.borrow();
+        let timestamp = match config.message_timestamp_type {
+            config::TimestampType::CreateTime => {
+                let latest = now.saturating_add(saturate(config.message_timestamp_after_max_ms));
+                arrival.header.max_timestamp.min(latest)
+            }
+            config::TimestampType::LogAppendTime => now,
         };
         Incoming {
-            bytes: records.len(),
-            timestamp: claimed.map_or(now, |header| header.max_timestamp),
+            bytes: arrival.request.records.len(),
+            timestamp,
             now,
         }
     }
 
-    fn append_now(self: &Rc<Self>, request: AppendRequest) {
+    fn append_now(self: &Rc<Self>, arrival: Arrival) {
+        let Arrival { header, request } = arrival;
         let AppendRequest {
             records,
             acks,
@@ -280,7 +299,7 @@ impl Partition {
             ..
         } = request;
         let now = self.shared.clock.now_ms();
-        let (needed, appended) = match self.try_append(records, zstd_allowed, now) {
+        let (needed, appended) = match self.try_append(header, records, zstd_allowed, now) {
             Ok(appended) => (self.log.end(), appended),
             Err(Refusal::Duplicate(original)) => {
                 let config = self.config.borrow();
@@ -316,19 +335,12 @@ impl Partition {
 
     fn try_append(
         &self,
+        header: BatchHeader,
         records: bytes::Bytes,
         zstd_allowed: bool,
         now: TimestampMs,
     ) -> Result<Appended, Refusal> {
-        let config = self.config.borrow().clone();
-        let rules = rules(&config, zstd_allowed);
-        let header = validate::frame(&records, &rules)?;
-        validate::check_append(&header, &rules)?;
-        if header.is_transactional() {
-            return Err(Refusal::Error(AppendError::NoTransaction(
-                header.producer_id,
-            )));
-        }
+        let rules = rules(&self.config.borrow(), zstd_allowed);
         let guard = Some(records.clone());
         let mut max_timestamp = header.max_timestamp;
         let base_offset = self.log.append(&records, now, guard, |copy, crc| {

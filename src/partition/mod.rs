@@ -23,3 +23,6 @@ pub mod table;
 
 mod offsets;
 mod watch;
+
+#[cfg(test)]
+mod tests;

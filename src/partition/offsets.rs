@@ -3,7 +3,6 @@
 //! A search by timestamp goes from the time index to a batch and then record by record, decoding
 //! compressed batches. It reads the log as a consumer does, in pieces, and gives way between them.
 
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use bytes::{Bytes, BytesMut};
@@ -132,7 +131,7 @@ async fn read(partition: &Partition, from: Offset, upper: Offset) -> Result<Byte
             Chunk::File(slice) => {
                 let read = glommio::executor().spawn_blocking(move || {
                     let mut bytes = vec![0; slice.length as usize];
-                    let file = File::from(slice.file.try_clone()?);
+                    let file = slice.file.try_clone()?;
                     file.read_exact_at(&mut bytes, slice.position)?;
                     std::io::Result::Ok(bytes)
                 });

@@ -5,8 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use uuid::Uuid;
+
 use crate::base::clock::TimestampMs;
-use crate::base::ids::{LeaderEpoch, Offset, TopicIdPartition};
+use crate::base::ids::{LeaderEpoch, Offset, TopicId, TopicIdPartition};
 use crate::config::{FlushMode, TopicConfig};
 use crate::storage::directory::LogDirectory;
 use crate::storage::error::FileError;
@@ -105,10 +107,14 @@ fn read(
 ) -> Result<Opened, FileError> {
     let name = layout::partition_directory(&wanted.topic, wanted.id.partition);
     let path = directory.path().join(name);
-    let metadata = format!("version: 0\ntopic_id: {}\n", wanted.id.topic_id);
-    discard_other_incarnation(directory, &path, &metadata)?;
+    clear_the_way(directory, &path, wanted.id.topic_id)?;
     if !path.exists() {
-        create_files(directory, &path, &metadata, Offset(0))?;
+        create_files(
+            directory,
+            &path,
+            &metadata_of(wanted.id.topic_id),
+            Offset(0),
+        )?;
     }
     let mut producers = latest_snapshot(directory, &path, wanted.point)?;
     let input = RecoveryInput {
@@ -133,25 +139,59 @@ fn read(
 }
 
 /// A directory of the same name may be what a crash left of a topic that was deleted, or half of
-/// one that was being made.
-fn discard_other_incarnation(
+/// one that was being made. One that has records and does not say whose they are is kept aside.
+fn clear_the_way(
     directory: &LogDirectory,
     path: &Path,
-    metadata: &str,
+    topic_id: TopicId,
 ) -> Result<(), FileError> {
     if !path.exists() {
         return Ok(());
     }
     let file = path.join(layout::PARTITION_METADATA);
     let found = directory.read_file(&file, SMALL_FILE_BYTES_MAX)?;
-    if found.as_deref() == Some(metadata.as_bytes()) {
+    let found = found.as_deref().and_then(topic_id_of);
+    if found == Some(topic_id) {
         return Ok(());
+    }
+    if found.is_none() && has_records(directory, path)? {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(format!(".{}{}", Uuid::new_v4().simple(), layout::STRAY));
+        let aside = PathBuf::from(aside);
+        tracing::error!(
+            directory = %path.display(),
+            aside = %aside.display(),
+            "{} does not say whose the records are: the directory is kept aside, and the \
+             partition begins without them",
+            layout::PARTITION_METADATA
+        );
+        return directory.rename(path, &aside);
     }
     tracing::warn!(
         directory = %path.display(),
         "removing the directory of a topic that no longer exists, or was never made whole"
     );
     directory.remove_directory(path)
+}
+
+/// What `partition.metadata` holds.
+fn metadata_of(topic_id: TopicId) -> String {
+    format!("version: 0\ntopic_id: {topic_id}\n")
+}
+
+/// The topic that `partition.metadata` names; `None` if it is not whole.
+fn topic_id_of(metadata: &[u8]) -> Option<TopicId> {
+    let text = std::str::from_utf8(metadata).ok()?;
+    let id = text.strip_prefix("version: 0\ntopic_id: ")?;
+    id.strip_suffix('\n')?.parse().ok()
+}
+
+fn has_records(directory: &LogDirectory, path: &Path) -> Result<bool, FileError> {
+    let entries = directory.list(path)?;
+    Ok(entries.iter().any(|(name, size)| {
+        let parsed = layout::parse_segment_file(name);
+        parsed.is_some_and(|(_, kind)| kind == layout::LOG) && size.is_some_and(|size| size > 0)
+    }))
 }
 
 /// The producers as of the recovery point. Without a usable snapshot they are rebuilt from what the

@@ -1,0 +1,375 @@
+//! The partitions of one shard, on a real executor over real files, with failures where asked.
+
+use std::future::Future;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_lite::future::{or, zip};
+use glommio::timer::Timer;
+
+use super::checkpointer::Checkpointer;
+use super::core::{Partition, Shared};
+use super::message::{Acks, AppendError, AppendRequest, Appended, PartitionError};
+use super::open::OpenPartition;
+use super::table::PartitionTable;
+use crate::base::clock::Clock;
+use crate::base::ids::{
+    LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, ShardId, TopicId,
+    TopicIdPartition,
+};
+use crate::config::TopicConfig;
+use crate::record::builder::{BatchBuilder, RecordToWrite};
+use crate::record::compression::Codec;
+use crate::shard::executor::{ExecutorConfig, ShardContext, start};
+use crate::shard::reply;
+use crate::storage::checkpoint::{self, RecoveryPoints};
+use crate::storage::directory::LogDirectory;
+use crate::storage::error::LogError;
+use crate::storage::faults::{Call, Faults, Plan};
+use crate::storage::shard::{ShardStorage, StorageLimits};
+
+const NOW: i64 = 1_700_000_000_000;
+/// No answer of a test takes longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The partitions of one shard.
+struct Rig {
+    table: Rc<PartitionTable>,
+    checkpointer: Checkpointer,
+    clock: Clock,
+}
+
+impl Rig {
+    fn new(directory: LogDirectory, context: &ShardContext) -> Self {
+        let limits = StorageLimits {
+            tail_bytes_max: 8 << 20,
+            writes_max: 64,
+            open_logs_max: 16,
+            open_reads_max: 16,
+        };
+        let storage = ShardStorage::new(directory, limits, context.queues.storage.handle());
+        let clock = Clock::manual(NOW);
+        let shared = Shared::new(clock.clone(), context.queues.requests);
+        let table = PartitionTable::new(storage, shared);
+        Self {
+            checkpointer: Checkpointer::new(ShardId(0), Rc::clone(&table)),
+            table,
+            clock,
+        }
+    }
+
+    fn directory(&self) -> &LogDirectory {
+        self.table.storage().directory()
+    }
+
+    /// Opens partition `number` as the last run's checkpoint says.
+    async fn open(&self, number: i32, config: TopicConfig) -> Rc<Partition> {
+        let mut points = RecoveryPoints::new();
+        let file = self.directory().path().join("recovery-checkpoint-0");
+        if let Ok(bytes) = std::fs::read(file) {
+            checkpoint::decode(&bytes, &mut points).expect("a checkpoint");
+        }
+        let wanted = OpenPartition {
+            id: id(number),
+            topic: "t".to_owned(),
+            leader_epoch: LeaderEpoch(1),
+            config,
+            point: points.get(&id(number)).copied(),
+            clean: false,
+        };
+        self.table.open(wanted).await.expect("a partition");
+        self.table.get(&id(number)).expect("it is here")
+    }
+
+    async fn open_default(&self, number: i32) -> Rc<Partition> {
+        self.open(number, TopicConfig::default()).await
+    }
+}
+
+fn id(number: i32) -> TopicIdPartition {
+    TopicIdPartition {
+        topic_id: TopicId(7),
+        partition: PartitionIndex(number),
+    }
+}
+
+/// Runs `test` with the partitions of a shard in `directory`, which fails as `plan` says.
+fn on_shard<T: Send + 'static>(
+    path: &Path,
+    plan: &Arc<Plan>,
+    test: impl AsyncFnOnce(Rig) -> T + Send + 'static,
+) -> T {
+    let faults = Faults::planned(Arc::clone(plan));
+    let directory = LogDirectory::with_faults(path.to_owned(), true, faults);
+    let body = move |context: ShardContext| async move {
+        Ok::<_, String>(test(Rig::new(directory, &context)).await)
+    };
+    let running = start(&ExecutorConfig::default(), vec![body]).expect("an executor");
+    let mut ended = running.join();
+    ended.remove(0).expect("a good end")
+}
+
+/// On the disk that holds the build: a temporary file system may not take direct I/O.
+fn home() -> tempfile::TempDir {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+    std::fs::create_dir_all(&target).expect("a target directory");
+    tempfile::tempdir_in(target).expect("a directory")
+}
+
+/// Every call of a kind on paths that contain `on` fails from when the test says so.
+fn plan(only: Call, on: &'static str, errno: i32) -> Arc<Plan> {
+    Arc::new(Plan {
+        count: u64::MAX,
+        only: Some(only),
+        on,
+        errno,
+        ..Plan::default()
+    })
+}
+
+fn heal(plan: &Plan) {
+    plan.first.store(0, std::sync::atomic::Ordering::Relaxed);
+}
+
+fn batch(builder: BatchBuilder, timestamp: i64, value_bytes: usize) -> Bytes {
+    let mut builder = builder;
+    let value = vec![7; value_bytes];
+    let record = RecordToWrite {
+        timestamp,
+        key: None,
+        value: Some(&value),
+        headers: &[],
+    };
+    builder.append(&record).expect("a record that fits");
+    builder.build().expect("a batch").into()
+}
+
+fn plain() -> Bytes {
+    batch(BatchBuilder::new(Codec::None), NOW, 100)
+}
+
+fn of_producer(sequence: i32) -> Bytes {
+    let builder = BatchBuilder::new(Codec::None);
+    let producer = builder.producer(ProducerId(5), ProducerEpoch(0), sequence);
+    batch(producer, NOW, 100)
+}
+
+async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    or(future, async {
+        Timer::new(PATIENCE).await;
+        panic!("no answer to {what}")
+    })
+    .await
+}
+
+async fn append(partition: &Rc<Partition>, records: Bytes) -> Result<Appended, AppendError> {
+    let (reply, answer) = reply::channel();
+    partition.append(AppendRequest {
+        id: partition.id(),
+        records,
+        acks: Acks::All,
+        zstd_allowed: true,
+        reply,
+    });
+    in_time("an append", answer).await.expect("an answer")
+}
+
+fn is_failed(answer: &Result<Appended, AppendError>) -> bool {
+    matches!(
+        answer,
+        Err(AppendError::Partition(PartitionError::Log(
+            LogError::Failed(_)
+        )))
+    )
+}
+
+#[test]
+fn a_failed_disk_refuses_appends_then_and_ever_after() {
+    let home = home();
+    let plan = plan(Call::Write, ".log", libc::EIO);
+    let arm = Arc::clone(&plan);
+    on_shard(home.path(), &plan, async move |rig| {
+        let first = rig.open_default(0).await;
+        let second = rig.open_default(1).await;
+        let parked = rig.open_default(2).await;
+        for partition in [&first, &second] {
+            append(partition, plain()).await.expect("an append");
+        }
+        arm.fail_next();
+        let (one, other) = zip(append(&first, plain()), append(&second, plain())).await;
+        assert!(is_failed(&one) && is_failed(&other), "{one:?}, {other:?}");
+        for _ in 0..3 {
+            for partition in [&first, &second, &parked] {
+                let again = append(partition, plain()).await;
+                assert!(is_failed(&again), "{again:?}");
+            }
+        }
+        assert_eq!(first.high_watermark(), Offset(1));
+    });
+}
+
+#[test]
+fn a_checkpoint_leaves_out_what_is_deleted_meanwhile() {
+    let home = home();
+    let plan = plan(Call::Write, "", libc::EIO);
+    on_shard(home.path(), &plan, async move |rig| {
+        for round in 0..3 {
+            for number in 0..8 {
+                let partition = rig.open_default(number).await;
+                for sequence in 0..40 {
+                    let builder = BatchBuilder::new(Codec::None);
+                    let producer = builder.producer(ProducerId(5), ProducerEpoch(round), sequence);
+                    let taken = append(&partition, batch(producer, NOW, 300)).await;
+                    taken.expect("an append");
+                }
+            }
+            let deletions = async {
+                for number in 0..7 {
+                    rig.table.delete(&id(number)).await.expect("a deletion");
+                }
+            };
+            let (written, ()) = zip(rig.checkpointer.checkpoint(), deletions).await;
+            written.expect("a checkpoint of what is there");
+            assert_eq!(rig.directory().failure(), None);
+            rig.table.delete(&id(7)).await.expect("a deletion");
+        }
+    });
+}
+
+#[test]
+fn a_crash_within_a_checkpoint_leaves_the_producers_of_the_one_before() {
+    let home = home();
+    let plan = plan(Call::Rename, "recovery-checkpoint", libc::EIO);
+    on_shard(home.path(), &plan, async |rig| {
+        let partition = rig.open_default(0).await;
+        for sequence in 0..3 {
+            append(&partition, of_producer(sequence))
+                .await
+                .expect("taken");
+        }
+        rig.checkpointer.checkpoint().await.expect("a checkpoint");
+        append(&partition, of_producer(3)).await.expect("taken");
+    });
+    // Crashed; the checkpoint of the next start is not finished.
+    let arm = Arc::clone(&plan);
+    on_shard(home.path(), &plan, async move |rig| {
+        rig.open_default(0).await;
+        arm.fail_next();
+        rig.checkpointer.checkpoint().await.expect_err("no rename");
+    });
+    heal(&plan);
+    on_shard(home.path(), &plan, async |rig| {
+        let partition = rig.open_default(0).await;
+        for sequence in 0..4 {
+            let again = append(&partition, of_producer(sequence)).await;
+            let again = again.expect("a duplicate is answered as the original");
+            assert_eq!(again.base_offset, Offset(i64::from(sequence)));
+        }
+        assert_eq!(partition.log().end(), Offset(4));
+        rig.checkpointer.checkpoint().await.expect("a checkpoint");
+        append(&partition, of_producer(4)).await.expect("taken");
+        rig.checkpointer.checkpoint().await.expect("a checkpoint");
+        let names = rig.directory().list(partition.log().path()).expect("names");
+        let snapshots = names.iter().filter(|(name, _)| name.ends_with(".snapshot"));
+        assert_eq!(snapshots.count(), 1, "older ones go: {names:?}");
+    });
+}
+
+#[test]
+fn a_batch_that_is_refused_costs_no_room() {
+    let home = home();
+    let plan = plan(Call::Preallocate, "", libc::EIO);
+    on_shard(home.path(), &plan, async |rig| {
+        let config = TopicConfig {
+            segment_ms: 1000,
+            max_message_bytes: 100_000,
+            message_timestamp_after_max_ms: 100,
+            ..TopicConfig::default()
+        };
+        let partition = rig.open(0, config).await;
+        append(&partition, plain()).await.expect("an append");
+        let size = || {
+            let path = partition.log().path().join("00000000000000000000.log");
+            std::fs::metadata(path).expect("a segment").len()
+        };
+        let before = size();
+        let large = batch(BatchBuilder::new(Codec::None), NOW, 5 << 20);
+        append(&partition, large).await.expect_err("too large");
+        let mut cut = plain().to_vec();
+        cut.truncate(80);
+        append(&partition, cut.into()).await.expect_err("no batch");
+        assert_eq!(size(), before);
+        let of_the_future = batch(BatchBuilder::new(Codec::None), i64::MAX, 100);
+        append(&partition, of_the_future)
+            .await
+            .expect_err("too late");
+        assert_eq!(partition.log().segments(), 1);
+        let later = batch(BatchBuilder::new(Codec::None), NOW + 1050, 100);
+        rig.clock.advance(1000);
+        append(&partition, later).await.expect("an append");
+        assert_eq!(partition.log().segments(), 2, "a valid one rolls");
+    });
+}
+
+#[test]
+fn a_directory_that_does_not_say_whose_it_is_is_kept_aside() {
+    let home = home();
+    let plan = plan(Call::Write, "", libc::EIO);
+    for (metadata, aside) in [
+        (Some("version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAw\n"), 0),
+        (Some("version: 0\ntopic"), 1),
+        (Some(""), 2),
+        (None, 3),
+    ] {
+        let path = home.path().join("t-0");
+        on_shard(home.path(), &plan, async |rig| {
+            let partition = rig.open_default(0).await;
+            append(&partition, plain()).await.expect("an append");
+        });
+        let file = path.join("partition.metadata");
+        match metadata {
+            Some(text) => std::fs::write(file, text).expect("a write"),
+            None => std::fs::remove_file(file).expect("a file to remove"),
+        }
+        on_shard(home.path(), &plan, async |rig| {
+            let partition = rig.open_default(0).await;
+            assert_eq!(partition.log().size_bytes(), 0);
+        });
+        let names = std::fs::read_dir(home.path()).expect("a listing");
+        let names = names.map(|entry| entry.expect("an entry").path());
+        let strays: Vec<_> = names
+            .filter(|name| name.to_string_lossy().ends_with("-stray"))
+            .collect();
+        assert_eq!(strays.len(), aside, "{metadata:?}");
+        for stray in strays {
+            let log = stray.join("00000000000000000000.log");
+            assert!(std::fs::metadata(log).expect("a segment").len() > 0);
+        }
+    }
+}
+
+#[test]
+fn appends_carry_a_new_epoch_from_where_it_begins() {
+    let home = home();
+    let plan = plan(Call::Write, "", libc::EIO);
+    on_shard(home.path(), &plan, async |rig| {
+        let partition = rig.open_default(0).await;
+        append(&partition, plain()).await.expect("an append");
+        let (led, taken) = zip(partition.lead(LeaderEpoch(2)), append(&partition, plain())).await;
+        led.expect("an epoch");
+        let base = taken.expect("an append").base_offset;
+        let epoch = partition.epochs.borrow().epoch_for_offset(base);
+        assert_eq!(epoch, Some(LeaderEpoch(2)));
+        let path = partition.log().path().join("00000000000000000000.log");
+        let bytes = std::fs::read(path).expect("a segment");
+        let second = crate::record::batches::Batches::new(&bytes).nth(1);
+        let (header, _) = second.expect("two batches").expect("a batch");
+        assert_eq!(
+            (header.base_offset, header.partition_leader_epoch),
+            (base, LeaderEpoch(2))
+        );
+    });
+}
