@@ -143,7 +143,7 @@ pub(super) async fn read(log: &Rc<Log>, range: ReadRange) -> Result<Bytes, LogEr
         match chunk {
             Chunk::Memory(bytes) => all.extend_from_slice(&bytes),
             Chunk::File(slice) => {
-                let file = std::fs::File::from(slice.file.try_clone().expect("a descriptor"));
+                let file = slice.file.try_clone().expect("a descriptor");
                 let mut bytes = vec![0; slice.length as usize];
                 std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, slice.position)
                     .expect("readable bytes");
