@@ -16,7 +16,7 @@ pub const SNAPSHOT: &str = "snapshot";
 pub const CUT: &str = "cut";
 /// A partition's directory that is being deleted ends so.
 pub const DELETED: &str = "-delete";
-/// A partition's directory ends so that does not say whose it is, and was put aside for an operator.
+/// A directory that does not say whose records it has ends so: it was put aside for an operator.
 pub const STRAY: &str = "-stray";
 /// Which topic incarnation a directory belongs to.
 pub const PARTITION_METADATA: &str = "partition.metadata";
