@@ -40,7 +40,10 @@ pub(super) fn install(format: LogFormat) -> Result<(), LogError> {
         .with_ansi(io::stderr().is_terminal())
         .with_env_filter(filter)
         .with_target(false)
-        .with_thread_names(true);
+        .with_thread_names(true)
+        // It would tell of a failed write by another write to standard error, and panic if that
+        // fails: a closed pipe must not end the broker.
+        .log_internal_errors(false);
     match format {
         LogFormat::Plain => subscriber.init(),
         LogFormat::Json => subscriber.json().flatten_event(true).init(),
@@ -97,7 +100,9 @@ pub(super) fn install_panic_hook() {
             "the thread {name} panicked at {place}: {reason}; the process ends"
         );
         if std::env::var_os("RUST_BACKTRACE").is_some() {
-            eprintln!("{}", std::backtrace::Backtrace::force_capture());
+            let backtrace = std::backtrace::Backtrace::force_capture();
+            // A panic within the hook aborts without the exit code, so nobody listening is fine.
+            let _closed = writeln!(io::stderr(), "{backtrace}");
         }
         std::process::exit(Exit::Failure as i32);
     }));
