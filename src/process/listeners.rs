@@ -3,8 +3,8 @@
 //!
 //! Every shard opens the same port with SO_REUSEPORT, and so could a second broker without an
 //! error: the two would share the clients. So the port is first probed without SO_REUSEPORT, which
-//! fails while anybody listens, and a lock of the port's number keeps out another Millrace that
-//! starts at the same moment.
+//! fails while anybody listens, and a lock of the address and port keeps out another Millrace that
+//! starts and does not listen yet. A lock of every address of a port overlaps with each single one.
 
 use std::fs;
 use std::io;
@@ -31,6 +31,17 @@ pub enum ListenError {
     )]
     Taken {
         /// The address.
+        address: IpAddr,
+        /// The port.
+        port: u16,
+    },
+    /// Another Millrace has it and may not listen yet, or another listener of this one.
+    #[error(
+        "another Millrace has the port {port} of {address}, or another listener does: stop the one \
+         or set another port in listeners"
+    )]
+    Locked {
+        /// The address that it has.
         address: IpAddr,
         /// The port.
         port: u16,
@@ -89,7 +100,7 @@ fn reserve_one(listener: &Listener) -> Result<ReservedListener, ListenError> {
         .as_socket()
         .map_or(wanted.port(), |bound| bound.port());
     let address = SocketAddr::new(wanted.ip(), port);
-    let lock = lock(port).map_err(|error| refusal(&listener.name, address, error))?;
+    let lock = lock(address, &listener.name)?;
     Ok(ReservedListener {
         name: listener.name.clone(),
         address,
@@ -152,11 +163,46 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Starts the name of each lock; an address with its port follows.
+const LOCK_PREFIX: &str = "millrace/tcp/";
+
 /// A name that only one process can hold, and that the kernel takes back when it ends. Like ports,
 /// such names belong to a network namespace.
-fn lock(port: u16) -> io::Result<UnixListener> {
-    let name = format!("millrace/tcp/{port}");
-    UnixListener::bind_addr(&UnixAddr::from_abstract_name(name)?)
+///
+/// The own lock comes first and the look at the others after it: of two that overlap and start
+/// together both may be refused, but never none.
+fn lock(address: SocketAddr, name: &str) -> Result<UnixListener, ListenError> {
+    let refused = |error: io::Error| refusal(name, address, error);
+    let lock = UnixAddr::from_abstract_name(format!("{LOCK_PREFIX}{address}"));
+    let lock = lock.and_then(|lock| UnixListener::bind_addr(&lock));
+    let lock = lock.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => ListenError::Locked {
+            address: address.ip(),
+            port: address.port(),
+        },
+        _ => refused(error),
+    })?;
+    let held = fs::read_to_string("/proc/net/unix").map_err(refused)?;
+    match overlapping(&held, address) {
+        None => Ok(lock),
+        Some(other) => Err(ListenError::Locked {
+            address: other.ip(),
+            port: other.port(),
+        }),
+    }
+}
+
+/// A lock in `/proc/net/unix` that overlaps with that of `address` and is not the same.
+pub(super) fn overlapping(held: &str, address: SocketAddr) -> Option<SocketAddr> {
+    let locks = held.lines().filter_map(|line| {
+        let name = line.split_whitespace().last()?.strip_prefix('@')?;
+        name.strip_prefix(LOCK_PREFIX)?.parse::<SocketAddr>().ok()
+    });
+    // The IPv6 wildcard serves IPv4 as well; that of IPv4 serves nothing else.
+    let covers =
+        |wide: IpAddr, other: IpAddr| wide.is_unspecified() && (wide.is_ipv6() || other.is_ipv4());
+    let mut others = locks.filter(|other| *other != address && other.port() == address.port());
+    others.find(|other| covers(other.ip(), address.ip()) || covers(address.ip(), other.ip()))
 }
 
 fn refusal(name: &str, address: SocketAddr, error: io::Error) -> ListenError {

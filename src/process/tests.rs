@@ -311,13 +311,63 @@ fn a_reserved_port_is_open_to_the_shards_and_to_nobody_else() {
             "{what}: {error}"
         );
     };
-    taken("before a shard listens");
+    let error = reserve("127.0.0.1", port).expect_err("before a shard listens");
+    assert!(matches!(error, ListenError::Locked { .. }), "{error}");
     let shards = [(); 2].map(|()| shared_listener(reserved.address).expect("a shard's socket"));
     taken("while shards listen");
     assert!(TcpListener::bind(reserved.address).is_err());
     let client = std::net::TcpStream::connect(reserved.address).expect("a connection");
     drop((client, shards, reserved));
     reserve("127.0.0.1", port).expect("the port is free again");
+}
+
+#[test]
+fn a_port_of_one_address_is_free_on_another_and_taken_on_all() {
+    let one = reserve("127.0.0.1", 0).expect("a free port");
+    let port = one.address.port();
+    let two = reserve("127.0.0.2", port).expect("the same port of another address");
+    for host in ["127.0.0.1", "0.0.0.0", "::", ""] {
+        let error = reserve(host, port).expect_err("the port is taken");
+        let told = error.to_string();
+        assert!(
+            matches!(error, ListenError::Locked { .. }),
+            "{host}: {told}"
+        );
+        assert!(
+            told.contains(&format!("the port {port} of 127.0.0.")),
+            "{told}"
+        );
+    }
+    drop((one, two));
+    let all = reserve("0.0.0.0", port).expect("the port is free again");
+    let error = reserve("127.0.0.1", port).expect_err("every address has it");
+    assert!(matches!(error, ListenError::Locked { .. }), "{error}");
+    drop(all);
+}
+
+#[test]
+fn locks_overlap_where_one_serves_what_the_other_does() {
+    let table = [
+        ("127.0.0.1:9", "127.0.0.2:9", false),
+        ("127.0.0.1:9", "0.0.0.0:9", true),
+        ("0.0.0.0:9", "127.0.0.1:9", true),
+        ("0.0.0.0:9", "127.0.0.1:8", false),
+        ("0.0.0.0:9", "[::1]:9", false),
+        ("0.0.0.0:9", "[::]:9", true),
+        ("[::]:9", "127.0.0.1:9", true),
+        ("[::1]:9", "[::]:9", true),
+        ("127.0.0.1:9", "127.0.0.1:9", false),
+    ];
+    for (address, other, expected) in table {
+        let held = format!(
+            "Num       RefCount Protocol Flags    Type St Inode Path\n\
+             ffff: 00000002 00000000 00010000 0001 01 21 @millrace/tcp/{other}\n\
+             ffff: 00000002 00000000 00010000 0001 01 22 /run/other\n"
+        );
+        let address: SocketAddr = address.parse().expect("an address");
+        let found = listeners::overlapping(&held, address);
+        assert_eq!(found.is_some(), expected, "{address} and {other}");
+    }
 }
 
 #[test]
