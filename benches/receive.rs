@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::{LocalExecutorBuilder, Placement};
 use millrace::base::payload::Chunk;
-use millrace::net::listener::{ListenConfig, Listening, listen};
+use millrace::net::listener::{ListenConfig, Listening, bind};
 use millrace::net::quota::ConnectionQuota;
 use millrace::net::server::{ServerConfig, serve};
 use millrace::net::service::{Dispatched, Outcome, Service};
@@ -147,8 +147,9 @@ fn ours(connections: usize, request: &[u8], count: usize, in_flight: usize) -> U
         receive_buffer_bytes: None,
         send_buffer_bytes: None,
     };
-    let listening = listen(&config, 1).expect("a free port").remove(0);
-    let address = listening.address();
+    let bound = bind(&config, 1).expect("a free port").remove(0);
+    let address = bound.address();
+    let listening = bound.listen().expect("a free port");
     let body = move |context: ShardContext| serve_one_shard(listening, context);
     let config = ExecutorConfig {
         cpus: vec![0],

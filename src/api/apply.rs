@@ -4,11 +4,13 @@
 //! come first, since a new topic may have the name of a deleted one.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytestring::ByteString;
+use glommio::sync::Semaphore;
 
 use super::broker::Broker;
 use crate::base::ids::TopicIdPartition;
@@ -44,25 +46,37 @@ pub struct Follower {
     broker: Rc<Broker>,
     /// Counts for the first image alone: what comes later is new.
     at_start: RefCell<Arc<OpenedAtStart>>,
+    /// Partitions for whose files there was no room.
+    waiting: RefCell<BTreeMap<TopicIdPartition, OpenPartition>>,
+    /// Held while partitions come and go, by one at a time.
+    changing: Semaphore,
 }
 
 impl Follower {
     /// A follower that has seen nothing yet.
-    pub fn new(broker: Rc<Broker>, at_start: Arc<OpenedAtStart>) -> Self {
-        Self {
+    pub fn new(broker: Rc<Broker>, at_start: Arc<OpenedAtStart>) -> Rc<Self> {
+        Rc::new(Self {
             broker,
             at_start: RefCell::new(at_start),
-        }
+            waiting: RefCell::default(),
+            changing: Semaphore::new(1),
+        })
     }
 
     /// Applies one change. A partition that cannot be opened is reported, and is not here for its
-    /// clients; the image is applied all the same.
+    /// clients; the image is applied all the same. Where only room is missing, [`Follower::retry`]
+    /// brings it up later.
     pub async fn apply(&self, image: Arc<MetadataImage>, changes: &Changes) {
+        let _one = self.changing.acquire_permit(1).await;
         let at_start = self.at_start.take();
         let table = Rc::clone(self.broker.router.table());
+        let delay = self.broker.config.topic_defaults.file_delete_delay_ms;
+        let delay = Duration::from_millis(delay);
         for topic in &changes.deleted {
             for (partition, _) in topic.iter() {
-                if let Err(error) = table.delete(&topic.topic_id_partition(partition)).await {
+                let id = topic.topic_id_partition(partition);
+                self.waiting.borrow_mut().remove(&id);
+                if let Err(error) = table.delete(&id, delay).await {
                     // Its files go at the next start: no topic claims them.
                     let topic = &topic.name;
                     tracing::error!(%topic, %partition, %error, "partition not deleted");
@@ -83,6 +97,9 @@ impl Follower {
         for change in &changes.changed {
             let partition = table.get(&change.partition);
             let is_new_epoch = change.after.leader_epoch != change.before.leader_epoch;
+            if let Some(waiting) = self.waiting.borrow_mut().get_mut(&change.partition) {
+                waiting.leader_epoch = change.after.leader_epoch;
+            }
             if let Some(partition) = partition.filter(|_| is_new_epoch)
                 && let Err(error) = partition.lead(change.after.leader_epoch).await
             {
@@ -107,6 +124,9 @@ impl Follower {
                 for (partition, _) in topic.iter() {
                     let id = topic.topic_id_partition(partition);
                     self.broker.router.table().reconfigure(&id, &config);
+                    if let Some(waiting) = self.waiting.borrow_mut().get_mut(&id) {
+                        waiting.config = TopicConfig::clone(&config);
+                    }
                 }
             }
             Err(error) => tracing::error!(%error, "settings not applied"),
@@ -149,6 +169,27 @@ impl Follower {
         })
     }
 
+    /// Tries again to bring up the partitions for whose files there was no room. The first one that
+    /// finds none again ends the attempt: it tells for the others.
+    pub async fn retry(&self) {
+        let _one = self.changing.acquire_permit(1).await;
+        loop {
+            let next = self.waiting.borrow_mut().pop_first();
+            let Some((id, next)) = next else { return };
+            match self.broker.router.table().open(next.clone()).await {
+                Ok(()) => {
+                    let (topic, partition) = (&next.topic, id.partition);
+                    tracing::info!(%topic, %partition, "partition opened: there is room again");
+                }
+                Err(error) if error.is_no_room() => {
+                    self.waiting.borrow_mut().insert(id, next);
+                    return;
+                }
+                Err(error) => tracing::error!(%error, "partition not opened"),
+            }
+        }
+    }
+
     /// Opens partitions, several at once.
     async fn open(&self, wanted: Vec<OpenPartition>) {
         let mut rest = wanted.into_iter();
@@ -157,15 +198,24 @@ impl Follower {
             while opening.len() < OPENING_MAX
                 && let Some(next) = rest.next()
             {
-                let table = Rc::clone(self.broker.router.table());
-                opening.push_back(glommio::spawn_local(async move { table.open(next).await }));
+                let (table, wanted) = (Rc::clone(self.broker.router.table()), next.clone());
+                let opened = glommio::spawn_local(async move { table.open(wanted).await });
+                opening.push_back((next, opened));
             }
-            let Some(first) = opening.pop_front() else {
+            let Some((first, opened)) = opening.pop_front() else {
                 return;
             };
-            if let Err(error) = first.await {
-                tracing::error!(%error, "partition not opened");
+            match opened.await {
+                Ok(()) => {}
+                Err(error) if error.is_no_room() => {
+                    tracing::error!(%error, "partition not opened yet: there is no room for it");
+                    self.waiting.borrow_mut().insert(first.id, first);
+                }
+                Err(error) => tracing::error!(%error, "partition not opened"),
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

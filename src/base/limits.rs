@@ -91,3 +91,7 @@ pub const CONTROLLER_CALLS_WAITING_MAX: usize = 8192;
 /// Commands that the controller makes durable together: one sync serves them all, and none waits
 /// for much more than its own work.
 pub const CONTROLLER_CALLS_TOGETHER_MAX: usize = 256;
+
+/// Deleted files and directories of one shard that wait to be unlinked, at some 300 bytes each: ten
+/// topics of the most partitions that a request creates. Past it the first go before their time.
+pub const DOOMED_FILES_MAX: usize = 100_000;

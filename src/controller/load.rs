@@ -1,6 +1,7 @@
 //! Brings the metadata up from its log: recovery, then every record from the start. Shard 0, before
 //! any partition is opened.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -76,6 +77,8 @@ pub struct LoadedMetadata {
     pub changes: Arc<Changes>,
     /// The epoch in which the controller leads from now on, above all in the log.
     pub leader_epoch: LeaderEpoch,
+    /// The topics that the log says were deleted: what is left of their files may go.
+    pub deleted_topics: HashSet<TopicId>,
 }
 
 /// What the blocking pool brings back.
@@ -85,6 +88,7 @@ struct Opened {
     image: MetadataImage,
     changes: Changes,
     last_epoch: LeaderEpoch,
+    deleted_topics: HashSet<TopicId>,
 }
 
 /// Opens the log of the metadata, makes it if there is none, and replays it. `point` is what the
@@ -107,6 +111,7 @@ pub async fn open(
         image,
         changes,
         last_epoch,
+        deleted_topics,
     } = opened.await?;
     for report in &recovered.reports {
         tracing::error!(log = %path.display(), "recovery of the metadata: {report}");
@@ -116,6 +121,7 @@ pub async fn open(
         image: Arc::new(image),
         changes: Arc::new(changes),
         leader_epoch: LeaderEpoch(last_epoch.0 + 1),
+        deleted_topics,
     })
 }
 
@@ -150,6 +156,7 @@ fn read(
     let recovered = recover(directory, &input, &mut |_| {})?;
     let mut delta = MetadataDelta::new(&MetadataImage::default());
     let last_epoch = replay(directory, &path, recovered.end(), &mut delta)?;
+    let deleted_topics = delta.gone_topics().collect();
     let (image, changes) = delta.finish();
     Ok(Opened {
         path,
@@ -157,6 +164,7 @@ fn read(
         image,
         changes,
         last_epoch,
+        deleted_topics,
     })
 }
 

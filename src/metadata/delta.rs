@@ -105,10 +105,6 @@ pub struct Changes {
     pub changed: Vec<PartitionChange>,
     /// What has other settings than before; a new topic or a deleted one is not among them.
     pub configs: Vec<ConfigResource>,
-    /// Whether a broker came, went or changed.
-    pub brokers_changed: bool,
-    /// Whether a feature's level changed.
-    pub features_changed: bool,
 }
 
 /// A partition before and after.
@@ -143,6 +139,16 @@ impl MetadataDelta {
             touched_topics: BTreeSet::new(),
             touched_configs: BTreeSet::new(),
         }
+    }
+
+    /// The topics that were there at some time since the base and are not in the image.
+    pub fn gone_topics(&self) -> impl Iterator<Item = TopicId> {
+        let is_there =
+            |id: &TopicId| self.open.contains_key(id) || self.image.topics.contains_key(id);
+        self.touched_topics
+            .iter()
+            .copied()
+            .filter(move |id| !is_there(id))
     }
 
     /// The image so far.
@@ -369,11 +375,7 @@ impl MetadataDelta {
 
     fn changes(&self) -> Changes {
         let (base, image) = (&self.base, &self.image);
-        let mut changes = Changes {
-            brokers_changed: base.brokers != image.brokers,
-            features_changed: base.features != image.features,
-            ..Changes::default()
-        };
+        let mut changes = Changes::default();
         for id in &self.touched_topics {
             match (base.topic(*id), image.topic(*id)) {
                 (Some(before), None) => changes.deleted.push(before.clone()),

@@ -1,8 +1,9 @@
 //! Listening sockets: one a shard and address, all of them on the same port.
 //!
 //! They are bound before the shards run, on any thread, so that a port that is taken is an error of
-//! the start; each is then moved to its shard. The kernel spreads connections over the sockets that
-//! listen on one port.
+//! the start; each is then moved to its shard, which listens once it can serve: until then a client
+//! is refused and tries again, instead of waiting without an answer. The kernel spreads connections
+//! over the sockets that listen on one port.
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,18 +35,37 @@ pub struct ListenConfig {
     pub send_buffer_bytes: Option<usize>,
 }
 
-/// A bound and listening socket, to be moved to its shard.
+/// A bound socket, to be moved to its shard.
 #[derive(Debug)]
-pub struct Listening {
+pub struct Bound {
     socket: RawSocket,
     address: SocketAddr,
+    backlog: i32,
 }
 
-impl Listening {
-    /// Where it listens, with the port that was taken.
+impl Bound {
+    /// Where it will listen, with the port that was taken.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// Lets clients connect; they are served once the socket is given to
+    /// [`serve`](super::server::serve).
+    ///
+    /// # Errors
+    /// If somebody else listens there by now.
+    pub fn listen(self) -> io::Result<Listening> {
+        self.socket.listen(self.backlog)?;
+        Ok(Listening {
+            socket: self.socket,
+        })
+    }
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Listening {
+    socket: RawSocket,
 }
 
 /// Binds one socket a shard.
@@ -55,17 +75,17 @@ impl Listening {
 ///
 /// # Errors
 /// If the address cannot be bound.
-pub fn listen(config: &ListenConfig, shards: u16) -> io::Result<Vec<Listening>> {
+pub fn bind(config: &ListenConfig, shards: u16) -> io::Result<Vec<Bound>> {
     let mut address = config.address;
     let bind = |_| {
-        let listening = bind(config, address)?;
-        address = listening.address;
-        Ok(listening)
+        let bound = bind_one(config, address)?;
+        address = bound.address;
+        Ok(bound)
     };
     (0..shards).map(bind).collect()
 }
 
-fn bind(config: &ListenConfig, address: SocketAddr) -> io::Result<Listening> {
+fn bind_one(config: &ListenConfig, address: SocketAddr) -> io::Result<Bound> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = RawSocket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -82,10 +102,14 @@ fn bind(config: &ListenConfig, address: SocketAddr) -> io::Result<Listening> {
         socket.set_send_buffer_size(bytes)?;
     }
     socket.bind(&address.into())?;
-    socket.listen(config.backlog)?;
     let bound = socket.local_addr()?.as_socket();
     let address = bound.ok_or(io::ErrorKind::Unsupported)?;
-    Ok(Listening { socket, address })
+    let backlog = config.backlog;
+    Ok(Bound {
+        socket,
+        address,
+        backlog,
+    })
 }
 
 /// A listening socket on its shard.

@@ -3,5 +3,6 @@
 mod fixture;
 mod framing;
 mod limits;
+mod listening;
 mod order;
 mod stopping;

@@ -144,7 +144,8 @@ impl Partition {
 
     /// Puts other settings of the topic in force.
     pub fn reconfigure(&self, config: Rc<TopicConfig>) {
-        self.log.reconfigure(super::open::log_config(&config));
+        self.log
+            .reconfigure(super::open::log_config(self.id, &config));
         *self.config.borrow_mut() = config;
     }
 

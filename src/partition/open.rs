@@ -2,10 +2,9 @@
 //!
 //! The files are read on the blocking pool; the partition that comes out belongs to the shard.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-
-use uuid::Uuid;
 
 use crate::base::clock::TimestampMs;
 use crate::base::ids::{LeaderEpoch, Offset, TopicId, TopicIdPartition};
@@ -51,15 +50,25 @@ struct Opened {
 /// No snapshot or epoch file is larger.
 const SMALL_FILE_BYTES_MAX: u64 = 64 << 20;
 
-/// The settings of a topic that act in storage.
-pub fn log_config(config: &TopicConfig) -> LogConfig {
+/// The settings of a topic that act in storage, for one of its partitions.
+pub fn log_config(id: TopicIdPartition, config: &TopicConfig) -> LogConfig {
+    let segment_ms = config.segment_ms - roll_jitter_ms(id, config);
     LogConfig {
         segment_bytes: u64::from(config.segment_bytes),
-        segment_ms: i64::try_from(config.segment_ms).unwrap_or(i64::MAX),
+        segment_ms: i64::try_from(segment_ms).unwrap_or(i64::MAX),
         segment_index_bytes: u64::from(config.segment_index_bytes),
         index_interval_bytes: u64::from(config.index_interval_bytes),
         syncs_writes: config.flush != FlushMode::Never,
     }
+}
+
+/// A partition's share of `segment.jitter.ms`, less than `segment.ms`. Kafka draws one for each
+/// segment; what counts is that partitions which began together don't roll together.
+fn roll_jitter_ms(id: TopicIdPartition, config: &TopicConfig) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    let most = config.segment_jitter_ms.min(config.segment_ms);
+    hasher.finish().checked_rem(most).unwrap_or(0)
 }
 
 /// Opens a partition, and makes its files if it is new.
@@ -87,7 +96,7 @@ pub async fn open(
         let (partition, bytes) = (path.display(), recovered.scanned_bytes);
         tracing::debug!(%partition, bytes, "scanned behind the recovery point");
     }
-    let log = Log::open_recovered(storage, path, log_config(&config), recovered);
+    let log = Log::open_recovered(storage, path, log_config(id, &config), recovered);
     Ok(Partition::new(
         id,
         Rc::clone(shared),
@@ -155,9 +164,7 @@ fn clear_the_way(
         return Ok(());
     }
     if found.is_none() && has_records(directory, path)? {
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(format!(".{}{}", Uuid::new_v4().simple(), layout::STRAY));
-        let aside = PathBuf::from(aside);
+        let aside = layout::set_aside_path(path, layout::STRAY);
         tracing::error!(
             directory = %path.display(),
             aside = %aside.display(),
@@ -241,4 +248,38 @@ fn open_epochs(
         directory.replace_file(&file, epochs.to_checkpoint().as_bytes())?;
     }
     Ok(epochs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{PartitionIndex, TopicId};
+
+    #[test]
+    fn rolls_are_spread_over_the_jitter_and_never_below_nothing() {
+        let topic_id = TopicId::random();
+        let ages = |segment_ms: u64, segment_jitter_ms: u64| -> Vec<i64> {
+            let config = TopicConfig {
+                segment_ms,
+                segment_jitter_ms,
+                ..TopicConfig::default()
+            };
+            let age = |index| {
+                let partition = PartitionIndex(index);
+                let id = TopicIdPartition {
+                    topic_id,
+                    partition,
+                };
+                log_config(id, &config).segment_ms
+            };
+            (0..100).map(age).collect()
+        };
+        assert!(ages(10_000, 0).iter().all(|ms| *ms == 10_000));
+        let jittered = ages(10_000, 1_000);
+        assert!(jittered.iter().all(|ms| (9_001..=10_000).contains(ms)));
+        let distinct: std::collections::BTreeSet<_> = jittered.iter().collect();
+        assert!(distinct.len() > 50, "{jittered:?}");
+        assert!(ages(10, 1_000).iter().all(|ms| (1..=10).contains(ms)));
+        assert_eq!(ages(u64::MAX, 0)[0], i64::MAX);
+    }
 }

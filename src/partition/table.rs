@@ -5,13 +5,16 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 
+use crate::base::clock::TimestampMs;
 use crate::base::ids::{LeaderEpoch, Offset, TopicIdPartition};
 use crate::config::TopicConfig;
 use crate::shard::queues::spawn_into;
 use crate::shard::reply::Sender;
+use crate::storage::doomed::Doomed;
 use crate::storage::error::{FileError, LogError};
 use crate::storage::reader::{ReadPlan, ReadRange};
 use crate::storage::shard::ShardStorage;
@@ -31,6 +34,7 @@ pub struct PartitionTable {
     storage: Rc<ShardStorage>,
     shared: Rc<Shared>,
     partitions: RefCell<AHashMap<TopicIdPartition, Rc<Partition>>>,
+    doomed: Doomed,
 }
 
 impl PartitionTable {
@@ -40,6 +44,7 @@ impl PartitionTable {
             storage,
             shared,
             partitions: RefCell::default(),
+            doomed: Doomed::default(),
         })
     }
 
@@ -79,13 +84,37 @@ impl PartitionTable {
         }
     }
 
-    /// Deletes a partition with its files. What waits for it is refused at once.
-    pub async fn delete(&self, id: &TopicIdPartition) -> Result<(), LogError> {
+    /// Deletes a partition. What waits for it is refused at once; its files have another name when
+    /// this returns, and are unlinked once `delay` is over.
+    pub async fn delete(&self, id: &TopicIdPartition, delay: Duration) -> Result<(), FileError> {
         let partition = self.partitions.borrow_mut().remove(id);
-        match partition {
-            Some(partition) => partition.log().delete().await,
-            None => Ok(()),
+        if let Some(partition) = partition {
+            let path = partition.log().delete().await?;
+            self.doomed.add(path, Instant::now(), delay);
         }
+        Ok(())
+    }
+
+    /// Deletes what a partition's retention lets go; its files are unlinked after the delay of the
+    /// topic.
+    pub async fn retain(&self, partition: &Partition, now: TimestampMs) -> Result<(), LogError> {
+        partition.retain(now).await?;
+        let delay = Duration::from_millis(partition.config().file_delete_delay_ms);
+        for path in partition.log().take_deleted() {
+            self.doomed.add(path, Instant::now(), delay);
+        }
+        Ok(())
+    }
+
+    /// What is to be unlinked.
+    pub fn doomed(&self) -> &Doomed {
+        &self.doomed
+    }
+
+    /// Unlinks what was deleted long enough ago.
+    pub async fn unlink_deleted(&self) {
+        let directory = self.storage.directory();
+        self.doomed.unlink_due(directory, Instant::now()).await;
     }
 
     /// Takes one request. Answers at once or from a task of its own.

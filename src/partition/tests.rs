@@ -228,13 +228,19 @@ fn a_checkpoint_leaves_out_what_is_deleted_meanwhile() {
             }
             let deletions = async {
                 for number in 0..7 {
-                    rig.table.delete(&id(number)).await.expect("a deletion");
+                    rig.table
+                        .delete(&id(number), Duration::ZERO)
+                        .await
+                        .expect("a deletion");
                 }
             };
             let (written, ()) = zip(rig.checkpointer.checkpoint(), deletions).await;
             written.expect("a checkpoint of what is there");
             assert_eq!(rig.directory().failure(), None);
-            rig.table.delete(&id(7)).await.expect("a deletion");
+            rig.table
+                .delete(&id(7), Duration::ZERO)
+                .await
+                .expect("a deletion");
         }
     });
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::config::sources::{Given, SourceError};
-use crate::config::{AdvertisedListener, BrokerConfig, Layers};
+use crate::config::{AdvertisedListener, BrokerConfig, Layers, Settings};
 use crate::shard::executor::ExecutorConfig;
 
 use super::Exit;
@@ -54,6 +54,8 @@ pub struct Prepared {
     pub executor: ExecutorConfig,
     /// The ceiling of all buffers of all shards, in bytes.
     pub memory_bytes: u64,
+    /// The longest request that is taken: what `socket.request.max.bytes` says, or what fits.
+    pub request_bytes_max: u64,
     /// How many files the process may have open.
     pub open_files_max: u64,
     /// The data directory, locked.
@@ -86,6 +88,7 @@ pub fn prepare(given: &Given, started: Instant) -> Result<Prepared, BootError> {
     let cpus = Cpus::of_process()?;
     let shards = config.shards.unwrap_or_else(|| cpus.shards());
     let memory_bytes = machine::memory_ceiling(config.memory_bytes, shards)?;
+    let request_bytes_max = request_bytes_max(&config, memory_bytes, shards)?;
     let open_files_max = machine::raise_open_files()?;
     machine::check_io_uring(shards)?;
     let executor = ExecutorConfig {
@@ -102,12 +105,45 @@ pub fn prepare(given: &Given, started: Instant) -> Result<Prepared, BootError> {
         config,
         executor,
         memory_bytes,
+        request_bytes_max,
         open_files_max,
         directory,
         listeners,
         advertised_listeners,
         started,
     })
+}
+
+/// A request is held in memory as a whole, so the ceiling bounds it as well: a larger one would
+/// close its connection each time that its client tries again. Who asks for more than fits is told
+/// to choose; Kafka's default, which its `server.properties` repeats, is no such wish.
+fn request_bytes_max(
+    config: &BrokerConfig,
+    memory_bytes: u64,
+    shards: u16,
+) -> Result<u64, BootError> {
+    let key = "socket.request.max.bytes";
+    let wanted = u64::from(config.socket_request_max_bytes);
+    let fits = machine::request_bytes_that_fit(memory_bytes, shards);
+    if wanted <= fits {
+        return Ok(wanted);
+    }
+    let default = Settings::broker()
+        .get(key)
+        .and_then(|setting| setting.default);
+    if default == Some(wanted.to_string().as_str()) {
+        tracing::info!(
+            "requests are taken up to {fits} bytes instead of {key}={wanted}: a larger one has no \
+             room in a shard's part of millrace.memory.bytes={memory_bytes}"
+        );
+        return Ok(fits);
+    }
+    Err(BootError::Setting(format!(
+        "{key}={wanted} cannot be held in memory: with millrace.memory.bytes={memory_bytes} and \
+         {shards} shards a request may have {fits} bytes. Set {key} lower, or \
+         millrace.memory.bytes to at least {needed}",
+        needed = machine::memory_for_requests(wanted, shards)
+    )))
 }
 
 /// Says what was given and is not known, or known and without effect.

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 use crate::shard::executor::allowed_cpus;
+use crate::shard::frames;
 
 /// Entries of each submission queue.
 pub(super) const RING_DEPTH: usize = 256;
@@ -211,6 +212,23 @@ pub(super) fn memory_ceiling(set: Option<u64>, shards: u16) -> Result<u64, Machi
             Ok(share.min(most).max(least))
         }
     }
+}
+
+/// What each shard may use for requests with records, of a ceiling of `memory_bytes` for all.
+pub(super) fn frame_bytes(memory_bytes: u64, shards: u16) -> u64 {
+    memory_bytes / u64::from(shards) / 4
+}
+
+/// The longest request that a shard can hold in memory.
+pub(super) fn request_bytes_that_fit(memory_bytes: u64, shards: u16) -> u64 {
+    frames::longest_frame(frame_bytes(memory_bytes, shards))
+}
+
+/// The ceiling with which a request of `bytes` fits.
+pub(super) fn memory_for_requests(bytes: u64, shards: u16) -> u64 {
+    let overhead = frame_bytes(MEMORY_BYTES_PER_SHARD_MIN, 1)
+        - request_bytes_that_fit(MEMORY_BYTES_PER_SHARD_MIN, 1);
+    (bytes + overhead) * 4 * u64::from(shards)
 }
 
 /// Lifts the soft limit of open files to the hard one. Returns the limit.

@@ -12,6 +12,7 @@
 pub mod boot;
 mod cli;
 mod directory;
+mod due;
 mod listeners;
 mod logging;
 mod machine;

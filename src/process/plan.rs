@@ -10,20 +10,20 @@ use crate::api::apply::OpenedAtStart;
 use crate::base::limits::MAILBOX_MESSAGES_MAX;
 use crate::config::BrokerConfig;
 use crate::controller::{BrokerRegistration, Call, ImageChange};
-use crate::net::listener::Listening;
+use crate::net::listener::Bound;
 use crate::net::quota::ConnectionQuota;
 use crate::partition::message::PartitionMessage;
 use crate::shard::mailbox::{self, MailboxEnd};
 use crate::storage::directory::LogDirectory;
 use crate::storage::shard::StorageLimits;
 
-/// A listening socket of one shard, with its listener's name.
+/// A socket of one shard, with its listener's name.
 #[derive(Debug)]
-pub struct ShardListening {
+pub struct ShardListener {
     /// The listener's name.
     pub name: String,
-    /// The socket.
-    pub socket: Listening,
+    /// The socket, bound and not yet listening.
+    pub socket: Bound,
 }
 
 /// One shard's ends of the meshes that connect the shards.
@@ -67,6 +67,8 @@ pub struct ShardPlan {
     pub opened_at_start: Arc<OpenedAtStart>,
     /// What this shard's storage may use.
     pub storage: StorageLimits,
+    /// A longer request closes its connection.
+    pub request_bytes_max: usize,
     /// Memory for requests with records, in bytes.
     pub frame_bytes: u64,
     /// Memory for all other requests, in bytes.
@@ -78,7 +80,7 @@ pub struct ShardPlan {
     /// How this broker is registered.
     pub registration: BrokerRegistration,
     /// The sockets, taken when the shard is ready.
-    pub listening: RefCell<Vec<ShardListening>>,
+    pub listeners: RefCell<Vec<ShardListener>>,
     /// Told when the broker is ready.
     pub ready: ReadyLine,
 }
@@ -94,8 +96,8 @@ pub struct ReadyLine {
 
 impl ShardPlan {
     /// The sockets of this shard: once.
-    pub fn take_listening(&self) -> Vec<ShardListening> {
-        self.listening.take()
+    pub fn take_listeners(&self) -> Vec<ShardListener> {
+        self.listeners.take()
     }
 
     /// Says that the broker takes requests.

@@ -5,13 +5,13 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
-use super::plan::{ReadyLine, ShardListening, ShardPlan, meshes};
+use super::plan::{ReadyLine, ShardListener, ShardPlan, meshes};
 use super::serve::{ServeError, serve};
-use super::{Exit, Prepared, StopRequest};
+use super::{Exit, Prepared, StopRequest, machine};
 use crate::api::apply::OpenedAtStart;
 use crate::base::ids::{TopicId, Uuid};
 use crate::controller::BrokerRegistration;
-use crate::net::listener::{ListenConfig, listen};
+use crate::net::listener::{ListenConfig, bind};
 use crate::net::quota::{ConnectionLimits, ConnectionQuota};
 use crate::shard::executor::{self, ShardContext, ShardError, StartError};
 use crate::storage::checkpoint::{self, CHECKPOINT_BYTES_MAX, CLEAN_MARKER};
@@ -43,8 +43,47 @@ impl RunError {
         match self {
             Self::File(_) => Exit::Io,
             Self::Start(_) => Exit::Configuration,
-            Self::Listen(_) | Self::Shard(_) => Exit::Failure,
+            Self::Listen(_) => Exit::Failure,
+            Self::Shard(error) => match &**error {
+                ShardError::Failed { error, .. } => error.exit(),
+                ShardError::NotStarted { .. } | ShardError::Panicked { .. } => Exit::Failure,
+            },
         }
+    }
+}
+
+/// How the shards ended together.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// All of them were stopped in order.
+    Cleanly,
+    /// They were asked to stop while they started: nothing is wrong, and the next start recovers.
+    WhileStarting,
+    /// One of them failed; of several the one whose reason is its own.
+    Failed(ShardError<ServeError>),
+}
+
+/// Judges the ends of all shards, `asked` being whether anybody asked the process to stop.
+pub(super) fn judge(ends: Vec<Result<(), ShardError<ServeError>>>, asked: bool) -> Ended {
+    let is_stopped = |error: &ShardError<ServeError>| {
+        let ShardError::Failed { error, .. } = error else {
+            return false;
+        };
+        matches!(error, ServeError::Stopped)
+    };
+    // Where one shard fails, others may fail of its absence.
+    let rank = |error: &ShardError<ServeError>| match error {
+        ShardError::Panicked { .. } => 0,
+        ShardError::Failed { error, .. } if !error.is_of_another() => 0,
+        ShardError::NotStarted { .. } => 2,
+        error if is_stopped(error) => 2,
+        ShardError::Failed { .. } => 1,
+    };
+    let errors = ends.into_iter().filter_map(Result::err);
+    match errors.min_by_key(rank) {
+        None => Ended::Cleanly,
+        Some(error) if asked && is_stopped(&error) => Ended::WhileStarting,
+        Some(error) => Ended::Failed(error),
     }
 }
 
@@ -66,25 +105,10 @@ pub fn run(prepared: Prepared, stop: &StopRequest) -> Result<(), RunError> {
     let running = executor::start(&prepared.executor, bodies)?;
     let stopper = running.stopper();
     stop.on_stop(move || stopper.stop());
-    let mut first_error = None;
-    for ended in running.join() {
-        match ended {
-            Ok(()) => {}
-            // It ended because another one did: that one's reason is the one to tell.
-            Err(ShardError::Failed {
-                error: ServeError::Stopped,
-                ..
-            }) if first_error.is_some() => {}
-            Err(error) => drop(first_error.get_or_insert(error)),
-        }
-    }
-    match first_error {
-        Some(ShardError::Failed {
-            error: ServeError::Stopped,
-            ..
-        }) => Ok(()),
-        Some(error) => Err(RunError::Shard(Box::new(error))),
-        None => Ok(directory.replace_file(&directory.path().join(CLEAN_MARKER), b"")?),
+    match judge(running.join(), stop.is_requested()) {
+        Ended::Cleanly => Ok(directory.replace_file(&directory.path().join(CLEAN_MARKER), b"")?),
+        Ended::WhileStarting => Ok(()),
+        Ended::Failed(error) => Err(RunError::Shard(Box::new(error))),
     }
 }
 
@@ -136,7 +160,7 @@ fn plans(
             .map(|(ip, max)| (*ip, *max as usize))
             .collect(),
     });
-    let mut listening: Vec<Vec<ShardListening>> = (0..shards).map(|_| Vec::new()).collect();
+    let mut listeners: Vec<Vec<ShardListener>> = (0..shards).map(|_| Vec::new()).collect();
     for listener in &prepared.listeners {
         let wanted = ListenConfig {
             address: listener.address,
@@ -146,8 +170,8 @@ fn plans(
                 .map(|bytes| bytes as usize),
             send_buffer_bytes: config.socket_send_buffer_bytes.map(|bytes| bytes as usize),
         };
-        for (sockets, socket) in listening.iter_mut().zip(listen(&wanted, shards)?) {
-            sockets.push(ShardListening {
+        for (sockets, socket) in listeners.iter_mut().zip(bind(&wanted, shards)?) {
+            sockets.push(ShardListener {
                 name: listener.name.clone(),
                 socket,
             });
@@ -171,21 +195,22 @@ fn plans(
         open_reads_max: (files / 8).clamp(16, 1024),
     };
     let registration = registration(prepared, opened_at_start.clean);
-    let plan = |sockets: Vec<ShardListening>| ShardPlan {
+    let plan = |sockets: Vec<ShardListener>| ShardPlan {
         config: Arc::clone(&config),
         cluster_id: prepared.directory.meta.cluster_id.as_str().into(),
         directory: directory.clone(),
         opened_at_start: Arc::clone(&opened_at_start),
         storage,
-        frame_bytes: memory / 4,
+        request_bytes_max: prepared.request_bytes_max as usize,
+        frame_bytes: machine::frame_bytes(prepared.memory_bytes, shards),
         reserve_bytes: memory / 16,
         quota: quota.clone(),
         session_seed: RandomState::new().build_hasher().finish(),
         registration: registration.clone(),
-        listening: sockets.into(),
+        listeners: sockets.into(),
         ready: ready.clone(),
     };
-    Ok(listening.into_iter().map(plan).collect())
+    Ok(listeners.into_iter().map(plan).collect())
 }
 
 fn registration(prepared: &Prepared, was_clean_shutdown: bool) -> BrokerRegistration {
@@ -198,3 +223,6 @@ fn registration(prepared: &Prepared, was_clean_shutdown: bool) -> BrokerRegistra
         was_clean_shutdown,
     }
 }
+
+#[cfg(test)]
+mod tests;

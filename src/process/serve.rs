@@ -6,17 +6,21 @@
 //! controller and the mailboxes stop, logs close, the last checkpoint is written. The shards meet
 //! between the steps.
 
+use std::collections::HashSet;
 use std::future::pending;
+use std::mem::take;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 use glommio::Task;
 use glommio::channels::local_channel;
 use glommio::timer::Timer;
 
-use super::plan::{ShardEnds, ShardPlan};
+use super::Exit;
+use super::due::Due;
+use super::plan::{ShardEnds, ShardListener, ShardPlan};
 use super::service::ApiService;
 use crate::api::apply;
 use crate::api::broker::Broker;
@@ -28,7 +32,8 @@ use crate::controller::{
     self, Call, Controller, ControllerError, ControllerHandle, ImageChange, LoadError,
     LoadedMetadata, MetadataLog, Publisher, Unavailable,
 };
-use crate::metadata::MetadataImage;
+use crate::metadata::{MetadataImage, topic_name};
+use crate::net::listener::Listening;
 use crate::net::server::{self, ServerConfig};
 use crate::partition::checkpointer::{CHECKPOINT_EVERY_BYTES, CheckpointFailure, Checkpointer};
 use crate::partition::core::Shared;
@@ -41,9 +46,11 @@ use crate::shard::frames::Frames;
 use crate::shard::mailbox::{Closer, Receiver};
 use crate::shard::queues::spawn_into;
 use crate::shard::reply;
-use crate::storage::error::LogError;
+use crate::storage::error::{FileError, LogError};
+use crate::storage::layout;
 use crate::storage::log::Log;
 use crate::storage::shard::ShardStorage;
+use crate::storage::sweep::{Claims, sweep};
 
 /// Why a shard ended without being asked.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +64,9 @@ pub enum ServeError {
     /// A checkpoint could not be written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointFailure),
+    /// The data directory could not be searched for what deleted partitions left.
+    #[error(transparent)]
+    Sweep(#[from] FileError),
     /// A listener failed.
     #[error("a listener failed: {0}")]
     Listener(#[from] std::io::Error),
@@ -68,10 +78,39 @@ pub enum ServeError {
     Stopped,
 }
 
+impl ServeError {
+    /// The code with which the process ends.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Load(LoadError::File(_))
+            | Self::Controller(ControllerError::Log(_))
+            | Self::Checkpoint(_)
+            | Self::Sweep(_)
+            | Self::Register(Unavailable::NoRoom) => Exit::Io,
+            Self::Load(_) => Exit::Configuration,
+            Self::Controller(_) | Self::Listener(_) | Self::Register(_) | Self::Stopped => {
+                Exit::Failure
+            }
+        }
+    }
+
+    /// Whether it only tells that another shard has ended: that one knows why.
+    pub fn is_of_another(&self) -> bool {
+        matches!(
+            self,
+            Self::Stopped
+                | Self::Controller(ControllerError::Shard(_))
+                | Self::Register(Unavailable::Stopped)
+        )
+    }
+}
+
 /// How long a log is held open after its last append.
 const PARK_AFTER_MS: i64 = 30_000;
 /// How often the work that nobody waits for is looked at.
 const TICK: Duration = Duration::from_secs(1);
+/// How often it is looked whether there is room for partitions that found none.
+const RETRY_EVERY: Duration = Duration::from_secs(5);
 /// How long requests in progress may take to end in a stop.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
@@ -79,6 +118,8 @@ type Closers = (Closer<PartitionMessage>, Closer<Call>, Closer<ImageChange>);
 
 struct RunningController {
     running: Task<()>,
+    /// The topics that its log says were deleted, until the data directory was swept.
+    deleted_topics: HashSet<TopicId>,
     /// Why it ended without being asked.
     failure: reply::Receiver<ControllerError>,
     log: Rc<Log>,
@@ -89,6 +130,7 @@ struct Shard {
     plan: Rc<ShardPlan>,
     context: ShardContext,
     broker: Rc<Broker>,
+    follower: Rc<apply::Follower>,
     storage: Rc<ShardStorage>,
     table: Rc<PartitionTable>,
     checkpointer: Checkpointer,
@@ -135,13 +177,14 @@ pub async fn serve(
     );
     take_partition_messages(&context, partition_messages, Rc::clone(&table));
     let follower = apply::Follower::new(Rc::clone(&broker), plan.opened_at_start.clone());
-    take_image_changes(&context, image_messages, follower);
+    take_image_changes(&context, image_messages, Rc::clone(&follower));
 
     let shard = Shard {
         checkpointer: Checkpointer::new(context.shard, Rc::clone(&table)),
         plan,
         context,
         broker,
+        follower,
         storage,
         table,
     };
@@ -157,8 +200,8 @@ pub async fn serve(
     shard.meet().await?;
     shard.checkpointer.checkpoint().await?;
     shard.meet().await?;
-    if shard.context.shard == CONTROLLER_SHARD {
-        shard.register().await?;
+    if let Some(controller) = &mut controller {
+        shard.register(controller).await?;
     }
     shard.meet().await?;
     shard.run(controller.as_mut()).await?;
@@ -182,7 +225,7 @@ fn take_partition_messages(
 fn take_image_changes(
     context: &ShardContext,
     messages: Receiver<ImageChange>,
-    follower: apply::Follower,
+    follower: Rc<apply::Follower>,
 ) {
     let (sender, changes) = local_channel::new_unbounded();
     let give_way = context.give_way.clone();
@@ -236,6 +279,7 @@ impl Shard {
             image,
             changes,
             leader_epoch,
+            deleted_topics,
         } = loaded;
         self.checkpointer.include(id, Rc::clone(&log));
         publisher
@@ -257,22 +301,57 @@ impl Shard {
         });
         Ok(RunningController {
             running,
+            deleted_topics,
             failure,
             log,
         })
     }
 
-    async fn register(&self) -> Result<(), ServeError> {
+    /// On the controller's shard: has what no partition claims unlinked or set aside.
+    async fn sweep(&self, deleted_topics: HashSet<TopicId>) -> Result<(), ServeError> {
+        let image = self.broker.image();
+        let partitions = image.topics().flat_map(|topic| {
+            let name = |(partition, _)| layout::partition_directory(&topic.name, partition);
+            topic.iter().map(name)
+        });
+        let metadata = layout::partition_directory(topic_name::CLUSTER_METADATA, PartitionIndex(0));
+        let claims = Claims {
+            directories: partitions.chain([metadata]).collect(),
+            deleted_topics,
+        };
+        let directory = self.storage.directory();
+        let swept = directory.off_reactor(move |directory| sweep(directory, &claims));
+        let now = Instant::now();
+        for path in swept.await? {
+            self.table.doomed().add(path, now, Duration::ZERO);
+        }
+        Ok(())
+    }
+
+    /// On the controller's shard: makes the broker one that clients are told of.
+    async fn register(&self, controller: &mut RunningController) -> Result<(), ServeError> {
+        self.sweep(take(&mut controller.deleted_topics)).await?;
         let registration = self.plan.registration.clone();
         let registered = self.broker.controller.register_broker(registration).await;
         registered.map(drop).map_err(ServeError::Register)
     }
 
-    /// Serves until the stop is requested, or the controller has failed.
-    async fn run(&self, controller: Option<&mut RunningController>) -> Result<(), ServeError> {
+    /// Lets clients connect, and says so once they can on every shard.
+    async fn listen(&self) -> Result<Vec<(String, Listening)>, ServeError> {
+        let mut listening = Vec::new();
+        for ShardListener { name, socket } in self.plan.take_listeners() {
+            listening.push((name, socket.listen()?));
+        }
+        self.meet().await?;
         if self.context.shard == ShardId(0) {
             self.plan.tell_ready(self.context.shards);
         }
+        Ok(listening)
+    }
+
+    /// Serves until the stop is requested, or the controller has failed.
+    async fn run(&self, controller: Option<&mut RunningController>) -> Result<(), ServeError> {
+        let listening = self.listen().await?;
         let background = self.context.queues.background.spawn(maintain(
             Rc::clone(&self.plan),
             Rc::clone(&self.broker),
@@ -280,14 +359,24 @@ impl Shard {
             Rc::clone(&self.storage),
             self.checkpointer.clone(),
         ));
+        let retrying = self
+            .context
+            .queues
+            .background
+            .spawn(retry(Rc::clone(&self.follower)));
+        let unlinking = self
+            .context
+            .queues
+            .background
+            .spawn(unlink_deleted(Rc::clone(&self.table)));
         let budget = Budget::new(self.plan.frame_bytes);
         let frames = Frames::new(budget, Budget::new(self.plan.reserve_bytes));
         let mut serving = Vec::new();
-        for listening in self.plan.take_listening() {
-            let service = Rc::new(ApiService::new(Rc::clone(&self.broker), &listening.name));
+        for (name, socket) in listening {
+            let service = Rc::new(ApiService::new(Rc::clone(&self.broker), &name));
             let config = ServerConfig {
-                name: listening.name,
-                request_bytes_max: self.plan.config.socket_request_max_bytes as usize,
+                name,
+                request_bytes_max: self.plan.request_bytes_max,
                 idle_max: self
                     .plan
                     .config
@@ -298,7 +387,7 @@ impl Shard {
             let (frames, quota) = (frames.clone(), self.plan.quota.clone());
             let context = self.context.clone();
             serving.push(self.context.queues.requests.spawn(async move {
-                server::serve(listening.socket, service, frames, quota, config, &context).await
+                server::serve(socket, service, frames, quota, config, &context).await
             }));
         }
         let served = async {
@@ -317,6 +406,8 @@ impl Shard {
         };
         let ended = or(failed, served).await;
         background.cancel().await;
+        retrying.cancel().await;
+        unlinking.cancel().await;
         ended
     }
 
@@ -356,8 +447,12 @@ async fn maintain(
     checkpointer: Checkpointer,
 ) {
     let config = &plan.config;
-    let mut retain_at = broker.now() + config.log_initial_task_delay_ms as i64;
-    let mut forget_at = broker.now() + config.producer_id_expiration_check_interval_ms as i64;
+    let started = Instant::now();
+    let check = Duration::from_millis(config.log_retention_check_interval_ms);
+    let first_check = Duration::from_millis(config.log_initial_task_delay_ms);
+    let mut retention = Due::new(started, first_check, check);
+    let expiration = Duration::from_millis(config.producer_id_expiration_check_interval_ms);
+    let mut forgetting = Due::new(started, expiration, expiration);
     let mut checkpointed_bytes = storage.appended_bytes();
     loop {
         Timer::new(TICK).await;
@@ -369,12 +464,10 @@ async fn maintain(
                 tracing::error!(%error, "checkpoint not written: a start after a crash scans more");
             }
         }
-        if now >= retain_at {
-            retain_at = now + config.log_retention_check_interval_ms as i64;
+        if retention.is_due(Instant::now()) {
             retain(&table, now).await;
         }
-        if now >= forget_at {
-            forget_at = now + config.producer_id_expiration_check_interval_ms as i64;
+        if forgetting.is_due(Instant::now()) {
             for partition in table.all() {
                 partition.forget_producers(now, config.producer_id_expiration_ms as i64);
             }
@@ -382,10 +475,26 @@ async fn maintain(
     }
 }
 
+/// By itself, since bringing a partition up takes long.
+async fn retry(follower: Rc<apply::Follower>) {
+    loop {
+        Timer::new(RETRY_EVERY).await;
+        follower.retry().await;
+    }
+}
+
+/// By itself, since a topic of many partitions takes long.
+async fn unlink_deleted(table: Rc<PartitionTable>) {
+    loop {
+        Timer::new(TICK).await;
+        table.unlink_deleted().await;
+    }
+}
+
 async fn retain(table: &PartitionTable, now: TimestampMs) {
     for partition in table.all() {
-        match partition.retain(now).await {
-            Ok(_) | Err(LogError::Closed) => {}
+        match table.retain(&partition, now).await {
+            Ok(()) | Err(LogError::Closed) => {}
             Err(error) => {
                 let partition = partition.log().path().display();
                 tracing::error!(%partition, %error, "retention could not delete segments");

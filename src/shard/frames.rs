@@ -24,6 +24,11 @@ const KEPT_FRAMES_MAX: usize = 64;
 /// What a frame costs beside its bytes: its counted handle and the allocator's share.
 const FRAME_OVERHEAD_BYTES: usize = 128;
 
+/// The longest frame, in bytes, that a budget of `budget_bytes` can ever provide.
+pub const fn longest_frame(budget_bytes: u64) -> u64 {
+    budget_bytes.saturating_sub(FRAME_OVERHEAD_BYTES as u64)
+}
+
 const fn class_bytes(class: usize) -> usize {
     (POOLED_FRAME_BYTES_MIN << class) + CLASS_SLACK_BYTES
 }
@@ -103,9 +108,7 @@ impl Frames {
 
     /// The longest frame that [`Frames::frame`] can ever provide, in bytes.
     pub fn frame_bytes_max(&self) -> u64 {
-        self.budget
-            .capacity()
-            .saturating_sub(FRAME_OVERHEAD_BYTES as u64)
+        longest_frame(self.budget.capacity())
     }
 
     /// Waits for a buffer of `length` bytes, its content arbitrary.

@@ -361,6 +361,10 @@ impl Log {
             let Some((base_offset, [offsets, times], (offset_count, time_count))) = next else {
                 return Ok(());
             };
+            // A deleted log's files have another name: nothing of it may be made anew.
+            if self.state.borrow().closed {
+                return Err(LogError::Closed);
+            }
             let index = layout::segment_file(&self.path, base_offset, layout::INDEX);
             let time_index = layout::segment_file(&self.path, base_offset, layout::TIME_INDEX);
             let flushed = self.shard.directory.off_reactor(move |dir| {

@@ -211,8 +211,13 @@ impl LogDirectory {
 
     /// Renames within the directory, durably.
     pub fn rename(&self, from: &Path, to: &Path) -> Result<()> {
-        self.call(Call::Rename, from, || fs::rename(from, to))?;
+        self.rename_unsynced(from, to)?;
         self.sync_parent(to)
+    }
+
+    /// Renames within the directory; the name becomes durable with the next sync of it.
+    pub fn rename_unsynced(&self, from: &Path, to: &Path) -> Result<()> {
+        self.call(Call::Rename, from, || fs::rename(from, to))
     }
 
     /// Unlinks a file; one that is gone already is no error.

@@ -16,8 +16,13 @@ pub const SNAPSHOT: &str = "snapshot";
 pub const CUT: &str = "cut";
 /// A partition's directory that is being deleted ends so.
 pub const DELETED: &str = "-delete";
-/// A directory that does not say whose records it has ends so: it was put aside for an operator.
+/// A segment's file that is being deleted ends so.
+pub const DELETED_FILE: &str = ".deleted";
+/// A directory that does not say whose records it has, or that no topic claims, ends so: it was put
+/// aside for an operator.
 pub const STRAY: &str = "-stray";
+/// The longest name of a file or directory, as ext4, XFS and nearly all others have it.
+pub const NAME_BYTES_MAX: usize = 255;
 /// Which topic incarnation a directory belongs to.
 pub const PARTITION_METADATA: &str = "partition.metadata";
 /// Where each leader epoch starts.
@@ -37,6 +42,12 @@ pub fn parse_segment_file(name: &str) -> Option<(Offset, &str)> {
     digits.parse().ok().map(|base| (Offset(base), extension))
 }
 
+/// Whether a file in a partition's directory belongs to a deleted segment.
+pub fn is_deleted_file(name: &str) -> bool {
+    let file = name.strip_suffix(DELETED_FILE);
+    file.is_some_and(|file| parse_segment_file(file).is_some())
+}
+
 /// `<topic>-<partition>`.
 pub fn partition_directory(topic: &str, partition: PartitionIndex) -> String {
     format!("{topic}-{partition}")
@@ -52,4 +63,34 @@ pub fn parse_partition_directory(name: &str) -> Option<(&str, PartitionIndex)> {
         .parse()
         .ok()
         .map(|partition| (topic, PartitionIndex(partition)))
+}
+
+/// `<topic>-<partition>.<32 hex digits><suffix>`: the name of a partition's directory that is set
+/// aside. The topic is cut where the whole would be longer than a name may be; Kafka does the same.
+fn set_aside_directory(topic: &str, partition: PartitionIndex, suffix: &str) -> String {
+    let unique = uuid::Uuid::new_v4().simple();
+    let rest = format!("-{partition}.{unique}{suffix}");
+    let kept = topic.len().min(NAME_BYTES_MAX - rest.len());
+    // A topic's name is ASCII; a directory that somebody else made may not be.
+    let kept = (0..=kept).rev().find(|at| topic.is_char_boundary(*at));
+    format!("{}{rest}", &topic[..kept.unwrap_or(0)])
+}
+
+/// Where a partition's directory is set aside, with [`DELETED`] or [`STRAY`] at its name's end.
+pub fn set_aside_path(path: &Path, suffix: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let parsed = parse_partition_directory(&name);
+    let (topic, partition) = parsed.unwrap_or((&name, PartitionIndex(0)));
+    path.with_file_name(set_aside_directory(topic, partition, suffix))
+}
+
+/// Whether a directory's name says that it is being deleted.
+pub fn is_being_deleted(name: &str) -> bool {
+    let unique = name
+        .strip_suffix(DELETED)
+        .and_then(|name| name.rsplit_once('.'));
+    unique.is_some_and(|(partition, unique)| {
+        let is_unique = unique.len() == 32 && unique.bytes().all(|b| b.is_ascii_hexdigit());
+        is_unique && parse_partition_directory(partition).is_some()
+    })
 }

@@ -3,12 +3,14 @@
 //! On the log's shard; the file system is touched on the blocking pool.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::base::clock::TimestampMs;
 use crate::base::ids::Offset;
 
+use super::directory::LogDirectory;
 use super::error::{FileError, LogError};
 use super::layout;
 use super::log::{Appender, Log, LogConfig, State};
@@ -66,8 +68,9 @@ impl Log {
         Ok(())
     }
 
-    /// Deletes the segments that `retention` lets go, whole and oldest first, up to `upper`.
-    /// Returns the log start offset.
+    /// Deletes the segments that `retention` lets go, whole and oldest first, up to `upper`: their
+    /// files have another name then, and wait in [`Log::take_deleted`] to be unlinked. Returns the
+    /// log start offset.
     pub async fn retain(
         self: &Rc<Self>,
         retention: Retention,
@@ -117,15 +120,19 @@ impl Log {
                 tail.pop_front();
             }
         }
-        self.in_directory(move |directory, path| {
-            for base in gone {
-                for extension in [layout::LOG, layout::INDEX, layout::TIME_INDEX] {
-                    directory.remove_file(&layout::segment_file(path, base, extension))?;
-                }
-            }
-            directory.sync_directory(path)
-        })
-        .await
+        let renamed = self.in_directory(move |directory, path| {
+            let renamed = rename_deleted(directory, path, &gone);
+            directory.sync_directory(path)?;
+            Ok(renamed)
+        });
+        let renamed: Vec<PathBuf> = renamed.await?;
+        self.deleted.borrow_mut().extend(renamed);
+        Ok(())
+    }
+
+    /// The files of deleted segments, to be unlinked by the caller.
+    pub fn take_deleted(&self) -> Vec<PathBuf> {
+        self.deleted.take()
     }
 
     /// Stops the log at once: what waits for it gets [`LogError::Closed`].
@@ -138,8 +145,12 @@ impl Log {
         self.progressed();
     }
 
-    /// Deletes the log: its directory gets another name at once and is emptied behind it.
-    pub async fn delete(self: &Rc<Self>) -> Result<(), LogError> {
+    /// Deletes the log: nothing finds it any more, and its directory has another name, which is
+    /// returned for who unlinks it. A failure of that leaves the directory behind and harms no
+    /// other log: at the next start no topic claims it.
+    ///
+    /// The name is not made durable, for the same reason.
+    pub async fn delete(self: &Rc<Self>) -> Result<PathBuf, FileError> {
         self.forget();
         // Others may be working on the files by their names.
         let _transition = self.transition.acquire_permit(1).await;
@@ -148,29 +159,37 @@ impl Log {
             self.shard.reads.remove(self.number, segment.base_offset);
         }
         let path = self.path.clone();
-        let deleted = self.shard.directory.off_reactor(move |dir| {
-            let doomed = doomed_path(&path);
-            dir.rename(&path, &doomed)?;
-            dir.remove_directory(&doomed)
+        let renamed = self.shard.directory.off_reactor(move |dir| {
+            let doomed = layout::set_aside_path(&path, layout::DELETED);
+            dir.rename_unsynced(&path, &doomed).map(|()| doomed)
         });
-        deleted.await.map_err(|error| self.failed(error))
+        renamed.await
     }
 }
 
-/// The name that a partition's directory has while it is being deleted.
-fn doomed_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(
-        ".{}{}",
-        uuid::Uuid::new_v4().simple(),
-        layout::DELETED
-    ));
-    PathBuf::from(name)
+/// Gives the files of segments the name by which the next start knows that they are deleted, and
+/// returns those names. A failure is told and harms nothing: the file is below the log's start.
+fn rename_deleted(directory: &LogDirectory, path: &Path, segments: &[Offset]) -> Vec<PathBuf> {
+    let mut renamed = Vec::new();
+    for base in segments {
+        for extension in [layout::LOG, layout::INDEX, layout::TIME_INDEX] {
+            let file = layout::segment_file(path, *base, extension);
+            let mut deleted = file.clone().into_os_string();
+            deleted.push(layout::DELETED_FILE);
+            match directory.rename_unsynced(&file, deleted.as_ref()) {
+                Ok(()) => renamed.push(deleted.into()),
+                // A segment that was never full has no index.
+                Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => tracing::error!(%error, "segment not deleted"),
+            }
+        }
+    }
+    renamed
 }
 
 /// Makes the directory and the first, empty segment of a new log, durably. On the blocking pool.
 pub fn create_files(
-    directory: &super::directory::LogDirectory,
+    directory: &LogDirectory,
     path: &Path,
     partition_metadata: &str,
     start: Offset,

@@ -90,6 +90,8 @@ pub struct Log {
     waiting: RefCell<Vec<Waker>>,
     /// Counts progress, so that a waiter can tell that there was some.
     progress: Cell<u64>,
+    /// Files of deleted segments under the name that tells so, until somebody takes them.
+    pub(super) deleted: RefCell<Vec<PathBuf>>,
 }
 
 /// Told when a frontier has moved or the log has failed.
@@ -198,6 +200,7 @@ impl Log {
             on_progress: RefCell::new(None),
             waiting: RefCell::default(),
             progress: Cell::new(0),
+            deleted: RefCell::default(),
         })
     }
 

@@ -15,6 +15,7 @@
 
 pub mod checkpoint;
 pub mod directory;
+pub mod doomed;
 pub mod error;
 pub mod faults;
 pub mod layout;
@@ -24,6 +25,7 @@ pub mod reader;
 pub mod recovery;
 pub mod retention;
 pub mod shard;
+pub mod sweep;
 pub mod unit;
 
 mod appender;

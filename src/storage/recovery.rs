@@ -149,6 +149,13 @@ impl Recovery<'_> {
 
     fn segment_files(&self) -> Result<Vec<(Offset, u64)>, FileError> {
         let entries = self.directory.list(&self.input.path)?;
+        // What the last run had deleted and not unlinked yet.
+        for (name, _) in entries
+            .iter()
+            .filter(|(name, _)| layout::is_deleted_file(name))
+        {
+            self.directory.remove_file(&self.input.path.join(name))?;
+        }
         let segments = entries.iter().filter_map(|(name, size)| {
             let (base, extension) = layout::parse_segment_file(name)?;
             (extension == layout::LOG).then_some((base, (*size)?))

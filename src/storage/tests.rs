@@ -404,6 +404,8 @@ fn a_segment_ages_by_the_times_of_its_records() {
     });
 }
 
+mod deletion;
 mod faults;
 mod lifecycle;
 mod recovery;
+mod sweep;

@@ -1,102 +1,60 @@
 //! The program as its operator meets it: exit codes, messages, signals, two brokers in each other's
 //! way. Each test runs the real binary on a free port and in a directory of its own.
 
+#[allow(
+    dead_code,
+    reason = "each test program uses its own part of the support"
+)]
+#[path = "../support"]
+mod support {
+    pub mod requests;
+    pub mod wire;
+}
+
+mod deletion;
+mod exits;
+mod program;
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+use support::wire::Wire;
 
-struct Broker {
-    child: Child,
+use program::{Broker, assert_answers, command, directory, run, told, with_override};
+
+/// The signals that a process ignores, as a mask.
+fn ignored_signals(id: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).expect("a status");
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    u64::from_str_radix(mask.expect("a mask").trim(), 16).expect("a number")
 }
 
-/// The program with a directory of its own, one shard and any free port.
-fn command(data: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
-    command.env_clear().stdin(Stdio::null());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.args(["--override", "listeners=PLAINTEXT://127.0.0.1:0"]);
-    command.args(["--override", "millrace.shards=1"]);
-    command.arg("--override");
-    command.arg(format!("log.dirs={}", data.display()));
-    command
-}
-
-fn with_override(mut command: Command, pair: &str) -> Command {
-    command.args(["--override", pair]);
-    command
-}
-
-fn directory() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a temporary directory")
-}
-
-fn run(mut command: Command) -> Output {
-    command.output().expect("the program runs")
-}
-
-/// The exit code, and what was logged.
-fn told(output: &Output) -> (Option<i32>, String) {
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status.code(), error)
-}
-
-/// Whether its thread for signals runs: before that they kill.
-fn takes_signals(child: &Child) -> bool {
-    let tasks = fs::read_dir(format!("/proc/{}/task", child.id()));
-    tasks
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|task| fs::read_to_string(task.path().join("comm")).ok())
-        .any(|name| name.trim() == "signals")
-}
-
-impl Broker {
-    /// Starts it, and waits until its directory is formatted and it takes signals.
-    fn start(mut command: Command, data: &Path) -> Self {
-        let mut child = command.spawn().expect("the program starts");
-        let started = Instant::now();
-        while !data.join("meta.properties").exists() || !takes_signals(&child) {
-            let ended = child.try_wait().expect("a state");
-            assert!(ended.is_none(), "it ended: {ended:?}");
-            assert!(started.elapsed() < PATIENCE, "it does not come up");
-            thread::sleep(Duration::from_millis(5));
-        }
-        Self { child }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id() as i32), signal).expect("a signal");
-    }
-
-    fn end(self) -> (Option<i32>, String) {
-        told(&self.child.wait_with_output().expect("an end"))
-    }
-
-    /// The signals that the process ignores, as a mask.
-    fn ignored_signals(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = fs::read_to_string(path).expect("a status");
-        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-        u64::from_str_radix(mask.expect("a mask").trim(), 16).expect("a number")
-    }
+#[test]
+fn the_ready_line_tells_where_it_serves() {
+    let data = directory();
+    let start = with_override(command(data.path()), "millrace.shards=2");
+    let (broker, ready) = Broker::start(start);
+    let address = format!("127.0.0.1:{}", ready.port());
+    assert_eq!(ready.listeners, address);
+    assert_eq!(ready.shards, "2");
+    assert_eq!(ready.data, data.path().display().to_string());
+    assert!(ready.milliseconds < 60_000, "{ready:?}");
+    let (code, log) = broker.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(log.matches(" ready ").count(), 1, "{log}");
 }
 
 #[test]
 fn a_stop_by_either_signal_is_clean() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let data = directory();
-        let broker = Broker::start(command(data.path()), data.path());
+        let (broker, _) = Broker::start(command(data.path()));
         let pipe = 1_u64 << (Signal::SIGPIPE as u32 - 1);
-        assert_ne!(broker.ignored_signals() & pipe, 0, "SIGPIPE would kill");
+        assert_ne!(ignored_signals(broker.id()) & pipe, 0, "SIGPIPE would kill");
         broker.signal(signal);
         let (code, log) = broker.end();
         assert_eq!(code, Some(0), "{log}");
@@ -112,9 +70,9 @@ fn a_directory_serves_again_after_a_stop_with_other_shards() {
     let mut seen = None;
     for shards in ["1", "3", "2"] {
         let start = with_override(command(data.path()), &format!("millrace.shards={shards}"));
-        let broker = Broker::start(start, data.path());
-        broker.signal(Signal::SIGTERM);
-        let (code, log) = broker.end();
+        let (broker, ready) = Broker::start(start);
+        assert_eq!(ready.shards, shards);
+        let (code, log) = broker.stop();
         assert_eq!(code, Some(0), "{log}");
         assert_eq!(*seen.get_or_insert_with(read), read());
     }
@@ -129,49 +87,25 @@ fn one_directory_and_one_port_are_one_brokers() {
     };
     let listeners = format!("listeners=PLAINTEXT://127.0.0.1:{port}");
     let first = with_override(command(one.path()), &listeners);
-    let first = Broker::start(first, one.path());
+    let (first, ready) = Broker::start(first);
+    assert_eq!(ready.port(), port);
 
     let (code, log) = told(&run(command(one.path())));
     assert_eq!(code, Some(1), "{log}");
-    let id = first.child.id();
     assert!(log.contains("is locked by another process"), "{log}");
-    assert!(log.contains(&format!("(process {id})")), "{log}");
+    assert!(log.contains(&format!("(process {})", first.id())), "{log}");
 
-    // The port is kept a moment after the directory.
-    let started = Instant::now();
-    let (code, log) = loop {
-        let second = with_override(command(two.path()), &listeners);
-        let Ok(second) = second_or_taken(second, two.path()) else {
-            assert!(started.elapsed() < PATIENCE, "both have the port");
-            continue;
-        };
-        break second;
-    };
+    let second = with_override(command(two.path()), &listeners);
+    let (code, log) = told(&run(second));
     assert_eq!(code, Some(1), "{log}");
     assert!(
         log.contains(&format!("the port {port} of 127.0.0.1 is taken")),
         "{log}"
     );
 
-    first.signal(Signal::SIGTERM);
-    let (code, log) = first.end();
+    assert_answers(port);
+    let (code, log) = first.stop();
     assert_eq!(code, Some(0), "{log}");
-}
-
-/// Its end if it ends by itself; stops it otherwise.
-fn second_or_taken(mut command: Command, data: &Path) -> Result<(Option<i32>, String), ()> {
-    let mut child = command.spawn().expect("the program starts");
-    let started = Instant::now();
-    while child.try_wait().expect("a state").is_none() {
-        if started.elapsed() > Duration::from_secs(5) {
-            child.kill().expect("a kill");
-            child.wait().expect("an end");
-            fs::remove_file(data.join("meta.properties")).expect("a formatted directory");
-            return Err(());
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    Ok(told(&child.wait_with_output().expect("an end")))
 }
 
 #[test]
@@ -202,6 +136,63 @@ fn what_is_wrong_is_told_with_its_code() {
         let entries = fs::read_dir(data.path()).expect("a directory").count();
         assert_eq!(entries, 0, "{pair}: something was left behind");
     }
+}
+
+#[test]
+fn a_request_bound_that_memory_cannot_hold_is_refused_and_the_default_gives_way() {
+    let bound = "socket.request.max.bytes";
+    let small = |data: &Path| with_override(command(data), "millrace.memory.bytes=67108864");
+    let data = directory();
+    let larger = with_override(small(data.path()), &format!("{bound}=20000000"));
+    let (code, log) = told(&run(larger));
+    assert_eq!(code, Some(78), "{log}");
+    for named in [bound, "=20000000", "millrace.memory.bytes=67108864"] {
+        assert!(log.contains(named), "{named}: {log}");
+    }
+    assert_eq!(fs::read_dir(data.path()).expect("a directory").count(), 0);
+
+    // The advice holds: with what it says, the same bound is taken.
+    let advised = log.rsplit_once("at least ").expect("advice").1;
+    let advised = advised.split(|c: char| !c.is_ascii_digit()).next();
+    let pair = format!("millrace.memory.bytes={}", advised.expect("a number"));
+    let enough = with_override(command(data.path()), &pair);
+    let (broker, _) = Broker::start(with_override(enough, &format!("{bound}=20000000")));
+    let (code, log) = broker.stop();
+    assert_eq!(code, Some(0), "{log}");
+
+    for given in [None, Some("socket.request.max.bytes=104857600")] {
+        let data = directory();
+        let mut start = small(data.path());
+        if let Some(pair) = given {
+            start = with_override(start, pair);
+        }
+        let (broker, ready) = Broker::start(start);
+        let mut wire = Wire::connect(ready.port());
+        wire.send(&20_000_000_i32.to_be_bytes());
+        wire.send(&[0, 0, 0, 9]);
+        assert!(wire.receive().is_none(), "a frame without room");
+        assert_answers(ready.port());
+        let (code, log) = broker.stop();
+        assert_eq!(code, Some(0), "{log}");
+        let told = format!("instead of {bound}=104857600");
+        assert_eq!(log.matches(&told).count(), 1, "{log}");
+    }
+}
+
+#[test]
+fn a_closed_log_does_not_end_the_broker() {
+    let data = directory();
+    let (mut broker, ready) = Broker::start_and_close_its_log(command(data.path()));
+    for _ in 0..3 {
+        // It makes the broker log a line, which nobody can read any more.
+        let mut wire = Wire::connect(ready.port());
+        wire.send(&(-1_i32).to_be_bytes());
+        assert!(wire.receive().is_none(), "a negative length");
+        assert!(broker.is_running());
+        assert_answers(ready.port());
+    }
+    let (code, _) = broker.stop();
+    assert_eq!(code, Some(0));
 }
 
 #[test]
@@ -283,9 +274,8 @@ fn a_file_of_a_kafka_installation_serves_with_a_directory_of_its_own() {
         .env("MILLRACE_NO_SUCH", "1");
     command.args(["start", "--log-format", "json", "--config"]);
     command.arg(kafka_file(above.path()));
-    let broker = Broker::start(command, &data);
-    broker.signal(Signal::SIGTERM);
-    let (code, log) = broker.end();
+    let (broker, _) = Broker::start(command);
+    let (code, log) = broker.stop();
     assert_eq!(code, Some(0), "{log}");
     let meta = fs::read_to_string(data.join("meta.properties")).expect("a file");
     assert!(meta.contains("node.id=7\n"), "{meta}");
@@ -345,9 +335,8 @@ fn limits_that_are_too_low_are_told_with_what_to_raise() {
 fn a_low_soft_limit_of_open_files_is_raised_with_a_warning() {
     let data = directory();
     let start = below(&["/usr/bin/prlimit", "--nofile=300:4000"], data.path());
-    let broker = Broker::start(start, data.path());
-    broker.signal(Signal::SIGTERM);
-    let (code, log) = broker.end();
+    let (broker, _) = Broker::start(start);
+    let (code, log) = broker.stop();
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("only 4000 files may be open"), "{log}");
 }

@@ -240,7 +240,7 @@ impl Broker {
 
     fn is_ready(&self) -> bool {
         match self.peer {
-            // Whoever can connect is served: the port opens after recovery.
+            // Whoever can connect is served: the port opens once the broker is registered.
             Peer::Millrace => TcpStream::connect(("127.0.0.1", self.port)).is_ok(),
             // Kafka opens its port before it has registered itself.
             Peer::Kafka => wire::is_settled(self.port),

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use glommio::timer::Timer;
 
 use crate::base::payload::{Chunk, FileSlice};
-use crate::net::listener::{ListenConfig, listen};
+use crate::net::listener::{Bound, ListenConfig, bind};
 use crate::net::quota::{ConnectionLimits, ConnectionQuota};
 use crate::net::server::{ServerConfig, serve};
 use crate::net::service::{Dispatched, Outcome, Service};
@@ -216,8 +216,10 @@ impl Server {
             receive_buffer_bytes: None,
             send_buffer_bytes: None,
         };
-        let sockets = listen(&config, setup.shards).expect("a free port");
+        let sockets = bind(&config, setup.shards).expect("a free port");
         let address = sockets[0].address();
+        let listen = |bound: Bound| bound.listen().expect("a free port");
+        let sockets: Vec<_> = sockets.into_iter().map(listen).collect();
         let quota = ConnectionQuota::new(setup.limits.clone());
         let seen: Arc<Seen> = Arc::default();
         let bodies = sockets.into_iter().map(|listening| {

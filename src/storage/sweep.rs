@@ -1,0 +1,114 @@
+//! What a crash or a failed call left of deleted partitions, found at start. Shard 0, off the
+//! reactor, once the metadata is known and before anything is served.
+//!
+//! A directory is deleted only on evidence: its own name says so, or the metadata log says that its
+//! topic was deleted, or nothing was ever put into it. What the metadata never heard of is set
+//! aside under a name that no topic can have, as Kafka does: who lost the metadata must not lose
+//! the records as well.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use super::directory::LogDirectory;
+use super::error::FileError;
+use super::layout;
+use crate::base::ids::TopicId;
+
+/// `partition.metadata` is two short lines.
+const METADATA_BYTES_MAX: u64 = 4096;
+
+/// What the metadata knows.
+#[derive(Debug, Default)]
+pub struct Claims {
+    /// The names of the directories of all partitions that there are.
+    pub directories: HashSet<String>,
+    /// The topics that were deleted.
+    pub deleted_topics: HashSet<TopicId>,
+}
+
+/// What is to become of a directory.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    Kept,
+    Doomed,
+    Stray,
+}
+
+/// Renames what belongs to no partition, and returns what is to be unlinked. On the blocking pool.
+///
+/// # Errors
+/// The directory cannot be listed. What cannot be read or renamed is told and left alone.
+pub fn sweep(directory: &LogDirectory, claims: &Claims) -> Result<Vec<PathBuf>, FileError> {
+    let mut doomed = Vec::new();
+    for (name, size) in directory.list(directory.path())? {
+        // Files have a size.
+        if size.is_some() || claims.directories.contains(&name) {
+            continue;
+        }
+        let path = directory.path().join(&name);
+        if layout::is_being_deleted(&name) {
+            doomed.push(path);
+            continue;
+        }
+        if layout::parse_partition_directory(&name).is_none() {
+            continue;
+        }
+        let suffix = match fate(directory, &path, claims) {
+            Ok(Fate::Kept) => continue,
+            Ok(Fate::Doomed) => layout::DELETED,
+            Ok(Fate::Stray) => layout::STRAY,
+            Err(error) => {
+                tracing::error!(directory = %path.display(), %error, "whose it is cannot be read");
+                continue;
+            }
+        };
+        let aside = layout::set_aside_path(&path, suffix);
+        if let Err(error) = directory.rename_unsynced(&path, &aside) {
+            tracing::error!(%error, "a directory that no topic claims stays in its place");
+        } else if suffix == layout::STRAY {
+            tracing::error!(
+                directory = %path.display(),
+                aside = %aside.display(),
+                "no topic claims a partition's directory, and none that was deleted had it: it is \
+                 kept under another name; remove it if it is not missed"
+            );
+        } else {
+            doomed.push(aside);
+        }
+    }
+    Ok(doomed)
+}
+
+fn fate(directory: &LogDirectory, path: &Path, claims: &Claims) -> Result<Fate, FileError> {
+    let metadata = path.join(layout::PARTITION_METADATA);
+    let metadata = directory.read_file(&metadata, METADATA_BYTES_MAX)?;
+    let topic_id = metadata.as_deref().and_then(topic_id_of);
+    if let Some(topic_id) = topic_id {
+        return Ok(match claims.deleted_topics.contains(&topic_id) {
+            true => Fate::Doomed,
+            false => Fate::Stray,
+        });
+    }
+    // A crash while it was being made leaves nothing or a torn first file; what else has no
+    // metadata is not ours.
+    let entries = directory.list(path)?;
+    let is_unmade = entries
+        .iter()
+        .all(|(name, _)| name == layout::PARTITION_METADATA);
+    Ok(if is_unmade { Fate::Doomed } else { Fate::Kept })
+}
+
+/// The topic that a `partition.metadata` names.
+fn topic_id_of(metadata: &[u8]) -> Option<TopicId> {
+    let text = std::str::from_utf8(metadata).ok()?;
+    let mut lines = text.lines();
+    if lines.next()?.trim() != "version: 0" {
+        return None;
+    }
+    lines
+        .next()?
+        .strip_prefix("topic_id: ")?
+        .trim()
+        .parse()
+        .ok()
+}

@@ -1,0 +1,116 @@
+//! Deleting a log: the name that its directory gets, and what a failure of that may harm.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::storage::faults::{Call, Plan};
+
+/// The most that a topic's name may have.
+const TOPIC_BYTES_MAX: usize = 249;
+
+fn directory_of(home: &Home, topic: &str, partition: i32) -> PathBuf {
+    let name = crate::storage::layout::partition_directory(topic, PartitionIndex(partition));
+    home.directory.path().join(name)
+}
+
+#[test]
+fn a_log_with_the_longest_name_is_deleted_and_its_neighbour_goes_on() {
+    let home = home(Faults::default());
+    let long = directory_of(&home, &"n".repeat(TOPIC_BYTES_MAX), 9_999);
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), limits(), async move |storage| {
+        let (log, _) = open(&storage, &long, config(), None, false);
+        let (neighbour, _) = open(&storage, &path, config(), None, false);
+        fill(&log, 0, 3).await;
+        let doomed = log.delete().await.expect("a directory with another name");
+        assert!(!long.exists() && doomed.is_dir());
+        let name = doomed.file_name().and_then(|name| name.to_str());
+        let name = name.expect("a name in ASCII");
+        assert!(name.len() <= 255, "{name}");
+        assert!(crate::storage::layout::is_being_deleted(name), "{name}");
+        assert!(name.contains("-9999."), "{name}");
+        assert_eq!(storage.directory().failure(), None);
+        fill(&neighbour, 0, 3).await;
+    });
+}
+
+#[test]
+fn a_directory_that_cannot_be_renamed_or_removed_harms_no_other_log() {
+    for only in [Call::Rename, Call::Remove] {
+        let home = home(Faults::default());
+        let plan = Plan {
+            first: 1.into(),
+            count: 1,
+            only: Some(only),
+            errno: libc::EIO,
+            ..Plan::default()
+        };
+        let root = home.directory.path().to_owned();
+        let directory = LogDirectory::with_faults(root, true, Faults::planned(Arc::new(plan)));
+        let (path, other) = (home.log.clone(), directory_of(&home, "other", 0));
+        on_shard(directory, limits(), async move |storage| {
+            let (log, _) = open(&storage, &other, config(), None, false);
+            let (neighbour, _) = open(&storage, &path, config(), None, false);
+            fill(&log, 0, 3).await;
+            let deleted = log.delete().await;
+            assert_eq!(deleted.is_err(), only == Call::Rename);
+            let doomed = super::super::doomed::Doomed::default();
+            let now = std::time::Instant::now();
+            if let Ok(path) = deleted {
+                doomed.add(path.clone(), now, std::time::Duration::ZERO);
+                doomed.unlink_due(storage.directory(), now).await;
+                assert!(path.exists(), "its removal failed");
+            }
+            assert_eq!(storage.directory().failure(), None, "{only:?}");
+            fill(&neighbour, 0, 3).await;
+        });
+    }
+}
+
+#[test]
+fn deleted_segments_have_another_name_until_they_are_unlinked_or_the_log_is_opened_again() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), limits(), async move |storage| {
+        let (log, _) = open(&storage, &path, config(), None, false);
+        let end = fill(&log, 0, 2000).await;
+        let names = || -> Vec<String> {
+            let listed = storage.directory().list(&path).expect("a listing");
+            listed.into_iter().map(|(name, _)| name).collect()
+        };
+        let first = "00000000000000000000.log";
+        assert!(names().iter().any(|name| name == first));
+        let by_size = Retention {
+            retention_bytes: Some(0),
+            ..Retention::default()
+        };
+        let start = log.retain(by_size, end, NOW).await.expect("retention");
+        assert!(start > Offset(0));
+        let left = names();
+        assert!(!left.iter().any(|name| name == first), "{left:?}");
+        let mut deleted = log.take_deleted();
+        assert!(deleted.contains(&path.join(format!("{first}.deleted"))));
+        assert!(deleted.iter().all(|file| file.exists()), "{deleted:?}");
+        assert_eq!(log.take_deleted(), Vec::<PathBuf>::new(), "taken once");
+        let renamed = left.iter().filter(|name| name.ends_with(".deleted"));
+        assert_eq!(renamed.count(), deleted.len());
+
+        // One is unlinked in time, the others by the next start.
+        let doomed = super::super::doomed::Doomed::default();
+        let now = std::time::Instant::now();
+        let unlinked = deleted.remove(0);
+        doomed.add(unlinked.clone(), now, std::time::Duration::ZERO);
+        doomed.unlink_due(storage.directory(), now).await;
+        assert!(!unlinked.exists());
+        let point = log.mark();
+        log.park().await.expect("a sound disk");
+        let (log, reports) = open(&storage, &path, config(), Some(point), true);
+        assert_eq!(reports, Vec::<String>::new());
+        assert_eq!((log.start(), log.end()), (start, end));
+        let left = names();
+        assert!(
+            !left.iter().any(|name| name.ends_with(".deleted")),
+            "{left:?}"
+        );
+    });
+}

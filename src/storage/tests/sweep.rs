@@ -1,0 +1,89 @@
+//! What becomes of each kind of directory that no partition claims.
+
+use super::*;
+use crate::storage::sweep::{Claims, sweep};
+
+const METADATA: &str = "partition.metadata";
+const LOG: &str = "00000000000000000000.log";
+
+fn metadata_of(id: TopicId) -> String {
+    format!("version: 0\ntopic_id: {id}\n")
+}
+
+/// Makes `name` with `files`.
+fn make(home: &Home, name: &str, files: &[(&str, &str)]) {
+    let path = home.directory.path().join(name);
+    std::fs::create_dir(&path).expect("a directory");
+    for (file, text) in files {
+        std::fs::write(path.join(file), text).expect("a file");
+    }
+}
+
+fn names(home: &Home) -> Vec<String> {
+    let listed = home.directory.list(home.directory.path());
+    let listed = listed.expect("a listing");
+    listed.into_iter().map(|(name, _)| name).collect()
+}
+
+/// Asserts that `found` are as many as `starts`, each beginning and ending as it should.
+fn assert_named(found: &[String], starts: &[&str], end: &str) {
+    assert_eq!(found.len(), starts.len(), "{found:?}");
+    for (name, start) in found.iter().zip(starts) {
+        assert!(name.starts_with(start) && name.ends_with(end), "{name}");
+    }
+}
+
+#[test]
+fn a_directory_goes_only_if_something_says_so() {
+    let home = home(Faults::default());
+    let (alive, deleted, unknown) = (TopicId::random(), TopicId::random(), TopicId::random());
+    let doomed = format!("gone-1.{}-delete", "0123456789abcdef".repeat(2));
+    make(
+        &home,
+        "alive-0",
+        &[(METADATA, &metadata_of(alive)), (LOG, "")],
+    );
+    make(
+        &home,
+        "gone-0",
+        &[(METADATA, &metadata_of(deleted)), (LOG, "")],
+    );
+    make(&home, &doomed, &[(LOG, "")]);
+    make(
+        &home,
+        "lost-7",
+        &[(METADATA, &metadata_of(unknown)), (LOG, "")],
+    );
+    make(&home, "unmade-0", &[]);
+    make(&home, "torn-0", &[(METADATA, "vers")]);
+    // Of somebody else.
+    make(&home, "backup-2024", &[("notes", "")]);
+    make(&home, "mine-delete", &[("notes", "")]);
+    std::fs::write(home.directory.path().join("file-0"), "").expect("a file");
+    let claims = Claims {
+        directories: ["alive-0".to_owned()].into(),
+        deleted_topics: [deleted].into(),
+    };
+    let sweep = || {
+        let swept = sweep(&home.directory, &claims).expect("a sweep");
+        let names = swept.iter().filter_map(|path| path.file_name()?.to_str());
+        let mut names: Vec<_> = names.map(str::to_owned).collect();
+        names.sort_unstable();
+        names
+    };
+    let gone = ["gone-0.", "gone-1.", "torn-0.", "unmade-0."];
+    assert_named(&sweep(), &gone, "-delete");
+    let left = names(&home);
+    for kept in ["alive-0", "backup-2024", "file-0", "mine-delete"] {
+        assert!(left.iter().any(|name| name == kept), "{kept}: {left:?}");
+    }
+    let is_stray = |name: &&String| name.ends_with("-stray");
+    let stray: Vec<_> = left.iter().filter(is_stray).cloned().collect();
+    assert_named(&stray, &["lost-7."], "-stray");
+    let stray = home.directory.path().join(&stray[0]).join(LOG);
+    assert!(stray.exists(), "a stray directory keeps its files");
+
+    // The next start finds the same, and sets nothing aside twice.
+    assert_named(&sweep(), &gone, "-delete");
+    assert_eq!(names(&home), left);
+}
