@@ -15,14 +15,14 @@
 //! | [`base`] | nothing |
 //! | [`config`] | base |
 //! | [`record`] | base |
-//! | [`shard`] | base, metrics |
+//! | [`shard`] | base |
 //! | [`protocol`] | base, record |
 //! | [`metadata`] | base, protocol, record |
-//! | [`storage`] | base, config, metrics, record |
-//! | [`partition`] | base, config, metrics, record, metadata, shard, storage |
-//! | [`controller`] | base, config, metrics, metadata, protocol, record, client, shard, storage |
+//! | [`storage`] | base, config, record |
+//! | [`partition`] | base, config, record, metadata, shard, storage |
+//! | [`controller`] | base, config, metadata, protocol, record, shard, storage |
 //! | [`api`] | every room above |
-//! | [`net`] | base, config, metrics, protocol, security, shard, api |
+//! | [`net`] | base, config, protocol, shard, api |
 //! | [`process`] | every room |
 //!
 //! Storage never sees a socket; partition and storage never name a Kafka error code; the message

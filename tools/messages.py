@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes src/protocol/messages.txt: the facts of Kafka's message formats that the codec is built from.
+"""Writes src/protocol/messages.txt: the facts of Kafka's message formats that build/ makes the codec from.
 
     tools/messages.py <directory with the jars of a Kafka release> > src/protocol/messages.txt
 
@@ -20,7 +20,7 @@ JARS = ["kafka-clients", "kafka-metadata", "kafka-group-coordinator", "kafka-tra
 NOT_SERVED = re.compile("Share|Streams")
 
 HEAD = f"""\
-# The facts of the message formats of Apache Kafka {RELEASE}, written by tools/messages.py; build.rs
+# The facts of the message formats of Apache Kafka {RELEASE}, written by tools/messages.py; build/
 # makes the codec from them.
 #
 # A message:   <kind> <Name> versions=<range> [flexible=<range>] [key=<API key or record id>] [unstable]

@@ -30,8 +30,6 @@ pub struct BrokerConfig {
     pub listeners: Vec<Listener>,
     /// `advertised.listeners`, or the listeners themselves.
     pub advertised_listeners: Vec<AdvertisedListener>,
-    /// `inter.broker.listener.name`.
-    pub inter_broker_listener_name: String,
     /// The one directory of `log.dirs`.
     pub log_dir: PathBuf,
 
@@ -136,7 +134,6 @@ impl BrokerConfig {
         let Listeners {
             listeners,
             advertised,
-            inter_broker,
         } = Listeners::read(read)?;
         Ok(Self {
             layers: Layers::default(),
@@ -145,7 +142,6 @@ impl BrokerConfig {
             rack: read.optional_text("broker.rack")?,
             listeners,
             advertised_listeners: advertised,
-            inter_broker_listener_name: inter_broker,
             log_dir: log_dir(read)?,
             // The table bounds it to 1024.
             shards: read.optional_integer("millrace.shards")?.map(|n| n as u16),

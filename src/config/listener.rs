@@ -32,7 +32,6 @@ pub struct AdvertisedListener {
 pub(super) struct Listeners {
     pub(super) listeners: Vec<Listener>,
     pub(super) advertised: Vec<AdvertisedListener>,
-    pub(super) inter_broker: String,
 }
 
 impl Listeners {
@@ -61,7 +60,7 @@ impl Listeners {
             advertised.clone_from(&listeners);
         }
         check_advertised(&advertised, &listeners)?;
-        let inter_broker = inter_broker(read, &advertised)?;
+        check_inter_broker(read, &advertised)?;
         let advertised = advertised
             .into_iter()
             .map(|Listener { name, host, port }| AdvertisedListener { name, host, port })
@@ -69,7 +68,6 @@ impl Listeners {
         Ok(Self {
             listeners,
             advertised,
-            inter_broker,
         })
     }
 }
@@ -196,13 +194,13 @@ fn check_advertised(advertised: &[Listener], listeners: &[Listener]) -> Result<(
     Ok(())
 }
 
-/// The listener between brokers: by its name, or the first that is advertised with the protocol.
-fn inter_broker(read: &Read<'_>, advertised: &[Listener]) -> Result<String, ConfigError> {
+/// The listener between brokers, told by its name or its protocol, must be one that is advertised.
+fn check_inter_broker(read: &Read<'_>, advertised: &[Listener]) -> Result<(), ConfigError> {
     let named = read.optional_text("inter.broker.listener.name")?;
     let protocol = read.text("security.inter.broker.protocol")?;
     let Some(name) = named else {
         if protocol == "PLAINTEXT" {
-            return Ok(advertised[0].name.clone());
+            return Ok(());
         }
         return Err(ConfigError::Unsupported {
             key: "security.inter.broker.protocol".to_owned(),
@@ -212,7 +210,7 @@ fn inter_broker(read: &Read<'_>, advertised: &[Listener]) -> Result<String, Conf
     };
     let name = name.to_uppercase();
     if advertised.iter().any(|listener| listener.name == name) {
-        return Ok(name);
+        return Ok(());
     }
     let reason = "advertised.listeners has no listener of this name".to_owned();
     Err(invalid("inter.broker.listener.name", &name, reason))

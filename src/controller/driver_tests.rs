@@ -248,7 +248,7 @@ fn a_log_on_disk_brings_the_image_back_after_a_crash() {
             assert_eq!(loaded.log.durable(), held.next_offset());
             house.stop().await.expect("a stop; the log is not closed");
         }
-        assert_eq!(held.topics_count(), 6);
+        assert_eq!(held.topics().count(), 6);
     });
 }
 

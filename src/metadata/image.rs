@@ -200,11 +200,6 @@ impl MetadataImage {
         range.map(|(_, id)| self.listed(*id))
     }
 
-    /// How many topics there are.
-    pub fn topics_count(&self) -> usize {
-        self.topic_ids.size()
-    }
-
     /// A topic whose name differs from `name` at most in `.` and `_`; `name` itself counts.
     pub fn colliding_topic(&self, name: &str) -> Option<&ByteString> {
         let key = topic_name::collision_key(name)?;

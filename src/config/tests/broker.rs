@@ -57,7 +57,6 @@ fn a_file_of_a_kafka_installation_works() {
         panic!("one advertised listener");
     };
     assert_eq!(advertised.host, "broker.example");
-    assert_eq!(config.inter_broker_listener_name, "PLAINTEXT");
     assert_eq!(config.topic_defaults.retention_ms, Some(86_400_000));
     let id = |key: &str| config.layers.set_value(key).map(str::to_owned);
     assert_eq!(id("broker.id"), id("node.id"));
