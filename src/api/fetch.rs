@@ -13,21 +13,21 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use ahash::AHashMap;
 use bytestring::ByteString;
 use glommio::timer::Timer;
 
 use super::broker::Broker;
 use super::errors::partition_error;
 use super::fetch_partitions::{PartitionKey, PartitionOutcome, PartitionRequest, TopicKey};
-use super::fetch_session::{FetchPlan, SessionError, SessionRequest};
+use super::fetch_session::{FetchPlan, NO_SESSION, SessionError, SessionRequest};
 use crate::base::ids::{LeaderEpoch, Offset, PartitionIndex, ShardId, TopicIdPartition};
 use crate::base::payload::Chunk;
-use crate::partition::message::{PartitionMessage, ReadRequest, ReadResult};
+use crate::partition::message::{self, PartitionMessage, ReadRequest, ReadResult};
+use crate::partition::watch::MissingBytes;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::fetch_request::FetchRequest;
 use crate::protocol::messages::fetch_response::{
-    FetchResponse, FetchableTopicResponse, PartitionData,
+    EpochEndOffset, FetchResponse, FetchableTopicResponse, PartitionData,
 };
 use crate::protocol::records::Records;
 use crate::shard::reply::{self, Receiver};
@@ -44,6 +44,7 @@ struct Row {
     high_watermark: Offset,
     last_stable: Offset,
     log_start: Offset,
+    diverging: Option<message::EpochEndOffset>,
     chunks: Vec<Chunk>,
 }
 
@@ -54,35 +55,40 @@ struct Limits {
     committed_only: bool,
 }
 
+/// The reads of one request at one shard.
+struct Part {
+    owner: ShardId,
+    /// Where their rows stand among all rows.
+    indexes: Vec<usize>,
+    requests: Vec<ReadRequest>,
+}
+
 /// Answers a fetch of a consumer.
 pub async fn handle(broker: &Rc<Broker>, version: i16, request: FetchRequest) -> FetchResponse {
     let limits = limits(broker, &request);
-    let deadline = Instant::now() + Duration::from_millis(request.max_wait_ms.max(0) as u64);
+    let deadline = Instant::now() + longest_wait(broker, &request);
+    let session_id = request.session_id;
     let plan = broker
         .sessions
         .borrow_mut()
         .begin(session_request(version, request), broker.now());
     let plan = match plan {
         Ok(plan) => plan,
-        Err(error) => return failed(error),
+        Err(error) => return failed(error, NO_SESSION),
     };
-    let mut rows = loop {
-        let (targets, unknown) = resolve(broker, &plan);
-        let rows = read(broker, &plan, &targets, &limits).await;
-        let bytes: usize = rows
-            .iter()
-            .flat_map(|(_, row)| &row.chunks)
-            .map(Chunk::len)
-            .sum();
-        let erred = unknown || rows.iter().any(|(_, row)| row.code != ErrorCode::None);
-        let left = deadline.saturating_duration_since(Instant::now());
-        if bytes >= limits.bytes_min || erred || plan.partitions.is_empty() || left.is_zero() {
-            break rows;
-        }
+    let targets = resolve(broker, &plan);
+    let parts = share_out(broker, &plan, &targets, &limits);
+    let mut rows = read(broker, &targets, &parts, &limits).await;
+    let left = deadline.saturating_duration_since(Instant::now());
+    if !is_final(&rows, &targets, &limits) && !left.is_zero() {
         // The bytes go back to their owners while this fetch waits for more.
         drop(rows);
-        wait(broker, &plan, &targets, left).await;
-    };
+        wait(broker, &parts, &limits, left).await;
+        // Whatever there is by now: waiting on could not make more of it.
+        rows = read(broker, &targets, &parts, &limits).await;
+    }
+    let keys = plan.partitions.iter().map(|(key, _)| key.clone());
+    let mut rows: Vec<_> = keys.zip(rows).collect();
     let session = broker
         .sessions
         .borrow_mut()
@@ -93,8 +99,31 @@ pub async fn handle(broker: &Rc<Broker>, version: i16, request: FetchRequest) ->
             responses: by_topic(rows, limits.committed_only),
             ..FetchResponse::default()
         },
-        Err(error) => failed(error),
+        Err(error) => failed(error, session_id),
     }
+}
+
+/// Whether the request is answered without waiting: there is enough, or an error, or nothing to
+/// wait for. Partitions that nobody knows neither end the wait of the others nor wait themselves.
+fn is_final(rows: &[Row], targets: &Targets, limits: &Limits) -> bool {
+    let mut known = rows
+        .iter()
+        .zip(targets)
+        .filter(|(_, target)| target.is_ok());
+    let bytes: usize = rows.iter().map(Row::bytes).sum();
+    bytes >= limits.bytes_min
+        || targets.iter().all(Result::is_err)
+        || known.any(|(row, _)| row.code != ErrorCode::None || row.diverging.is_some())
+}
+
+/// How long the request may wait: as long as it says, but no longer than a connection may be idle.
+/// A client that is gone says nothing; the answer tells.
+fn longest_wait(broker: &Broker, request: &FetchRequest) -> Duration {
+    let wanted = Duration::from_millis(request.max_wait_ms.max(0) as u64);
+    let idle_max = broker.config.connections_max_idle_ms;
+    idle_max.map_or(wanted, |idle_max| {
+        wanted.min(Duration::from_millis(idle_max))
+    })
 }
 
 fn limits(broker: &Broker, request: &FetchRequest) -> Limits {
@@ -158,8 +187,9 @@ fn session_request(version: i16, request: FetchRequest) -> SessionRequest {
     }
 }
 
-/// A reply without partitions: the client begins a new session.
-fn failed(error: SessionError) -> FetchResponse {
+/// A reply without partitions. As in Kafka it names the session of a request that another one has
+/// overtaken, and none where the request has not come as far as a session.
+fn failed(error: SessionError, session_id: i32) -> FetchResponse {
     let code = match error {
         SessionError::NotFound { .. } => ErrorCode::FetchSessionIdNotFound,
         SessionError::Epoch { .. } => ErrorCode::InvalidFetchSessionEpoch,
@@ -167,14 +197,15 @@ fn failed(error: SessionError) -> FetchResponse {
     };
     FetchResponse {
         error_code: code.into(),
+        session_id,
         ..FetchResponse::default()
     }
 }
 
+/// What the plan's partitions are, in its order; errors are those that nobody knows.
 type Targets = Vec<Result<TopicIdPartition, ErrorCode>>;
 
-/// What the plan's partitions are, in its order, and whether one of them is unknown.
-fn resolve(broker: &Broker, plan: &FetchPlan) -> (Targets, bool) {
+fn resolve(broker: &Broker, plan: &FetchPlan) -> Targets {
     let image = broker.image();
     let resolve = |key: &PartitionKey| {
         let (topic, unknown) = match &key.topic {
@@ -187,64 +218,64 @@ fn resolve(broker: &Broker, plan: &FetchPlan) -> (Targets, bool) {
             None => Err(ErrorCode::UnknownTopicOrPartition),
         }
     };
-    let targets: Targets = plan
-        .partitions
-        .iter()
-        .map(|(key, _)| resolve(key))
-        .collect();
-    let unknown = targets.iter().any(Result::is_err);
-    (targets, unknown)
+    let keys = plan.partitions.iter().map(|(key, _)| key);
+    keys.map(resolve).collect()
 }
 
-/// Reads all partitions of the plan, each at its owner.
-async fn read(
-    broker: &Rc<Broker>,
-    plan: &FetchPlan,
-    targets: &Targets,
-    limits: &Limits,
-) -> Vec<(PartitionKey, Row)> {
-    let mut by_owner: BTreeMap<ShardId, (Vec<usize>, Vec<ReadRequest>)> = BTreeMap::new();
-    let mut rows: Vec<Row> = Vec::with_capacity(targets.len());
+/// Says which shard reads what.
+fn share_out(broker: &Broker, plan: &FetchPlan, targets: &Targets, limits: &Limits) -> Vec<Part> {
+    let mut parts: BTreeMap<ShardId, Part> = BTreeMap::new();
     for (index, (target, (_, wanted))) in targets.iter().zip(&plan.partitions).enumerate() {
-        rows.push(Row::empty(target.err().unwrap_or(ErrorCode::None)));
         let Ok(id) = target else { continue };
-        let (indexes, requests) = by_owner.entry(broker.router.owner(id)).or_default();
-        indexes.push(index);
-        requests.push(ReadRequest {
+        let owner = broker.router.owner(id);
+        let part = parts.entry(owner).or_insert_with(|| Part {
+            owner,
+            indexes: Vec::new(),
+            requests: Vec::new(),
+        });
+        part.indexes.push(index);
+        part.requests.push(ReadRequest {
             id: *id,
             from: wanted.fetch_offset,
             bytes_max: wanted.max_bytes.max(0) as usize,
             current_leader_epoch: wanted.current_leader_epoch.unwrap_or(LeaderEpoch::UNKNOWN),
+            last_fetched_epoch: wanted.last_fetched_epoch,
             committed_only: limits.committed_only,
         });
     }
-    let mut waiting = Vec::with_capacity(by_owner.len());
-    for (owner, (indexes, requests)) in by_owner {
+    parts.into_values().collect()
+}
+
+/// Reads all partitions, each at its owner; a row for each, in their order.
+async fn read(broker: &Rc<Broker>, targets: &Targets, parts: &[Part], limits: &Limits) -> Vec<Row> {
+    let unknown = |target: &Result<_, ErrorCode>| target.as_ref().err().copied();
+    let mut rows: Vec<Row> = targets
+        .iter()
+        .map(|target| Row::empty(unknown(target).unwrap_or(ErrorCode::None)))
+        .collect();
+    let mut waiting = Vec::with_capacity(parts.len());
+    for part in parts {
         let (sender, answer) = reply::channel();
-        let message = PartitionMessage::Read(requests, limits.bytes_max, sender);
-        broker.router.send(owner, message).await;
-        waiting.push((indexes, answer));
+        let message = PartitionMessage::Read(part.requests.clone(), limits.bytes_max, sender);
+        broker.router.send(part.owner, message).await;
+        waiting.push((&part.indexes, answer));
     }
     for (indexes, answer) in waiting {
         match answer.await {
             Ok(results) => {
-                for (index, result) in indexes.into_iter().zip(results) {
-                    rows[index] = Row::from(result);
+                for (index, result) in indexes.iter().zip(results) {
+                    rows[*index] = Row::from(result);
                 }
             }
             Err(_gone) => {
                 for index in indexes {
-                    rows[index] = Row::empty(ErrorCode::NotLeaderOrFollower);
+                    rows[*index] = Row::empty(ErrorCode::NotLeaderOrFollower);
                 }
             }
         }
     }
     cut_to(&mut rows, limits.bytes_max);
-    plan.partitions
-        .iter()
-        .map(|(key, _)| key.clone())
-        .zip(rows)
-        .collect()
+    rows
 }
 
 /// Takes away what goes beyond the request's limit, but for the first partition that has records.
@@ -262,22 +293,16 @@ fn cut_to(rows: &mut [Row], bytes_max: usize) {
     }
 }
 
-/// Waits until one of the partitions has something new, or the time is up.
-async fn wait(broker: &Rc<Broker>, plan: &FetchPlan, targets: &Targets, left: Duration) {
-    let mut by_owner: AHashMap<ShardId, Vec<(TopicIdPartition, Offset)>> = AHashMap::new();
-    for (target, (_, wanted)) in targets.iter().zip(&plan.partitions) {
-        if let Ok(id) = target {
-            let watched = by_owner.entry(broker.router.owner(id)).or_default();
-            watched.push((*id, wanted.fetch_offset));
-        }
-    }
-    let mut watches = Vec::with_capacity(by_owner.len());
-    for (owner, watched) in by_owner {
+/// Waits until the partitions have enough together, one of them has something to say that more
+/// records would not change, or the time is up. The shards count down one number, so that each of
+/// them is asked once, however many bytes are wanted.
+async fn wait(broker: &Rc<Broker>, parts: &[Part], limits: &Limits, left: Duration) {
+    let missing = MissingBytes::new(limits.bytes_min);
+    let mut watches = Vec::with_capacity(parts.len());
+    for part in parts {
         let (sender, told) = reply::channel();
-        broker
-            .router
-            .send(owner, PartitionMessage::Watch(watched, sender))
-            .await;
+        let message = PartitionMessage::Watch(part.requests.clone(), missing.clone(), sender);
+        broker.router.send(part.owner, message).await;
         watches.push(told);
     }
     let mut timer = pin!(Timer::new(left));
@@ -300,7 +325,7 @@ fn outcome(row: &Row) -> PartitionOutcome {
         log_start_offset: row.log_start,
         has_records: !row.chunks.is_empty(),
         has_error: row.code != ErrorCode::None,
-        must_tell: false,
+        must_tell: row.diverging.is_some(),
     }
 }
 
@@ -334,6 +359,7 @@ impl Row {
             high_watermark: unknown,
             last_stable: unknown,
             log_start: unknown,
+            diverging: None,
             chunks: Vec::new(),
         }
     }
@@ -347,12 +373,17 @@ impl Row {
         self.chunks
             .into_iter()
             .for_each(|chunk| records.push(chunk));
+        let diverging_epoch = self.diverging.map(|diverging| EpochEndOffset {
+            epoch: diverging.leader_epoch.0,
+            end_offset: diverging.end_offset.0,
+        });
         PartitionData {
             partition_index: partition.0,
             error_code: self.code.into(),
             high_watermark: self.high_watermark.0,
             last_stable_offset: self.last_stable.0,
             log_start_offset: self.log_start.0,
+            diverging_epoch: diverging_epoch.unwrap_or_default(),
             // Null to those who read uncommitted; without transactions none was aborted.
             aborted_transactions: committed_only.then(Vec::new),
             records: Some(records),
@@ -371,6 +402,7 @@ impl From<ReadResult> for Row {
             high_watermark: result.high_watermark,
             last_stable: result.last_stable,
             log_start: result.log_start,
+            diverging: result.diverging,
             chunks: result.chunks,
         }
     }

@@ -11,6 +11,7 @@ use std::rc::{Rc, Weak};
 use crate::base::clock::{Clock, TimestampMs};
 use crate::base::ids::{LeaderEpoch, Offset, TopicIdPartition};
 use crate::base::limits::DECOMPRESSED_BATCH_BYTES_MAX;
+use crate::base::payload::Chunk;
 use crate::config::{self, TopicConfig};
 use crate::record::compression::Decompressor;
 use crate::record::header::{BatchHeader, TimestampType, set_max_timestamp};
@@ -20,12 +21,15 @@ use crate::shard::reply::Sender;
 use crate::storage::error::LogError;
 use crate::storage::layout;
 use crate::storage::log::{Assigned, Incoming, Log, ProgressListener};
+use crate::storage::reader::{ReadPlan, ReadRange};
 use crate::storage::retention::Retention;
 
 use super::leader_epoch::LeaderEpochs;
-use super::message::{Acks, AppendError, AppendRequest, Appended, PartitionError};
+use super::message::{
+    Acks, AppendError, AppendRequest, Appended, EpochEndOffset, PartitionError, ReadRequest,
+};
 use super::producer_state::{KeptBatch, Origin, ProducerError, ProducerStates, Verdict};
-use super::watch::Watchers;
+use super::watch::{News, Watcher, Watchers};
 
 /// What the partitions of a shard share.
 #[derive(Debug)]
@@ -157,6 +161,8 @@ impl Partition {
     /// Begins a new leader epoch where the log ends: appends carry it from here on.
     pub async fn lead(&self, epoch: LeaderEpoch) -> Result<(), LogError> {
         self.leader_epoch.set(epoch);
+        // Those that wait know the epoch before.
+        self.watchers.borrow_mut().fire_all();
         let text = {
             let mut epochs = self.epochs.borrow_mut();
             epochs
@@ -194,6 +200,29 @@ impl Partition {
         } else {
             Err(PartitionError::UnknownLeaderEpoch { requested, current })
         }
+    }
+
+    /// Where the client's history and this log's part, if they do. Kafka's `Partition.readRecords`:
+    /// an epoch that this log has not seen cannot be compared, and what lies before the log's start
+    /// is out of range first of all.
+    pub fn parts_from(&self, request: &ReadRequest) -> Result<Option<EpochEndOffset>, LogError> {
+        let Some(epoch) = request.last_fetched_epoch else {
+            return Ok(None);
+        };
+        let (from, start, end) = (request.from, self.log.start(), self.log.end());
+        let epoch_end = self.epochs.borrow().end_offset_for(epoch, end);
+        let Some(epoch_end) = epoch_end.filter(|_| from >= start) else {
+            return Err(LogError::OutOfRange {
+                requested: from,
+                start,
+                end,
+            });
+        };
+        let parts = epoch_end.epoch < epoch || epoch_end.end_offset < from;
+        Ok(parts.then_some(EpochEndOffset {
+            leader_epoch: epoch_end.epoch,
+            end_offset: epoch_end.end_offset,
+        }))
     }
 
     /// Takes an append. Its answer comes when its acks ask for it.
@@ -407,12 +436,41 @@ impl Partition {
             .remove_expired(now, expiration_ms);
     }
 
-    /// Tells `reply` once there is something to show at or behind `offset`.
-    pub fn watch(&self, offset: Offset, watch: &Rc<super::watch::Watch>) {
-        if self.high_watermark() > offset || self.log.check().is_err() {
-            watch.fire();
-        } else {
-            self.watchers.borrow_mut().add(offset, watch);
+    /// What a fetch is shown ends here.
+    pub fn readable_end(&self, committed_only: bool) -> Offset {
+        match committed_only {
+            true => self.last_stable_offset(),
+            false => self.high_watermark(),
+        }
+    }
+
+    /// Counts what there is for a fetch that waits, and then what comes, until it has enough.
+    /// Kafka's `DelayedFetch`.
+    pub fn watch(&self, mut watcher: Watcher) {
+        if watcher.goes_on(|watcher| self.news(watcher)) {
+            self.watchers.borrow_mut().add(watcher);
+        }
+    }
+
+    /// What there is to show behind what a waiting fetch has counted. What is not in memory any
+    /// more is not counted but read at once, as Kafka does with what lies in an older segment.
+    fn news(&self, watcher: &Watcher) -> News {
+        if self.log.check().is_err() {
+            return News::Look;
+        }
+        let upper = self.readable_end(watcher.committed_only);
+        let range = ReadRange {
+            from: watcher.next,
+            upper,
+            bytes_max: usize::MAX,
+            at_least_one: true,
+        };
+        match self.log.read(range) {
+            Ok(ReadPlan::Memory(chunks)) => {
+                let bytes = chunks.iter().map(Chunk::len).sum();
+                News::Bytes(bytes, upper.max(watcher.next))
+            }
+            Ok(ReadPlan::Cold(_)) | Err(_) => News::Look,
         }
     }
 
@@ -440,7 +498,8 @@ impl Partition {
             }
             self.watchers.borrow_mut().fire_all();
         }
-        self.watchers.borrow_mut().fire_below(high_watermark);
+        let mut watchers = self.watchers.borrow_mut();
+        watchers.look_again(|watcher| self.news(watcher));
     }
 }
 

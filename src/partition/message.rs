@@ -10,6 +10,7 @@ use crate::shard::reply::Sender;
 use crate::storage::error::LogError;
 
 use super::producer_state::ProducerError;
+use super::watch::MissingBytes;
 
 /// A request to the partitions of one shard.
 #[derive(Debug)]
@@ -18,8 +19,9 @@ pub enum PartitionMessage {
     Append(AppendRequest),
     /// Read several partitions, in this order, at most so many bytes of all together.
     Read(Vec<ReadRequest>, usize, Sender<Vec<ReadResult>>),
-    /// Tell once one of the partitions has records to show at or behind the offset given.
-    Watch(Vec<(TopicIdPartition, Offset)>, Sender<()>),
+    /// Tell once these reads, with those at the other shards, would find all that is missing; or at
+    /// once if one of them cannot be done.
+    Watch(Vec<ReadRequest>, MissingBytes, Sender<()>),
     /// Find offsets.
     ListOffsets(
         Vec<OffsetQuery>,
@@ -125,6 +127,8 @@ pub struct ReadRequest {
     pub bytes_max: usize,
     /// The leader epoch that the client knows, or [`LeaderEpoch::UNKNOWN`].
     pub current_leader_epoch: LeaderEpoch,
+    /// The epoch of the last record that the client has, where it says so (KIP-595).
+    pub last_fetched_epoch: Option<LeaderEpoch>,
     /// Whether only committed transactions are shown.
     pub committed_only: bool,
 }
@@ -140,6 +144,8 @@ pub struct ReadResult {
     pub last_stable: Offset,
     /// The log start offset, or -1.
     pub log_start: Offset,
+    /// Where the client's history and this log's part: it has to truncate, and is shown nothing.
+    pub diverging: Option<EpochEndOffset>,
     /// The records.
     pub chunks: Vec<Chunk>,
 }

@@ -20,9 +20,9 @@ pub mod producer_snapshot;
 pub mod producer_state;
 pub mod router;
 pub mod table;
+pub mod watch;
 
 mod offsets;
-mod watch;
 
 #[cfg(test)]
 mod tests;

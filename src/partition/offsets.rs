@@ -29,17 +29,12 @@ const NONE: FoundOffset = FoundOffset {
     leader_epoch: LeaderEpoch::UNKNOWN,
 };
 
-/// Answers one query.
+/// Answers one query, of a partition that may be asked it.
 pub async fn find(
     partition: &Partition,
     query: &OffsetQuery,
 ) -> Result<FoundOffset, PartitionError> {
-    partition.check_epoch(query.current_leader_epoch)?;
-    let end = if query.committed_only {
-        partition.last_stable_offset()
-    } else {
-        partition.high_watermark()
-    };
+    let end = partition.readable_end(query.committed_only);
     match query.spec {
         OffsetSpec::Latest => Ok(FoundOffset {
             offset: end,

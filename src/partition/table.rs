@@ -26,7 +26,7 @@ use super::message::{
 };
 use super::offsets;
 use super::open::{OpenPartition, open};
-use super::watch::Watch;
+use super::watch::{MissingBytes, Watch, Watcher};
 
 /// The partitions of a shard.
 #[derive(Debug)]
@@ -124,7 +124,9 @@ impl PartitionTable {
             PartitionMessage::Read(requests, bytes_max, reply) => {
                 self.read(&requests, bytes_max, reply);
             }
-            PartitionMessage::Watch(watched, reply) => self.watch(&watched, reply),
+            PartitionMessage::Watch(requests, missing, reply) => {
+                self.watch(&requests, missing, reply);
+            }
             PartitionMessage::ListOffsets(queries, reply) => {
                 let table = Rc::clone(self);
                 spawn_into(self.shared.queue, async move {
@@ -145,6 +147,19 @@ impl PartitionTable {
                 let _gone = request.reply.send(Err(PartitionError::NotHere.into()));
             }
         }
+    }
+
+    /// The partition, if it is here, its log is in service, and its epoch is the one that the
+    /// client knows. Appends need no such look: each of them asks the log itself.
+    fn checked(
+        &self,
+        id: &TopicIdPartition,
+        epoch: LeaderEpoch,
+    ) -> Result<Rc<Partition>, PartitionError> {
+        let partition = self.get(id).ok_or(PartitionError::NotHere)?;
+        partition.log().check()?;
+        partition.check_epoch(epoch)?;
+        Ok(partition)
     }
 
     /// Answers at once if all is in memory, else once the disk has been read.
@@ -196,25 +211,27 @@ impl PartitionTable {
             high_watermark: unknown,
             last_stable: unknown,
             log_start: unknown,
+            diverging: None,
             chunks: Vec::new(),
         };
-        let Some(partition) = self.get(&request.id) else {
-            return (result, Err(PartitionError::NotHere));
+        let partition = match self.checked(&request.id, request.current_leader_epoch) {
+            Ok(partition) => partition,
+            Err(error) => return (result, Err(error)),
         };
-        if let Err(error) = partition.check_epoch(request.current_leader_epoch) {
-            return (result, Err(error));
-        }
         result.high_watermark = partition.high_watermark();
         result.last_stable = partition.last_stable_offset();
         result.log_start = partition.log().start();
-        let upper = if request.committed_only {
-            result.last_stable
-        } else {
-            result.high_watermark
-        };
+        match partition.parts_from(request) {
+            Ok(None) => {}
+            Ok(diverging) => {
+                result.diverging = diverging;
+                return (result, Ok(ReadPlan::Memory(Vec::new())));
+            }
+            Err(error) => return (result, Err(error.into())),
+        }
         let range = ReadRange {
             from: request.from,
-            upper,
+            upper: partition.readable_end(request.committed_only),
             bytes_max,
             at_least_one,
         };
@@ -222,12 +239,18 @@ impl PartitionTable {
         (result, plan.map_err(PartitionError::from))
     }
 
-    fn watch(&self, watched: &[(TopicIdPartition, Offset)], reply: Sender<()>) {
-        let watch = Watch::new(reply);
-        for (id, offset) in watched {
-            match self.get(id) {
-                Some(partition) => partition.watch(*offset, &watch),
-                None => watch.fire(),
+    fn watch(&self, requests: &[ReadRequest], missing: MissingBytes, reply: Sender<()>) {
+        let watch = Watch::new(missing, reply);
+        for request in requests {
+            let partition = self.checked(&request.id, request.current_leader_epoch);
+            match partition.and_then(|partition| Ok((partition.parts_from(request)?, partition))) {
+                Ok((None, partition)) => partition.watch(Watcher {
+                    next: request.from,
+                    bytes_max: request.bytes_max,
+                    committed_only: request.committed_only,
+                    watch: Rc::clone(&watch),
+                }),
+                Ok((Some(_), _)) | Err(_) => watch.fire(),
             }
         }
     }
@@ -238,17 +261,16 @@ impl PartitionTable {
     ) -> Vec<Result<super::message::FoundOffset, PartitionError>> {
         let mut found = Vec::with_capacity(queries.len());
         for query in queries {
-            found.push(match self.get(&query.id) {
-                Some(partition) => offsets::find(&partition, query).await,
-                None => Err(PartitionError::NotHere),
+            found.push(match self.checked(&query.id, query.current_leader_epoch) {
+                Ok(partition) => offsets::find(&partition, query).await,
+                Err(error) => Err(error),
             });
         }
         found
     }
 
     fn epoch_end(&self, query: &EpochQuery) -> Result<EpochEndOffset, PartitionError> {
-        let partition = self.get(&query.id).ok_or(PartitionError::NotHere)?;
-        partition.check_epoch(query.current_leader_epoch)?;
+        let partition = self.checked(&query.id, query.current_leader_epoch)?;
         let epochs = partition.epochs.borrow();
         let end = epochs.end_offset_for(query.leader_epoch, partition.log().end());
         Ok(end.map_or(

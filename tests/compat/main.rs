@@ -19,3 +19,4 @@ mod kcat;
 mod librdkafka;
 mod long_log;
 mod versions;
+mod waiting_fetches;
