@@ -23,10 +23,22 @@ use crate::shard::reply::{self, Sender};
 const READ_COMMITTED: i8 = 1;
 /// The first version that tells the leader epoch of an offset.
 const LEADER_EPOCH_SINCE: i16 = 4;
+/// What negative timestamps name, and the first version in which each does; Kafka's
+/// `timestampMinSupportedVersion`.
+const NAMED_SINCE: [(i64, i16); 6] = [
+    (EARLIEST, 1),
+    (LATEST, 1),
+    (MAX_TIMESTAMP, 7),
+    (EARLIEST_LOCAL, 8),
+    (LATEST_TIERED, 9),
+    (EARLIEST_PENDING_UPLOAD, 11),
+];
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
 /// Answers ListOffsets.
 pub async fn list(
@@ -41,6 +53,9 @@ pub async fn list(
         for partition in &topic.partitions {
             let times = asked_for.remove(&(&topic.name[..], partition.partition_index));
             let target = match times {
+                Some(1) if !is_named(partition.timestamp, version) => {
+                    Err(ErrorCode::UnsupportedVersion)
+                }
                 Some(1) => target(broker, &topic.name, partition.partition_index),
                 Some(_) => Err(ErrorCode::InvalidRequest),
                 // It has been answered where it was first asked for.
@@ -89,6 +104,12 @@ pub async fn list(
         topics,
         ..ListOffsetsResponse::default()
     }
+}
+
+/// Whether a timestamp is one, or names an offset to clients of this version.
+fn is_named(timestamp: i64, version: i16) -> bool {
+    let names = |(named, since): (i64, i16)| named == timestamp && since <= version;
+    timestamp >= 0 || NAMED_SINCE.into_iter().any(names)
 }
 
 /// Which offset a timestamp of the request names; `None` for what only tiered storage has.
@@ -231,4 +252,26 @@ async fn ask<Q, A: Send>(
         }
     }
     answers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_negative_timestamp_means_something_from_its_version_on() {
+        for version in 1..=11 {
+            let named: Vec<_> = (-8..=1).filter(|at| is_named(*at, version)).collect();
+            let lowest = match version {
+                1..=6 => -2,
+                7 => -3,
+                8 => -4,
+                9..=10 => -5,
+                _ => -6,
+            };
+            let expected: Vec<_> = (lowest..=1).collect();
+            assert_eq!(named, expected, "version {version}");
+            assert!(!is_named(i64::MIN, version));
+        }
+    }
 }

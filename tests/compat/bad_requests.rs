@@ -1,5 +1,8 @@
 //! Requests that are well-formed but ask for what cannot be: the code is Kafka's.
 
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
 use kacrab_protocol::KafkaUuid;
 use kacrab_protocol::generated::describe_topic_partitions_request::TopicRequest;
 use kacrab_protocol::generated::fetch_request::FetchRequestData;
@@ -23,6 +26,7 @@ use crate::support::wire::{Wire, text};
 const OFFSET_OUT_OF_RANGE: i16 = 1;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const INVALID_TOPIC_EXCEPTION: i16 = 17;
+const UNSUPPORTED_VERSION: i16 = 35;
 const INVALID_REQUEST: i16 = 42;
 const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
 const INVALID_FETCH_SESSION_EPOCH: i16 = 71;
@@ -206,10 +210,47 @@ fn sessions() {
     assert_eq!(ask(session, 3, true), (FETCH_SESSION_ID_NOT_FOUND, 0, 0));
 }
 
+/// A request that a later one of its session has overtaken is told which session that was.
+#[test]
+fn an_overtaken_fetch_names_its_session() {
+    // With one shard both connections find the session.
+    let broker = Broker::start_with(&[("millrace.shards", "1")]);
+    topics::create(&broker, "known", 1, &[]);
+    let (mut waiting, mut overtaking) =
+        (Wire::connect(broker.port()), Wire::connect(broker.port()));
+    let request = |id: i32, epoch: i32, wait: i32| {
+        requests::fetch("known", 0, 0)
+            .with_session_id(id)
+            .with_session_epoch(epoch)
+            .with_min_bytes(1)
+            .with_max_wait_ms(wait)
+    };
+    let read = |mut answer: Bytes| {
+        let answer = FetchResponseData::read(&mut answer, 12).expect("a decodable answer");
+        (answer.error_code, answer.session_id, answer.responses.len())
+    };
+    let first = waiting.call(ApiKey::Fetch, 12, |body, v| request(0, 0, 0).write(body, v));
+    let (error, session, _) = read(first);
+    assert!(error == 0 && session != 0);
+    let mut body = BytesMut::new();
+    let long = request(session, 1, 1_000);
+    long.write(&mut body, 12).expect("an encodable request");
+    waiting.send_request(ApiKey::Fetch as i16, 12, &body);
+    std::thread::sleep(Duration::from_millis(300));
+    let next = request(session, 2, 0);
+    let next = overtaking.call(ApiKey::Fetch, 12, |body, v| next.write(body, v));
+    assert_eq!(read(next), (0, session, 0));
+    let mut overtaken = waiting.receive().expect("an answer");
+    // The correlation id and no tagged fields.
+    let _header = overtaken.split_to(5);
+    let expected = (INVALID_FETCH_SESSION_EPOCH, session, 0);
+    assert_eq!(read(overtaken), expected);
+}
+
 #[test]
 fn list_offsets() {
     let (_broker, mut wire) = broker();
-    let mut ask = |topic: &str, partitions: &[(i32, i32, i64)]| {
+    let mut ask_at = |version: i16, topic: &str, partitions: &[(i32, i32, i64)]| {
         let partitions = partitions
             .iter()
             .map(|&(partition, epoch, timestamp)| {
@@ -225,13 +266,33 @@ fn list_offsets() {
         let request = ListOffsetsRequestData::default()
             .with_replica_id(-1)
             .with_topics(vec![topic]);
-        let mut answer = wire.call(ApiKey::ListOffsets, 10, |body, v| request.write(body, v));
-        let answer = ListOffsetsResponseData::read(&mut answer, 10).expect("a decodable answer");
+        let mut answer = wire.call(ApiKey::ListOffsets, version, |body, v| {
+            request.write(body, v)
+        });
+        let answer = ListOffsetsResponseData::read(&mut answer, version);
+        let answer = answer.expect("a decodable answer");
         let rows = &answer.topics[0].partitions;
         rows.iter()
             .map(|row| (row.error_code, row.offset))
             .collect::<Vec<_>>()
     };
+    // What a negative time means came version by version; before that, and at others, it is none.
+    let supported = [(-1, 1), (-2, 1), (-3, 7), (-4, 8), (-5, 9)];
+    for version in [1, 6, 7, 8, 9, 10] {
+        for timestamp in [-1, -2, -3, -4, -5, -7, i64::MIN] {
+            let found = ask_at(version, "known", &[(0, -1, timestamp)]);
+            let is_supported = supported
+                .iter()
+                .any(|(named, since)| *named == timestamp && *since <= version);
+            let expected = if is_supported { 0 } else { UNSUPPORTED_VERSION };
+            assert_eq!(found[0].0, expected, "{timestamp} in version {version}");
+        }
+    }
+    let twice = ask_at(10, "known", &[(0, -1, -7), (0, -1, -7)]);
+    assert_eq!(twice, [(INVALID_REQUEST, -1)], "that comes first");
+    let unknown = ask_at(10, "unknown", &[(0, -1, -7)]);
+    assert_eq!(unknown, [(UNSUPPORTED_VERSION, -1)], "and that next");
+    let mut ask = |topic: &str, partitions: &[_]| ask_at(10, topic, partitions);
     assert_eq!(ask("known", &[(0, -1, -1)]), [(0, 10)]);
     assert_eq!(ask("known", &[(0, -1, -2)]), [(0, 0)]);
     // All ten have the same time: the first of them is meant.
