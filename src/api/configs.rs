@@ -13,6 +13,7 @@ use bytestring::ByteString;
 use tracing::level_filters::LevelFilter;
 
 use crate::base::ids::NodeId;
+use crate::base::limits::DESCRIBED_SETTINGS_MAX;
 use crate::config::{BrokerConfig, Described, Kind, Synonym, Values};
 use crate::metadata::image::MetadataImage;
 use crate::metadata::topic_name;
@@ -21,8 +22,7 @@ use crate::protocol::messages::describe_configs_request::{
     DescribeConfigsRequest, DescribeConfigsResource,
 };
 use crate::protocol::messages::describe_configs_response::{
-    DescribeConfigsResourceResult, DescribeConfigsResponse, DescribeConfigsResult,
-    DescribeConfigsSynonym,
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 
 /// What a log level that was never changed comes from, in Kafka's numbers.
@@ -30,13 +30,25 @@ const BROKER_LOGGER_SOURCE: i8 = 6;
 /// The one logger: the level of everything that is not filtered by itself.
 const ROOT_LOGGER: &str = "root";
 
-/// Answers a request. `log_level` is the one that the broker logs at.
-pub fn respond(
-    image: &MetadataImage,
-    config: &BrokerConfig,
+/// The results of a request, each made when it is taken, so that whoever takes them can give way
+/// in between. `log_level` is the one that the broker logs at.
+pub fn results<'a>(
+    image: &'a MetadataImage,
+    config: &'a BrokerConfig,
     log_level: LevelFilter,
-    request: &DescribeConfigsRequest,
-) -> DescribeConfigsResponse {
+    request: &'a DescribeConfigsRequest,
+) -> impl Iterator<Item = DescribeConfigsResult> + 'a {
+    results_within(DESCRIBED_SETTINGS_MAX, image, config, log_level, request)
+}
+
+/// What has got `settings_max` settings already is refused the rest.
+fn results_within<'a>(
+    settings_max: usize,
+    image: &'a MetadataImage,
+    config: &'a BrokerConfig,
+    log_level: LevelFilter,
+    request: &'a DescribeConfigsRequest,
+) -> impl Iterator<Item = DescribeConfigsResult> + 'a {
     let has_unknown = request
         .resources
         .iter()
@@ -47,27 +59,54 @@ pub fn respond(
         log_level,
         request,
     };
-    // A resource that is asked for twice is answered once: every row of it can be a thousand times
-    // as long as the question.
+    // A resource that is asked for twice, by whatever name, is answered once: every row of it can
+    // be a thousand times as long as the question.
     let mut seen = AHashSet::new();
-    let results = request
+    let mut settings_left = settings_max;
+    request
         .resources
         .iter()
-        .filter(|resource| seen.insert((resource.resource_type, &resource.resource_name)))
-        .map(|resource| {
+        .filter(move |resource| seen.insert(Identity::of(resource)))
+        .map(move |resource| {
             // One type that does not exist makes the whole request wrong, as in Kafka.
             let result = if has_unknown {
                 Err(Refusal::invalid_request(MALFORMED))
+            } else if settings_left == 0 {
+                Err(Refusal::invalid_request(TOO_MUCH))
             } else {
                 describer.describe(resource)
             };
+            let rows = result.as_ref().map_or(0, Rows::len);
+            settings_left = settings_left.saturating_sub(rows);
             result_of(resource, result)
-        });
-    DescribeConfigsResponse {
-        results: results.collect(),
-        ..DescribeConfigsResponse::default()
+        })
+}
+
+/// What the resources of a request are told apart by.
+#[derive(PartialEq, Eq, Hash)]
+enum Identity<'a> {
+    /// A broker, or its loggers: numbers can be written in many ways.
+    Number(i8, NodeId),
+    Name(i8, &'a str),
+}
+
+impl<'a> Identity<'a> {
+    fn of(resource: &'a DescribeConfigsResource) -> Self {
+        let (code, name) = (resource.resource_type, &*resource.resource_name);
+        let is_broker = matches!(
+            ResourceType::of(code),
+            Some(ResourceType::Broker | ResourceType::BrokerLogger)
+        );
+        match broker_id(name) {
+            Ok(id) if is_broker => Self::Number(code, id),
+            _ => Self::Name(code, name),
+        }
     }
 }
+
+/// Why a resource of a request is not described that has got [`DESCRIBED_SETTINGS_MAX`] already.
+const TOO_MUCH: &str = "One answer does not hold that many settings: name fewer resources at once, \
+                        or the settings that are wanted.";
 
 /// Kafka's words for INVALID_REQUEST where nobody said more.
 const MALFORMED: &str = "This most likely occurs because of a request being malformed by the \
@@ -220,7 +259,7 @@ impl Describer<'_> {
             config_source: BROKER_LOGGER_SOURCE,
             ..DescribeConfigsResourceResult::default()
         };
-        Ok(if is_wanted(resource, ROOT_LOGGER) {
+        Ok(if Wanted::of(resource).has(ROOT_LOGGER) {
             vec![root]
         } else {
             Vec::new()
@@ -229,9 +268,10 @@ impl Describer<'_> {
 
     /// Those rows that the client named, or all if it named none.
     fn rows(&self, resource: &DescribeConfigsResource, described: Vec<Described>) -> Rows {
+        let wanted = Wanted::of(resource);
         described
             .into_iter()
-            .filter(|described| is_wanted(resource, &described.name))
+            .filter(|described| wanted.has(&described.name))
             .map(|described| self.row(described))
             .collect()
     }
@@ -265,11 +305,17 @@ fn synonym(synonym: Synonym) -> DescribeConfigsSynonym {
     }
 }
 
-/// No keys at all are all keys.
-fn is_wanted(resource: &DescribeConfigsResource, name: &str) -> bool {
-    match &resource.configuration_keys {
-        Some(keys) if !keys.is_empty() => keys.iter().any(|key| **key == *name),
-        _ => true,
+/// The keys that a resource is asked for; no keys at all are all keys.
+struct Wanted<'a>(Option<AHashSet<&'a str>>);
+
+impl<'a> Wanted<'a> {
+    fn of(resource: &'a DescribeConfigsResource) -> Self {
+        let keys = resource.configuration_keys.as_deref().unwrap_or_default();
+        Self((!keys.is_empty()).then(|| keys.iter().map(|key| &**key).collect()))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.as_ref().is_none_or(|keys| keys.contains(name))
     }
 }
 

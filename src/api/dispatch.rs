@@ -20,6 +20,8 @@ use super::{
 use crate::protocol::api::ApiKey;
 use crate::protocol::error::EncodeError;
 use crate::protocol::frame::{self, FrameError, Reply, RequestFrame, RequestHeader};
+use crate::protocol::messages::describe_configs_request::DescribeConfigsRequest;
+use crate::protocol::messages::describe_configs_response::DescribeConfigsResponse;
 use crate::protocol::wire::Message;
 
 /// How a request ended.
@@ -128,7 +130,28 @@ async fn handle(
             header,
             &producer_ids::handle(broker, &request.decode()?).await,
         ),
+        ApiKey::DescribeConfigs => {
+            reply(header, &describe_configs(broker, &request.decode()?).await)
+        }
         _ => describe(broker, connection, request),
+    }
+}
+
+/// Describes resource by resource, and gives way to other requests in between.
+async fn describe_configs(
+    broker: &Broker,
+    request: &DescribeConfigsRequest,
+) -> DescribeConfigsResponse {
+    let image = broker.image();
+    let level = LevelFilter::current();
+    let mut results = Vec::new();
+    for result in configs::results(&image, &broker.config, level, request) {
+        results.push(result);
+        glommio::yield_if_needed().await;
+    }
+    DescribeConfigsResponse {
+        results,
+        ..DescribeConfigsResponse::default()
     }
 }
 
@@ -171,12 +194,6 @@ fn describe(
         ApiKey::DescribeCluster => {
             let body = request.decode()?;
             reply(header, &cluster::respond(view, header.version, &body))
-        }
-        ApiKey::DescribeConfigs => {
-            let level = LevelFilter::current();
-            let body = request.decode()?;
-            let response = configs::respond(&image, &broker.config, level, &body);
-            reply(header, &response)
         }
         ApiKey::FindCoordinator => {
             let response = coordinators::respond(header.version, request.decode()?);

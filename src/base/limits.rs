@@ -81,6 +81,10 @@ pub const FETCH_SESSION_PARTITIONS_MAX: usize = 1 << 18;
 /// Partitions that one request may create, as in Kafka.
 pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
 
+/// Settings that one DescribeConfigs reply holds before further resources are refused: some 100 MB
+/// with synonyms and documentation, and every setting of about 5000 topics.
+pub const DESCRIBED_SETTINGS_MAX: usize = 200_000;
+
 /// Metadata records that one command of a client may take, as in Kafka: they are one batch.
 pub const METADATA_RECORDS_PER_COMMAND_MAX: usize = 10_000;
 

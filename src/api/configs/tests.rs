@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::api::metadata::fixtures::Cluster;
+use crate::protocol::messages::describe_configs_response::DescribeConfigsResponse;
 use crate::protocol::wire::Message;
 
 const TOPIC: i8 = 2;
@@ -27,7 +28,10 @@ fn asking(resources: Vec<DescribeConfigsResource>) -> DescribeConfigsRequest {
 
 fn ask(cluster: &Cluster, request: &DescribeConfigsRequest) -> Vec<DescribeConfigsResult> {
     let level = LevelFilter::INFO;
-    let response = respond(&cluster.image, &cluster.config, level, request);
+    let response = DescribeConfigsResponse {
+        results: results(&cluster.image, &cluster.config, level, request).collect(),
+        ..DescribeConfigsResponse::default()
+    };
     for version in 1..=4 {
         response.to_bytes(version).expect("it can be sent");
     }
@@ -258,4 +262,49 @@ fn each_resource_is_answered_once_and_a_type_that_is_none_spoils_all() {
     assert_eq!(codes(&results), [0, 3]);
     let results = ask(&cluster, &asking(vec![topic(), resource(3, "x", None)]));
     assert_eq!(codes(&results), [42, 42]);
+}
+
+/// "1", "+1" and "01" are one broker, and to describe it a thousand times is one line each.
+#[test]
+fn a_broker_is_answered_once_however_its_number_is_written() {
+    let cluster = Cluster::new();
+    for resource_type in [BROKER, LOGGER] {
+        let names = (1..1000).map(|zeros| format!("{}1", "0".repeat(zeros)));
+        let names = ["1".to_owned(), "+1".to_owned()].into_iter().chain(names);
+        let resources = names.map(|name| resource(resource_type, &name, None));
+        let results = ask(&cluster, &asking(resources.collect()));
+        let [result] = results.as_slice() else {
+            panic!("{} results of type {resource_type}", results.len());
+        };
+        assert_eq!((result.error_code, &*result.resource_name), (0, "1"));
+    }
+    let topics = ["1", "01"].map(|name| resource(TOPIC, name, None));
+    assert_eq!(ask(&cluster, &asking(topics.into())).len(), 2, "names");
+}
+
+#[test]
+fn one_reply_holds_so_many_settings_and_refuses_the_rest() {
+    let cluster = Cluster::new();
+    let request = asking(vec![
+        resource(TOPIC, "abc", Some(&["retention.ms", "segment.bytes"])),
+        resource(TOPIC, "nope", None),
+        resource(TOPIC, "b", Some(&["retention.ms", "segment.bytes"])),
+        resource(LOGGER, "1", None),
+        resource(TOPIC, "nope either", None),
+    ]);
+    let told = |settings_max: usize| {
+        let results = results_within(
+            settings_max,
+            &cluster.image,
+            &cluster.config,
+            LevelFilter::INFO,
+            &request,
+        );
+        results
+            .map(|result| (result.error_code, result.configs.len()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(6), [(0, 2), (3, 0), (0, 2), (0, 1), (17, 0)]);
+    assert_eq!(told(4), [(0, 2), (3, 0), (0, 2), (42, 0), (42, 0)]);
+    assert_eq!(told(1), [(0, 2), (42, 0), (42, 0), (42, 0), (42, 0)]);
 }
