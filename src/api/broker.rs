@@ -12,6 +12,7 @@ use super::fetch_session::FetchSessions;
 use super::producer_ids::ProducerIds;
 use crate::base::clock::{Clock, TimestampMs};
 use crate::base::ids::NodeId;
+use crate::base::log_limit::LogLimit;
 use crate::config::{BrokerConfig, ConfigError, TopicConfig, Values};
 use crate::controller::ControllerHandle;
 use crate::metadata::image::MetadataImage;
@@ -38,6 +39,8 @@ pub struct Broker {
     pub(super) producer_ids: ProducerIds,
     /// Topics whose creation this shard has asked for and not heard of yet.
     pub(super) topics_being_created: RefCell<BTreeSet<ByteString>>,
+    /// Any client can ask for as many topics that cannot be created as it likes.
+    pub(super) creation_log_limit: LogLimit,
     image: RefCell<Arc<MetadataImage>>,
 }
 
@@ -61,6 +64,7 @@ impl Broker {
             controller,
             producer_ids: ProducerIds::default(),
             topics_being_created: RefCell::default(),
+            creation_log_limit: LogLimit::default(),
             sessions: RefCell::new(sessions),
             image: RefCell::new(image),
         })

@@ -2,6 +2,7 @@
 //! a response. Any shard.
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytestring::ByteString;
 
@@ -163,15 +164,26 @@ async fn create_on_demand(broker: Rc<Broker>, names: Vec<ByteString>) {
                 match result {
                     // Another shard was asked for it too.
                     Ok(_) | Err(TopicError::AlreadyExists { .. }) => {}
-                    Err(error) => tracing::warn!(%name, %error, "no topic created on demand"),
+                    Err(error) => tell(&broker, |left_out| {
+                        tracing::warn!(%name, %error, left_out, "no topic created on demand");
+                    }),
                 }
             }
         }
-        Err(error) => tracing::warn!(%error, "no topics created on demand"),
+        Err(error) => tell(&broker, |left_out| {
+            tracing::warn!(%error, left_out, "no topics created on demand");
+        }),
     }
     let mut being_created = broker.topics_being_created.borrow_mut();
     for name in &names {
         being_created.remove(name);
+    }
+}
+
+/// Writes one line, with how many were left out before it, if one may be written.
+fn tell(broker: &Broker, line: impl FnOnce(u64)) {
+    if let Some(left_out) = broker.creation_log_limit.permit(Instant::now()) {
+        line(left_out);
     }
 }
 

@@ -10,4 +10,5 @@
 pub mod clock;
 pub mod ids;
 pub mod limits;
+pub mod log_limit;
 pub mod payload;

@@ -21,7 +21,6 @@ mod connection;
 mod connections;
 mod intake;
 pub mod listener;
-mod log_limit;
 pub mod quota;
 mod replies;
 pub mod server;

@@ -18,7 +18,7 @@ use kacrab_protocol::generated::{
 };
 
 use crate::support::batches::batch;
-use crate::support::broker::Broker;
+use crate::support::broker::{Broker, Peer};
 use crate::support::requests::{self, fetched, produced};
 use crate::support::topics;
 use crate::support::wire::{Wire, text};
@@ -310,6 +310,38 @@ fn list_offsets() {
     );
     let twice = ask("known", &[(0, -1, -1), (0, -1, -2)]);
     assert_eq!(twice, [(INVALID_REQUEST, -1)], "one answer for both");
+}
+
+/// Metadata requests create topics; what comes of it behind them must not fill the log.
+#[test]
+fn topics_that_cannot_be_created_leave_a_few_lines() {
+    let settings = [
+        ("default.replication.factor", "3"),
+        ("auto.create.topics.enable", "true"),
+    ];
+    let broker = Broker::start_with(&settings);
+    let mut wire = Wire::connect(broker.port());
+    let names = (0..1_000).map(|at| format!("beyond-{at}"));
+    let topics = names.map(|name| MetadataRequestTopic::default().with_name(Some(text(&name))));
+    let request = MetadataRequestData::default()
+        .with_topics(Some(topics.collect()))
+        .with_allow_auto_topic_creation(true);
+    for _ in 0..3 {
+        wire.call(ApiKey::Metadata, 12, |body, v| request.write(body, v));
+    }
+    let mut after = requests::fetch("beyond-999", 0, 0);
+    after.max_wait_ms = 500;
+    assert_eq!(
+        fetch(&mut wire, &after, 12).0,
+        UNKNOWN_TOPIC_OR_PARTITION,
+        "none was created"
+    );
+    std::thread::sleep(Duration::from_millis(500));
+    if broker.peer() == Peer::Millrace {
+        let log = broker.log();
+        let lines = log.lines().filter(|line| line.contains("beyond-")).count();
+        assert!((1..=20).contains(&lines), "{lines} lines:\n{log}");
+    }
 }
 
 #[test]

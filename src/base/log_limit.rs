@@ -1,6 +1,6 @@
 //! Keeps peers from filling the log: so many lines an interval, then a count of those left out.
 //!
-//! One a listener and shard; it takes the time as an argument.
+//! One a shard and kind of line; it takes the time as an argument.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Counts lines.
 #[derive(Debug, Default)]
-pub(super) struct LogLimit {
+pub struct LogLimit {
     began: Cell<Option<Instant>>,
     lines: Cell<u32>,
     left_out: Cell<u64>,
@@ -19,7 +19,7 @@ pub(super) struct LogLimit {
 
 impl LogLimit {
     /// Whether a line may be written now, and then how many were left out before it.
-    pub(super) fn permit(&self, now: Instant) -> Option<u64> {
+    pub fn permit(&self, now: Instant) -> Option<u64> {
         let is_over = |began: Instant| now.saturating_duration_since(began) >= INTERVAL;
         if self.began.get().is_none_or(is_over) {
             self.began.set(Some(now));
