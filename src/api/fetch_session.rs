@@ -133,7 +133,7 @@ pub struct FetchSessions {
 }
 
 impl FetchSessions {
-    /// No sessions, and room for `slots_max` of them: this shard's part of
+    /// No sessions, and room for this shard's part of `slots_max`, the whole broker's
     /// `max.incremental.fetch.session.cache.slots`. `seed` makes the ids random.
     ///
     /// # Panics
@@ -144,7 +144,7 @@ impl FetchSessions {
         // Id 0 means no session.
         let first_id = (i32::from(shard.0) * ids).max(1);
         Self {
-            slots_max,
+            slots_max: slots_of(slots_max, shard, shards_count),
             first_id,
             ids: ids - 1,
             random: seed,
@@ -314,9 +314,6 @@ impl FetchSessions {
         if !has_slot && !self.try_evict(is_follower, count, now_ms) {
             return NO_SESSION;
         }
-        if self.partitions_count + count > FETCH_SESSION_PARTITIONS_MAX {
-            return NO_SESSION;
-        }
         let id = self.unused_id();
         let session = Session {
             is_follower,
@@ -333,8 +330,8 @@ impl FetchSessions {
     }
 
     /// Evicts the session that was idle for too long, or else the one least worth keeping, if that
-    /// is worth less than a new one with `partitions_count` partitions. A session is safe from
-    /// others of its kind for [`FETCH_SESSION_EVICTION_MS`] from its creation.
+    /// is worth less than a new one with `partitions_count` partitions, and leaves room for them. A
+    /// session is safe from others of its kind for [`FETCH_SESSION_EVICTION_MS`] from its creation.
     fn try_evict(&mut self, is_follower: bool, partitions_count: usize, now_ms: i64) -> bool {
         let Some((last_used_ms, idlest)) = self.last_used.first().copied() else {
             return false;
@@ -351,6 +348,11 @@ impl FetchSessions {
                 _ => return false,
             }
         };
+        let given_up = self.sessions.get(&victim).map(|it| it.counted_partitions);
+        let kept = self.partitions_count - given_up.unwrap_or(0);
+        if kept + partitions_count > FETCH_SESSION_PARTITIONS_MAX {
+            return false;
+        }
         self.remove(victim);
         self.evictions_count += 1;
         true
@@ -405,6 +407,13 @@ impl FetchSessions {
             }
         }
     }
+}
+
+/// A shard's part of the broker's slots: one at least, unless sessions are switched off.
+fn slots_of(slots_max: usize, shard: ShardId, shards_count: u16) -> usize {
+    let (shard, shards_count) = (usize::from(shard.0), usize::from(shards_count));
+    let part = slots_max / shards_count + usize::from(shard < slots_max % shards_count);
+    part.max(slots_max.min(1))
 }
 
 /// A plan for the partitions of the request itself, each once, the last mention of it counting.

@@ -410,6 +410,50 @@ fn what_all_sessions_remember_has_a_bound() {
     assert_eq!(sessions.partitions_count(), 1);
 }
 
+/// An eviction that leaves too little room would cost a session and win none.
+#[test]
+fn nothing_is_evicted_in_vain() {
+    let max = FETCH_SESSION_PARTITIONS_MAX as i32;
+    let mut sessions = sessions(10);
+    let idle = fetch_with(&mut sessions, request(0, INITIAL_EPOCH, &[0, 1]), &[], 0);
+    let all: Vec<_> = (2..max).collect();
+    let large = fetch_with(&mut sessions, request(0, INITIAL_EPOCH, &all), &[], T);
+    let (idle, large) = (idle.expect("a session").0, large.expect("a session").0);
+    assert!(idle != NO_SESSION && large != NO_SESSION);
+    let now = 2 * T;
+    let new = fetch_with(
+        &mut sessions,
+        request(0, INITIAL_EPOCH, &[0, 1, 2]),
+        &[],
+        now,
+    );
+    assert_eq!(new.expect("in full").0, NO_SESSION);
+    assert_eq!((sessions.len(), sessions.evictions_count()), (2, 0));
+    let new = fetch_with(&mut sessions, request(0, INITIAL_EPOCH, &[0, 1]), &[], now);
+    assert_ne!(new.expect("a session").0, NO_SESSION);
+    assert_eq!((sessions.len(), sessions.evictions_count()), (2, 1));
+    let gone = SessionError::NotFound { session_id: idle };
+    assert_eq!(
+        fetch_with(&mut sessions, request(idle, 1, &[]), &[], now),
+        Err(gone)
+    );
+}
+
+#[test]
+fn the_slots_of_the_broker_are_shared_out() {
+    for (slots, shards_count, expected) in [
+        (1000, 1, vec![1000]),
+        (1000, 3, vec![334, 333, 333]),
+        (2, 4, vec![1, 1, 1, 1]),
+        (0, 2, vec![0, 0]),
+    ] {
+        let made = (0..shards_count)
+            .map(|shard| FetchSessions::new(slots, ShardId(shard), shards_count, 42));
+        let parts: Vec<_> = made.map(|sessions| sessions.slots_max).collect();
+        assert_eq!(parts, expected, "{slots} for {shards_count}");
+    }
+}
+
 #[test]
 fn the_ids_of_shards_do_not_overlap_and_none_is_0() {
     for shards_count in [1, 2, 3, 64, u16::MAX] {
@@ -418,7 +462,12 @@ fn the_ids_of_shards_do_not_overlap_and_none_is_0() {
             if shard >= shards_count {
                 continue;
             }
-            let mut sessions = FetchSessions::new(4, ShardId(shard), shards_count, shard.into());
+            let mut sessions = FetchSessions::new(
+                4 * usize::from(shards_count),
+                ShardId(shard),
+                shards_count,
+                shard.into(),
+            );
             assert!(sessions.first_id > end || shard == 0);
             for _ in 0..4 {
                 let id = open(&mut sessions, &[0]);
