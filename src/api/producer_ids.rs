@@ -7,7 +7,6 @@ use glommio::sync::Semaphore;
 
 use super::broker::Broker;
 use crate::base::ids::{NodeId, ProducerId};
-use crate::config::{BrokerConfig, Settings, Value};
 use crate::controller::{ControllerHandle, ProducerIdBlock};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::init_producer_id_request::InitProducerIdRequest;
@@ -18,7 +17,7 @@ const NONE: i8 = -1;
 
 /// Answers a request.
 pub async fn handle(broker: &Broker, request: &InitProducerIdRequest) -> InitProducerIdResponse {
-    let timeout_max_ms = transaction_timeout_max_ms(&broker.config);
+    let timeout_max_ms = broker.config.transaction_max_timeout_ms;
     if let Some(error) = refusal(request, timeout_max_ms) {
         return refuse(error);
     }
@@ -36,8 +35,8 @@ pub async fn handle(broker: &Broker, request: &InitProducerIdRequest) -> InitPro
 /// Why no id is given out. A transactional producer is sent to look for its coordinator, and finds
 /// none as long as transactions are not built; an idempotent one may name the id and epoch that it
 /// has, and gets a new id, as in Kafka.
-fn refusal(request: &InitProducerIdRequest, timeout_max_ms: i64) -> Option<ErrorCode> {
-    let allowed_timeouts = 1..=timeout_max_ms;
+fn refusal(request: &InitProducerIdRequest, timeout_max_ms: u32) -> Option<ErrorCode> {
+    let allowed_timeouts = 1..=i64::from(timeout_max_ms);
     let has_id = request.producer_id != i64::from(NONE);
     let has_epoch = request.producer_epoch != i16::from(NONE);
     if has_id != has_epoch {
@@ -50,20 +49,6 @@ fn refusal(request: &InitProducerIdRequest, timeout_max_ms: i64) -> Option<Error
             Some(ErrorCode::InvalidTransactionTimeout)
         }
         Some(_) => Some(ErrorCode::CoordinatorNotAvailable),
-    }
-}
-
-/// `transaction.max.timeout.ms`.
-fn transaction_timeout_max_ms(config: &BrokerConfig) -> i64 {
-    let key = "transaction.max.timeout.ms";
-    let setting = Settings::broker().get(key).expect("a setting of Kafka's");
-    let value = match config.layers.set_value(key) {
-        Some(text) => setting.parse(text).ok(),
-        None => setting.default_value(),
-    };
-    match value {
-        Some(Value::Integer(ms)) => ms,
-        value => panic!("{key} was checked at start, and is not {value:?}"),
     }
 }
 
@@ -179,20 +164,6 @@ mod tests {
         }
         let refused = refuse(ErrorCode::InvalidRequest);
         assert_eq!((refused.producer_id, refused.producer_epoch), (-1, -1));
-    }
-
-    #[test]
-    fn the_longest_transaction_is_what_was_set_or_kafkas_default() {
-        let config = |values: &[(&str, &str)]| {
-            let values = values
-                .iter()
-                .map(|(key, value)| ((*key).into(), (*value).into()));
-            let layers = crate::config::Layers::of_start(values.collect());
-            BrokerConfig::new(layers).expect("valid settings")
-        };
-        assert_eq!(transaction_timeout_max_ms(&config(&[])), 900_000);
-        let set = config(&[("transaction.max.timeout.ms", "5000")]);
-        assert_eq!(transaction_timeout_max_ms(&set), 5000);
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub struct BrokerConfig {
     /// `telemetry.max.bytes`, of one push.
     pub telemetry_max_bytes: u32,
 
+    /// `transaction.max.timeout.ms`: the longest that a producer may ask for.
+    pub transaction_max_timeout_ms: u32,
     /// `producer.id.expiration.ms`.
     pub producer_id_expiration_ms: u64,
     /// `producer.id.expiration.check.interval.ms`.
@@ -165,6 +167,7 @@ impl BrokerConfig {
                 .size("max.incremental.fetch.session.cache.slots")?,
             max_request_partition_size_limit: read.size("max.request.partition.size.limit")?,
             telemetry_max_bytes: read.size("telemetry.max.bytes")?,
+            transaction_max_timeout_ms: read.size("transaction.max.timeout.ms")?,
             producer_id_expiration_ms: read.long("producer.id.expiration.ms")?,
             producer_id_expiration_check_interval_ms: read
                 .long("producer.id.expiration.check.interval.ms")?,

@@ -94,7 +94,9 @@ pub struct TopicConfig {
     pub compression_lz4_level: i32,
     /// `compression.zstd.level`.
     pub compression_zstd_level: i32,
-    /// At acks=all, a produce is refused while fewer replicas are in sync: `min.insync.replicas`.
+    /// At acks=all, a produce is refused while fewer replicas are in sync:
+    /// `min.insync.replicas`. As in Kafka's `Partition.effectiveMinIsr` the number of replicas
+    /// bounds it, so it acts once a partition has more than one.
     pub min_insync_replicas: u32,
     /// `unclean.leader.election.enable`.
     pub unclean_leader_election_enable: bool,

@@ -171,6 +171,22 @@ fn leader_epochs() {
     }
 }
 
+/// More replicas in sync than a partition has are asked of nobody: Kafka's `effectiveMinIsr`.
+#[test]
+fn a_single_replica_is_in_sync_enough() {
+    let broker = Broker::start_with(&[("min.insync.replicas", "3")]);
+    topics::create(&broker, "broker-wide", 1, &[]);
+    topics::create(&broker, "own", 1, &[("min.insync.replicas", "2")]);
+    let mut wire = Wire::connect(broker.port());
+    for topic in ["broker-wide", "own"] {
+        for acks in [-1, 1] {
+            let request = requests::produce(topic, 0, acks, &batch(&[b"a"]));
+            let mut answer = wire.call(ApiKey::Produce, 9, |body, v| request.write(body, v));
+            assert_eq!(produced(&mut answer, 9).error_code, 0, "{topic} {acks}");
+        }
+    }
+}
+
 #[test]
 fn sessions() {
     let (_broker, mut wire) = broker();
