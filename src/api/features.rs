@@ -9,13 +9,17 @@ use crate::protocol::messages::api_versions_response::{FinalizedFeatureKey, Supp
 /// The features that this broker can run with. `with_optional` are those whose lowest level is 0,
 /// at which old clients stumble (KAFKA-17011).
 pub(super) fn supported(with_optional: bool) -> Vec<SupportedFeatureKey> {
+    told(SUPPORTED, with_optional)
+}
+
+fn told(features: &[Feature], with_optional: bool) -> Vec<SupportedFeatureKey> {
     let told = |feature: &&Feature| with_optional || feature.min_level > 0;
     let key = |feature: &Feature| SupportedFeatureKey {
         name: ByteString::from_static(feature.name),
         min_version: feature.min_level,
         max_version: feature.max_level,
     };
-    SUPPORTED.iter().filter(told).map(key).collect()
+    features.iter().filter(told).map(key).collect()
 }
 
 /// The levels at which the cluster runs.
@@ -32,4 +36,28 @@ pub(super) fn finalized(image: &MetadataImage) -> Vec<FinalizedFeatureKey> {
 /// before the first.
 pub(super) fn epoch(image: &MetadataImage) -> i64 {
     image.next_offset().0 - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_off_is_told_to_clients_that_understand_it() {
+        let feature = |name, min_level| Feature {
+            name,
+            min_level,
+            max_level: 2,
+        };
+        let features = [feature("always.on", 1), feature("can.be.off", 0)];
+        let names = |with_optional| {
+            let told = told(&features, with_optional).into_iter();
+            told.map(|key| (key.name.to_string(), key.min_version, key.max_version))
+                .collect::<Vec<_>>()
+        };
+        let [always, optional] = [("always.on", 1), ("can.be.off", 0)]
+            .map(|(name, lowest)| (name.to_owned(), lowest, 2));
+        assert_eq!(names(true), [always.clone(), optional]);
+        assert_eq!(names(false), vec![always]);
+    }
 }
