@@ -6,7 +6,7 @@
 //! the reactor.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -131,6 +131,20 @@ impl LogDirectory {
     pub fn replace_file(&self, path: &Path, contents: &[u8]) -> Result<()> {
         let temporary = path.with_extension("tmp");
         self.write_whole_file(&temporary, contents)?;
+        self.call(Call::Rename, path, || fs::rename(&temporary, path))?;
+        self.sync_parent(path)
+    }
+
+    /// Replaces a file by the bytes from `from` to `to` of another one, as a whole, durably.
+    pub fn copy_into(&self, path: &Path, source: &fs::File, from: u64, to: u64) -> Result<()> {
+        let temporary = path.with_extension("tmp");
+        let mut file = self.call(Call::Create, &temporary, || fs::File::create(&temporary))?;
+        self.call(Call::Write, &temporary, || {
+            let mut source = source;
+            source.seek(io::SeekFrom::Start(from))?;
+            io::copy(&mut source.take(to - from), &mut file)
+        })?;
+        self.call(Call::Sync, &temporary, || file.sync_all())?;
         self.call(Call::Rename, path, || fs::rename(&temporary, path))?;
         self.sync_parent(path)
     }

@@ -93,10 +93,7 @@ impl IndexTail {
         max_timestamp: TimestampMs,
         interval_bytes: u64,
     ) {
-        if max_timestamp > self.max_timestamp {
-            self.max_timestamp = max_timestamp;
-            self.offset_of_max_timestamp = last_offset;
-        }
+        self.note_timestamp(last_offset, max_timestamp);
         if self.bytes_since_entry > interval_bytes {
             let relative_offset = self.relative(last_offset);
             self.offsets.push(OffsetEntry {
@@ -107,6 +104,14 @@ impl IndexTail {
             self.bytes_since_entry = 0;
         }
         self.bytes_since_entry += u64::from(batch_bytes);
+    }
+
+    /// Takes note of the largest timestamp of a batch.
+    pub fn note_timestamp(&mut self, last_offset: Offset, max_timestamp: TimestampMs) {
+        if max_timestamp > self.max_timestamp {
+            self.max_timestamp = max_timestamp;
+            self.offset_of_max_timestamp = last_offset;
+        }
     }
 
     /// Adds the entry of the largest timestamp, which a segment gets when it ends.
@@ -253,14 +258,19 @@ pub fn time_entry_in_file(file: &File, index: u32) -> io::Result<TimeEntry> {
     })
 }
 
+/// The position that an entry of an `.index` file names.
+pub fn position_in_file(file: &File, index: u32) -> io::Result<u64> {
+    let mut entry = [0; OFFSET_ENTRY_BYTES as usize];
+    file.read_exact_at(&mut entry, u64::from(index) * OFFSET_ENTRY_BYTES)?;
+    Ok(u64::from(be_u32(&entry[4..])))
+}
+
 /// How many entries of an `.index` file of `entries` are of batches below `position`.
 pub fn entries_below(file: &File, entries: u32, position: u64) -> io::Result<u32> {
     let (mut low, mut high) = (0, entries);
     while low < high {
         let middle = low + (high - low) / 2;
-        let mut entry = [0; OFFSET_ENTRY_BYTES as usize];
-        file.read_exact_at(&mut entry, u64::from(middle) * OFFSET_ENTRY_BYTES)?;
-        if u64::from(be_u32(&entry[4..])) < position {
+        if position_in_file(file, middle)? < position {
             low = middle + 1;
         } else {
             high = middle;

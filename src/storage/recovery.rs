@@ -4,19 +4,23 @@
 //! recovery point is scanned; below it nothing is ever cut. The rules, each with its test:
 //!
 //! - A: after a clean stop the active segment is as long as the checkpoint says: no scan.
-//! - B: a whole batch, CRC right, base offset the next expected or later: accepted.
+//! - B: a whole batch, CRC right, base offset the next expected: accepted. The CRC does not cover
+//!   the base offset.
 //! - C: zeros, or fewer bytes than a header, to the end of a segment: cut off; the space was
 //!   preallocated.
 //! - D: bytes that are no whole batch, and no whole batch behind them: cut off, a torn write.
 //! - E: as D, but whole batches lie behind: cut off, kept aside as `.cut`, and reported.
-//! - F: the next segment begins at the next expected offset or later, and nothing was cut before
-//!   it: the scan goes on in it.
+//! - F: the next segment begins at the next expected offset, and nothing was cut before it: the
+//!   scan goes on in it. If it begins later, what is missing is refused and reported: the segment
+//!   before was durable when this one was made.
 //! - G: a later segment after a cut, or one that begins too early: kept aside, reported.
 //! - H: a segment is shorter than the recovery point: what it has is kept, its missing offsets are
 //!   refused and reported, and the log goes on behind the recovery point.
 //! - I: the segment of the recovery point is gone: as H, with nothing left.
 //! - J: no segment at all: an empty one is made at the log's start.
 //! - K: index entries at or behind the scan's start are dropped, and made anew by the scan.
+//! - L: a segment below the recovery point ends before the next one begins: as F. Its end is found
+//!   by the headers behind its last index entry.
 
 use std::fs::File;
 use std::io;
@@ -86,6 +90,8 @@ impl Recovered {
 
 /// Bytes read from a segment in one go.
 const SCAN_BYTES: usize = 1 << 20;
+/// Bytes read in one go where only headers are looked at.
+const WALK_BYTES: usize = 8 << 10;
 
 /// Brings a partition's files into a state that can be appended to, and says what they hold.
 /// `accept` sees the header of each batch that was scanned and accepted, in order.
@@ -126,19 +132,20 @@ impl Recovery<'_> {
         self.found.start = first.map_or(start, |first| first.max(start));
         self.found.end = self.found.start;
         let mut cut = false;
-        for (base, size) in files {
-            let is_below = point.is_some_and(|point| base < point.segment);
-            if is_below {
-                self.trust(base, size)?;
-                continue;
-            }
-            self.damage_before(base, cut);
-            if cut || base < self.found.end {
+        for (index, (base, size)) in files.iter().copied().enumerate() {
+            if cut || (base < self.found.end && !self.found.segments.is_empty()) {
                 self.set_aside(base)?;
                 continue;
             }
-            self.found.end = base.max(self.found.end);
-            cut = self.scan(base, size, accept)?;
+            self.damage_before(base);
+            match point.filter(|point| base < point.segment) {
+                Some(point) => {
+                    let next = files.get(index + 1).map(|(next, _)| *next);
+                    let next = next.map_or(point.segment, |next| next.min(point.segment));
+                    self.trust(base, size, next)?;
+                }
+                None => cut = self.scan(base, size, accept)?,
+            }
         }
         self.reach_the_point();
         if self.found.segments.is_empty() {
@@ -163,23 +170,29 @@ impl Recovery<'_> {
         Ok(segments.collect())
     }
 
-    /// Takes a segment below the recovery point as it is.
-    fn trust(&mut self, base: Offset, size: u64) -> Result<(), FileError> {
-        let segment = self.load(base, size)?;
+    /// Takes a segment below the recovery point as it is; it should reach up to `next`.
+    fn trust(&mut self, base: Offset, size: u64, next: Offset) -> Result<(), FileError> {
+        let (segment, end) = self.load(base, size, next)?;
         self.found.segments.push(segment);
-        self.found.end = base;
+        self.found.end = end;
         Ok(())
     }
 
-    /// A gap before a segment that should follow at once is damage (rules H and I).
-    fn damage_before(&mut self, base: Offset, cut: bool) {
-        let Some(point) = self.input.point else {
-            return;
-        };
+    /// A gap before a segment that should follow at once is damage (rules F, H, I and L).
+    fn damage_before(&mut self, base: Offset) {
         let expected = self.found.end;
-        if !cut && point.segment < base && expected < base && expected < point.offset {
-            self.found.damaged.push(expected..base);
+        if !self.found.segments.is_empty() && expected < base {
+            self.damaged(expected, base);
         }
+        self.found.end = base;
+    }
+
+    fn damaged(&mut self, from: Offset, to: Offset) {
+        let last = to.0 - 1;
+        self.report(format!(
+            "offsets {from} to {last} were durable and are missing"
+        ));
+        self.found.damaged.push(from..to);
     }
 
     /// Scans a segment from where it is not yet known to be durable, and cuts it where it ends.
@@ -199,7 +212,7 @@ impl Recovery<'_> {
             self.keep_what_is_left(base, size, from)?;
             return Ok(false);
         }
-        let mut segment = self.load(base, from)?;
+        let (mut segment, _) = self.load(base, from, self.found.end)?;
         segment.size = from;
         if self.input.clean && size == from {
             self.found.segments.push(segment);
@@ -251,7 +264,7 @@ impl Recovery<'_> {
         while let Some(header) = scan.next_batch(end)? {
             end = header.next_offset();
         }
-        let segment = self.load(base, scan.position)?;
+        let (segment, _) = self.load(base, scan.position, end)?;
         self.directory.truncate_file(&path, scan.position)?;
         self.found.segments.push(segment);
         self.found.end = end;
@@ -260,10 +273,9 @@ impl Recovery<'_> {
     }
 
     fn cut(&mut self, scan: &mut Scan, base: Offset, at: u64, size: u64) -> Result<(), FileError> {
-        if let Some(behind) = scan.find_batch_behind(at, self.found.end)? {
+        if let Some(behind) = scan.find_batch(at)? {
             let aside = layout::segment_file(&self.input.path, base, layout::CUT);
-            let bytes = scan.read_range(at, size)?;
-            self.directory.replace_file(&aside, &bytes)?;
+            self.directory.copy_into(&aside, &scan.file, at, size)?;
             self.report(format!(
                 "segment {base} is damaged at position {at}, but has a whole batch at {behind}: \
                  what follows offset {} was moved to {}",
@@ -298,12 +310,7 @@ impl Recovery<'_> {
             return;
         };
         if self.found.end < point.offset {
-            self.report(format!(
-                "offsets {} to {} were durable and are missing",
-                self.found.end,
-                point.offset.0 - 1
-            ));
-            self.found.damaged.push(self.found.end..point.offset);
+            self.damaged(self.found.end, point.offset);
             self.found.end = point.offset;
         }
     }
@@ -316,40 +323,66 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// What is known of a segment whose first `valid` bytes count (rule K for its indexes).
-    fn load(&self, base: Offset, valid: u64) -> Result<Segment, FileError> {
+    /// What is known of a segment whose first `valid` bytes count (rule K for its indexes), and the
+    /// offset after its last batch there, at most `next`. The headers behind the last index entry
+    /// are read.
+    fn load(&self, base: Offset, valid: u64, next: Offset) -> Result<(Segment, Offset), FileError> {
         let path = layout::segment_file(&self.input.path, base, layout::LOG);
-        let log = self.directory.open_for_reads(&path)?;
+        let mut scan = Scan::open(self.directory, &path, 0, valid)?;
+        scan.read_bytes = WALK_BYTES;
         let failed = |source: io::Error| FileError::new("read", &path, source);
-        let changed_ms = log.metadata().map_err(failed)?.mtime() * 1000;
-        let offsets = self.offset_entries(base, valid)?;
+        let changed_ms = scan.file.metadata().map_err(failed)?.mtime() * 1000;
+        let (mut offsets, mut indexed_to) = self.offset_entries(base, valid)?;
         let (times, last_time) = self.time_entries(base, valid)?;
-        let index = IndexTail::with_files(
+        if scan.header_at(indexed_to)?.is_none() {
+            // The index is not this segment's.
+            (offsets, indexed_to) = (0, 0);
+        }
+        let mut index = IndexTail::with_files(
             base,
             offsets,
             times,
             last_time.map_or(NO_TIMESTAMP, |time| time.timestamp),
             base.plus(last_time.map_or(0, |time| i64::from(time.relative_offset))),
         );
-        let first = read_header(&log, 0, valid).map_err(failed)?;
-        let first_timestamp = first.map(|header| header.max_timestamp);
-        Ok(Segment {
+        let first_timestamp = scan.header_at(0)?.map(|header| header.max_timestamp);
+        // Without a time index any batch may have the largest timestamp.
+        let from = if times > 0 { indexed_to } else { 0 };
+        let (mut size, mut end) = (from, base);
+        while let Some(header) = scan.header_at(size)? {
+            let is_next = header.base_offset == end;
+            // Which offset the last index entry's batch has, only the batch says.
+            let is_first = size == from && from > 0 && header.base_offset > base;
+            let batch_end = size + header.size_in_bytes() as u64;
+            if !(is_next || is_first) || header.next_offset() > next || batch_end > valid {
+                break;
+            }
+            (size, end) = (batch_end, header.next_offset());
+            index.note_timestamp(end.plus(-1), header.max_timestamp);
+        }
+        let segment = Segment {
             base_offset: base,
-            size: valid,
+            size,
             index,
             first_timestamp,
             changed_ms,
-        })
+        };
+        Ok((segment, end))
     }
 
-    /// Entries of the offset index for batches below `valid`.
-    fn offset_entries(&self, base: Offset, valid: u64) -> Result<u32, FileError> {
+    /// Entries of the offset index for batches below `valid`, and the position that the last names.
+    fn offset_entries(&self, base: Offset, valid: u64) -> Result<(u32, u64), FileError> {
         let path = layout::segment_file(&self.input.path, base, layout::INDEX);
         let Some((file, entries)) = self.open_index(&path, OFFSET_ENTRY_BYTES)? else {
-            return Ok(0);
+            return Ok((0, 0));
         };
         let failed = |source: io::Error| FileError::new("read", &path, source);
-        index::entries_below(&file, entries, valid).map_err(failed)
+        let entries = index::entries_below(&file, entries, valid).map_err(failed)?;
+        let position = match entries {
+            0 => 0,
+            _ => index::position_in_file(&file, entries - 1).map_err(failed)?,
+        };
+        Ok((entries, position))
     }
 
     /// Entries of the time index, and the last of them. Where the segment is scanned, those of
@@ -399,21 +432,14 @@ impl Recovery<'_> {
     }
 }
 
-fn read_header(file: &File, at: u64, size: u64) -> io::Result<Option<BatchHeader>> {
-    if at + BATCH_HEADER_BYTES as u64 > size {
-        return Ok(None);
-    }
-    let mut bytes = [0; BATCH_HEADER_BYTES];
-    file.read_exact_at(&mut bytes, at)?;
-    Ok(BatchHeader::parse(&bytes))
-}
-
 /// Reads a segment batch by batch, checking each.
 struct Scan {
     file: File,
     path: PathBuf,
     position: u64,
     size: u64,
+    /// How much is read in one go, at the least.
+    read_bytes: usize,
     buffer: Vec<u8>,
     /// Position of the buffer's first byte.
     buffered_at: u64,
@@ -433,6 +459,7 @@ impl Scan {
             path: path.to_owned(),
             position,
             size,
+            read_bytes: SCAN_BYTES,
             buffer: Vec::new(),
             buffered_at,
         })
@@ -446,7 +473,7 @@ impl Scan {
         let within = at >= self.buffered_at
             && at + length as u64 <= self.buffered_at + self.buffer.len() as u64;
         if !within {
-            let wanted = (length.max(SCAN_BYTES) as u64).min(self.size - at) as usize;
+            let wanted = (length.max(self.read_bytes) as u64).min(self.size - at) as usize;
             self.buffer.resize(wanted, 0);
             let read = self.file.read_exact_at(&mut self.buffer, at);
             read.map_err(|source| FileError::new("read", &self.path, source))?;
@@ -456,38 +483,40 @@ impl Scan {
         Ok(Some(&self.buffer[start..start + length]))
     }
 
-    /// The whole batch at `at`, if there is one with a base offset of `expected` or later.
-    fn batch_at(&mut self, at: u64, expected: Offset) -> Result<Option<BatchHeader>, FileError> {
-        let Some(bytes) = self.bytes(at, BATCH_HEADER_BYTES)? else {
+    /// The header at `at`, if it may be one.
+    fn header_at(&mut self, at: u64) -> Result<Option<BatchHeader>, FileError> {
+        let bytes = self.bytes(at, BATCH_HEADER_BYTES)?;
+        Ok(bytes.and_then(BatchHeader::parse).filter(|header| {
+            header.magic == MAGIC_V2
+                && header.batch_length >= (BATCH_HEADER_BYTES - 12) as i32
+                && header.last_offset_delta >= 0
+        }))
+    }
+
+    /// The whole batch at `at`, if there is one.
+    fn batch_at(&mut self, at: u64) -> Result<Option<BatchHeader>, FileError> {
+        let Some(header) = self.header_at(at)? else {
             return Ok(None);
         };
-        let Some(header) = BatchHeader::parse(bytes) else {
-            return Ok(None);
-        };
-        let plausible = header.magic == MAGIC_V2
-            && header.batch_length >= (BATCH_HEADER_BYTES - 12) as i32
-            && header.last_offset_delta >= 0
-            && header.base_offset >= expected;
-        if !plausible {
-            return Ok(None);
-        }
         let Some(batch) = self.bytes(at, header.size_in_bytes())? else {
             return Ok(None);
         };
         Ok((crc_of(batch) == header.crc).then_some(header))
     }
 
+    /// The whole batch at the position, if it is the one of `expected`; goes on behind it.
     fn next_batch(&mut self, expected: Offset) -> Result<Option<BatchHeader>, FileError> {
-        let batch = self.batch_at(self.position, expected)?;
+        let batch = self.batch_at(self.position)?;
+        let batch = batch.filter(|header| header.base_offset == expected);
         if let Some(header) = &batch {
             self.position += header.size_in_bytes() as u64;
         }
         Ok(batch)
     }
 
-    /// The position of a whole batch of later offsets behind `at`, where the bytes are no batch.
-    fn find_batch_behind(&mut self, at: u64, expected: Offset) -> Result<Option<u64>, FileError> {
-        let mut position = at + 1;
+    /// The position of a whole batch at or behind `at`, where the log's next batch is not.
+    fn find_batch(&mut self, at: u64) -> Result<Option<u64>, FileError> {
+        let mut position = at;
         while let Some(bytes) = self.bytes(position, BATCH_HEADER_BYTES)? {
             if bytes.iter().all(|byte| *byte == 0) {
                 // Preallocated blocks are zeros, many of them: no batch begins in such a stretch.
@@ -495,18 +524,11 @@ impl Scan {
                 continue;
             }
             // The magic byte rules out nearly every position without a closer look.
-            if bytes[MAGIC_AT] == MAGIC_V2 as u8 && self.batch_at(position, expected)?.is_some() {
+            if bytes[MAGIC_AT] == MAGIC_V2 as u8 && self.batch_at(position)?.is_some() {
                 return Ok(Some(position));
             }
             position += 1;
         }
         Ok(None)
-    }
-
-    fn read_range(&self, from: u64, to: u64) -> Result<Vec<u8>, FileError> {
-        let mut bytes = vec![0; (to - from) as usize];
-        let read = self.file.read_exact_at(&mut bytes, from);
-        read.map_err(|source| FileError::new("read", &self.path, source))?;
-        Ok(bytes)
     }
 }

@@ -241,3 +241,124 @@ fn indexes_are_made_anew_from_the_scan_on() {
         );
     }
 }
+
+/// Opens what is left and tells which of `wanted` can be read.
+fn readable(before: &Before, wanted: Vec<Offset>) -> (Vec<bool>, Vec<String>) {
+    let (path, point) = (before.home.log.clone(), before.point);
+    let directory = before.home.directory.clone();
+    on_shard(directory, limits(), async move |storage| {
+        let (log, reports) = open(&storage, &path, small(), Some(point), false);
+        assert_eq!(log.end(), point.offset);
+        let mut found = Vec::new();
+        for from in wanted {
+            let range = ReadRange {
+                from,
+                upper: log.end(),
+                bytes_max: 1,
+                at_least_one: true,
+            };
+            found.push(match read(&log, range).await {
+                Ok(bytes) => {
+                    let header = BatchHeader::parse(&bytes).expect("at least one batch");
+                    assert!(header.base_offset <= from && from < header.next_offset());
+                    true
+                }
+                Err(error) => {
+                    assert_eq!(error, LogError::Damaged(from));
+                    false
+                }
+            });
+        }
+        (found, reports)
+    })
+}
+
+#[test]
+fn a_segment_that_lost_its_end_below_the_point_is_refused_there_and_nowhere_else() {
+    let before = before();
+    let middle = before.file(1, "log");
+    let length = fs::metadata(&middle).expect("a segment").len();
+    let file = OpenOptions::new().write(true).open(&middle);
+    file.expect("a segment")
+        .set_len(length - 50)
+        .expect("a truncation");
+    let (first, second, third) = (before.segments[0], before.segments[1], before.segments[2]);
+    let wanted = vec![first, second, third.plus(-1), third];
+    let (found, reports) = readable(&before, wanted.clone());
+    assert_eq!(
+        (found, reports.len()),
+        (vec![true, true, false, true], 1),
+        "L"
+    );
+    fs::remove_file(&middle).expect("a segment to remove");
+    let (found, reports) = readable(&before, wanted);
+    assert_eq!(
+        (found, reports.len()),
+        (vec![true, false, false, true], 1),
+        "L"
+    );
+}
+
+#[test]
+fn the_segment_before_one_that_is_gone_stays_whole() {
+    let before = before();
+    fs::remove_file(before.last()).expect("a segment to remove");
+    let last = *before.segments.last().expect("segments");
+    let (found, reports) = readable(&before, vec![Offset(0), last.plus(-1), last]);
+    assert_eq!((found, reports.len()), (vec![true, true, false], 1), "I");
+}
+
+#[test]
+fn a_segment_is_whole_without_its_indexes_too() {
+    for garbage in [None, Some([0, 0, 0, 9, 0, 0, 0, 7])] {
+        let before = before();
+        for extension in ["index", "timeindex"] {
+            match garbage {
+                Some(bytes) => fs::write(before.file(1, extension), bytes).expect("an index"),
+                None => fs::remove_file(before.file(1, extension)).expect("an index"),
+            }
+        }
+        let (second, third) = (before.segments[1], before.segments[2]);
+        let (found, reports) = readable(&before, vec![second, third.plus(-1), third]);
+        assert_eq!((found, reports), (vec![true, true, true], vec![]), "K");
+    }
+}
+
+#[test]
+fn an_offset_that_is_not_the_next_ends_the_log() {
+    for offset in [(1 << 56) + 7, i64::MIN] {
+        let before = before();
+        let mut jumped = batch(5, 2, 300).to_vec();
+        jumped[..8].copy_from_slice(&i64::to_be_bytes(offset));
+        append_bytes(&before.last(), &jumped);
+        let (batches, end, reports) = before.recover(Some(before.point), false);
+        assert_eq!((batches, end), (before.batches, before.point.offset), "B");
+        assert_eq!(reports.len(), 1, "E: {reports:?}");
+        let aside = before.file(before.segments.len() - 1, "cut");
+        assert_eq!(fs::read(aside).expect("what was cut"), jumped, "E");
+    }
+}
+
+#[test]
+fn times_below_the_point_are_found_after_a_crash() {
+    let home = home(Faults::default());
+    for batches in [1, 40] {
+        let path = home.log.with_extension(batches.to_string());
+        on_shard(home.directory.clone(), limits(), async move |storage| {
+            let (log, _) = open(&storage, &path, config(), None, false);
+            fill(&log, 0, batches).await;
+            let point = log.mark();
+            log.flush_indexes().await.expect("indexes");
+            append(&log, &batch(0, 1, 10)).await.expect("room");
+            log.make_durable(log.end()).await.expect("a sync");
+            let last = batches as i64 - 1;
+            drop(log);
+            let (log, _) = open(&storage, &path, config(), Some(point), false);
+            for wanted in [NOW, NOW + last * 100] {
+                let after = log.seek_timestamp(wanted).await.expect("a search");
+                assert!(after.is_some_and(|found| found < point.offset), "{after:?}");
+            }
+            assert_eq!(log.largest_timestamp_offset(), Some(point.offset.plus(-1)));
+        });
+    }
+}
