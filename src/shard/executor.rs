@@ -32,7 +32,8 @@ pub struct ExecutorConfig {
     /// Memory for direct I/O, registered with each of a shard's rings and locked three times over,
     /// in bytes. At least 512 KiB.
     pub io_memory_bytes: usize,
-    /// Threads of each shard for calls that may block.
+    /// Threads of each shard for calls that may block: one for checkpoints and retention, one for
+    /// reads of the disk, and two for what appends wait for.
     pub blocking_threads: usize,
     /// The longest that ready tasks keep the reactor from polling I/O, if none of them gives way.
     /// Far longer than the thread is ever off its core: a timer that fires before the first task
@@ -49,7 +50,7 @@ impl Default for ExecutorConfig {
             cpus: Vec::new(),
             ring_depth: 256,
             io_memory_bytes: 1 << 20,
-            blocking_threads: 2,
+            blocking_threads: 4,
             preempt_after: Duration::from_millis(200),
             spin: Duration::ZERO,
         }

@@ -24,7 +24,8 @@ use super::directory::LogDirectory;
 use super::error::{FileError, LogError};
 use super::file::File;
 use super::layout;
-use super::log::{Appender, Incoming, Log, PREALLOCATION_MAX, PREALLOCATION_MIN, Ready, Sealed};
+use super::log::{Appender, Incoming, Log, Ready, Sealed};
+use super::pace::{Pace, STEP_BYTES_MIN};
 use super::segment::Segment;
 
 impl Log {
@@ -114,13 +115,13 @@ impl Log {
             let Appender::Ready(ready) = &mut state.appender else {
                 return;
             };
-            let wanted = ready.allocated - size.min(ready.allocated) < ready.step / 2;
+            let wanted = ready.allocated - size.min(ready.allocated) < ready.pace.step() / 2;
             if !wanted || ready.growing || ready.parking || ready.allocated >= segment_bytes {
                 return;
             }
             ready.growing = true;
-            ready.step = (ready.step * 2).min(PREALLOCATION_MAX);
-            let length = (ready.allocated + ready.step).min(segment_bytes);
+            let step = ready.pace.take_step(ready.used_ms);
+            let length = (ready.allocated + step).min(segment_bytes);
             (Rc::clone(&ready.file), length.next_multiple_of(BLOCK_BYTES))
         };
         let log = Rc::clone(self);
@@ -224,7 +225,7 @@ impl Log {
                 return Err(LogError::Closed);
             };
             let needed = size + batch_bytes as u64;
-            let length = (size + ready.step).min(segment_bytes).max(needed);
+            let length = (size + ready.pace.step()).min(segment_bytes).max(needed);
             (Rc::clone(&ready.file), length.next_multiple_of(BLOCK_BYTES))
         };
         file.preallocate(length)
@@ -239,12 +240,16 @@ impl Log {
     /// Ends the active segment and begins the next one at the log's end. The old one is complete,
     /// cut and durable, with its indexes, before the new one's file is made.
     pub(super) async fn roll(self: &Rc<Self>, now: TimestampMs) -> Result<(), LogError> {
+        let pace = match &self.state.borrow().appender {
+            Appender::Ready(ready) => ready.pace,
+            Appender::Parked => Pace::new(now),
+        };
         self.finish_active().await?;
         let base_offset = self.end();
         let path = layout::segment_file(&self.path, base_offset, layout::LOG);
         let made = File::create(&self.shard.directory, &path, self.syncs_writes()).await;
         let file = made.map_err(|error| self.refuse(error))?;
-        if let Err(error) = file.preallocate(PREALLOCATION_MIN).await {
+        if let Err(error) = file.preallocate(STEP_BYTES_MIN).await {
             let refused = self.refuse(error);
             file.close().await;
             let removed = self
@@ -264,12 +269,8 @@ impl Log {
         synced.map_err(|error| self.refuse(error))?;
         let mut state = self.state.borrow_mut();
         state.segments.push_back(Segment::new(base_offset, now));
-        let step = match &state.appender {
-            Appender::Ready(old) => old.step,
-            Appender::Parked => PREALLOCATION_MIN,
-        };
-        let mut ready = Ready::new(Rc::new(file), PREALLOCATION_MIN, Vec::new(), now);
-        ready.step = step;
+        let mut ready = Ready::new(Rc::new(file), STEP_BYTES_MIN, Vec::new(), now);
+        ready.pace = pace;
         state.appender = Appender::Ready(Box::new(ready));
         Ok(())
     }
@@ -341,6 +342,7 @@ impl Log {
         file.sync().await.map_err(|error| self.refuse(error))?;
         self.flush_indexes().await?;
         self.state.borrow_mut().appender = Appender::Parked;
+        self.shard.closed(self);
         if let Ok(file) = Rc::try_unwrap(file) {
             file.close().await;
         }
@@ -361,10 +363,6 @@ impl Log {
             let Some((base_offset, [offsets, times], (offset_count, time_count))) = next else {
                 return Ok(());
             };
-            // A deleted log's files have another name: nothing of it may be made anew.
-            if self.state.borrow().closed {
-                return Err(LogError::Closed);
-            }
             let index = layout::segment_file(&self.path, base_offset, layout::INDEX);
             let time_index = layout::segment_file(&self.path, base_offset, layout::TIME_INDEX);
             let flushed = self.shard.directory.off_reactor(move |dir| {

@@ -29,6 +29,7 @@ use crate::base::limits::BLOCK_BYTES;
 use super::directory::LogDirectory;
 use super::error::LogError;
 use super::file::File;
+use super::pace::Pace;
 use super::segment::Segment;
 use super::shard::ShardStorage;
 use super::tail::{Marks, TailUnit};
@@ -129,8 +130,8 @@ pub(super) struct Ready {
     pub file: Rc<File>,
     /// How far the file is preallocated.
     pub allocated: u64,
-    /// The last preallocation's step, which doubles.
-    pub step: u64,
+    /// How much is preallocated in one go.
+    pub pace: Pace,
     pub open: Option<OpenUnit>,
     /// Sealed and not yet written.
     pub queue: VecDeque<Sealed>,
@@ -172,10 +173,6 @@ pub(super) struct Sealed {
 const UNIT_BYTES_MIN: usize = BLOCK_BYTES as usize;
 /// A unit grows to this; a larger batch gets a unit of its own.
 const UNIT_BYTES_MAX: usize = 1 << 20;
-/// The first step of preallocation.
-pub(super) const PREALLOCATION_MIN: u64 = 64 << 10;
-/// Steps double up to this.
-pub(super) const PREALLOCATION_MAX: u64 = 64 << 20;
 /// Bytes copied and checked in one go, so that the check finds them in the first-level cache.
 const COPY_BYTES: usize = 16 << 10;
 /// The CRC of a batch covers it from here on.
@@ -412,6 +409,7 @@ impl Log {
             self.config.borrow().index_interval_bytes,
         );
         ready.used_ms = now;
+        ready.pace.appended(batch.len() as u64);
         let base = state.end;
         state.end = base.plus(assigned.offsets);
         let is_writing = std::mem::replace(&mut ready.writing, true);
@@ -423,10 +421,11 @@ impl Log {
         Ok(base)
     }
 
-    pub(super) fn is_idle_since(&self, before: TimestampMs) -> bool {
+    /// When the last append came, if the log is open and not about to be parked.
+    pub(super) fn used_ms(&self) -> Option<TimestampMs> {
         match &self.state.borrow().appender {
-            Appender::Ready(ready) => ready.used_ms < before && !ready.parking,
-            Appender::Parked => false,
+            Appender::Ready(ready) if !ready.parking => Some(ready.used_ms),
+            _ => None,
         }
     }
 
@@ -463,7 +462,7 @@ impl Ready {
         Self {
             file,
             allocated,
-            step: PREALLOCATION_MIN,
+            pace: Pace::new(now),
             open: None,
             queue: VecDeque::new(),
             writing: false,

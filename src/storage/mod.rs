@@ -31,6 +31,7 @@ pub mod unit;
 mod appender;
 mod file;
 mod index;
+mod pace;
 mod residency;
 mod segment;
 mod sys;

@@ -113,6 +113,19 @@ impl Log {
         }
     }
 
+    /// Why `offset`, which was there when a read was planned, no longer is; `None` if it is.
+    fn deleted(&self, offset: Offset) -> Option<LogError> {
+        let state = self.state.borrow();
+        if state.closed {
+            return Some(LogError::Closed);
+        }
+        (offset < state.start).then_some(LogError::OutOfRange {
+            requested: offset,
+            start: state.start,
+            end: state.end,
+        })
+    }
+
     fn plan_cold(self: &Rc<Self>, state: &State, range: ReadRange) -> ReadPlan {
         let after = state
             .segments
@@ -215,13 +228,13 @@ impl ColdRead {
             .await;
         drop(turn);
         let located = located.map_err(|error| match error {
-            LocateError::File(error) => failed(&error),
+            LocateError::File(error) => log.deleted(range.from).unwrap_or_else(|| failed(&error)),
             LocateError::Damaged => LogError::Damaged(range.from),
         })?;
         let Some(Located { file, start, end }) = located else {
             return Ok(Vec::new());
         };
-        if !known {
+        if !known && log.deleted(range.from).is_none() {
             shard.reads.put(log.number, segment, Arc::clone(&file));
         }
         let mut chunks = Vec::with_capacity(2);
@@ -320,8 +333,8 @@ impl LocateJob {
                     }
                     break (start, end);
                 }
-                Step::End => return Ok(None),
-                Step::Damage => return Err(LocateError::Damaged),
+                // The offset is of this segment, so a file that ends before it has lost it.
+                Step::End | Step::Damage => return Err(LocateError::Damaged),
             }
         };
         if !range.at_least_one && first_end - start > range.bytes_max as u64 {

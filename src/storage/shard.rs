@@ -43,8 +43,8 @@ pub struct ShardStorage {
     disk_turns: Semaphore,
     queue: TaskQueueHandle,
     open_logs_max: usize,
-    /// Logs held open, the one opened first in front.
-    open: RefCell<Vec<Weak<Log>>>,
+    /// Logs held open, by their numbers.
+    open: RefCell<HashMap<u64, Weak<Log>>>,
     appended_bytes: Cell<u64>,
     logs: Cell<u64>,
 }
@@ -112,35 +112,44 @@ impl ShardStorage {
             .expect("the semaphore is never closed")
     }
 
-    /// A log was opened; past the bound, the one that was opened first is parked.
+    /// A log was opened. Past the bound those are parked that were not written for the longest: an
+    /// eighth of all, so that not every log that is opened has to look at all others.
     pub(super) fn opened(&self, log: &Rc<Log>) {
         let mut open = self.open.borrow_mut();
-        open.retain(|other| {
-            other
-                .upgrade()
-                .is_some_and(|other| !Rc::ptr_eq(&other, log))
-        });
-        open.push(Rc::downgrade(log));
-        if open.len() > self.open_logs_max
-            && let Some(oldest) = open.remove(0).upgrade()
-        {
-            drop(open);
-            self.spawn_park(oldest);
+        open.insert(log.number, Rc::downgrade(log));
+        if open.len() <= self.open_logs_max {
+            return;
         }
+        open.retain(|_, log| log.strong_count() > 0);
+        let others = open.values().filter_map(Weak::upgrade);
+        let mut others: Vec<_> = others
+            .filter(|other| !Rc::ptr_eq(other, log))
+            .filter_map(|other| Some((other.used_ms()?, other)))
+            .collect();
+        drop(open);
+        let surplus = (others.len() + 1).saturating_sub(self.open_logs_max);
+        if surplus > 0 {
+            others.sort_by_key(|(used_ms, _)| *used_ms);
+            others.truncate(surplus + self.open_logs_max / 8);
+            others
+                .into_iter()
+                .for_each(|(_, other)| self.spawn_park(other));
+        }
+    }
+
+    /// A log is no longer held open.
+    pub(super) fn closed(&self, log: &Log) {
+        self.open.borrow_mut().remove(&log.number);
     }
 
     /// Parks the logs that were not written since `before`.
     pub fn park_idle(&self, before: TimestampMs) {
         let idle: Vec<_> = {
             let mut open = self.open.borrow_mut();
-            let logs = open.iter().filter_map(Weak::upgrade);
-            let idle: Vec<_> = logs.filter(|log| log.is_idle_since(before)).collect();
-            open.retain(|other| {
-                other
-                    .upgrade()
-                    .is_some_and(|other| !idle.iter().any(|log| Rc::ptr_eq(log, &other)))
-            });
-            idle
+            open.retain(|_, log| log.strong_count() > 0);
+            let logs = open.values().filter_map(Weak::upgrade);
+            logs.filter(|log| log.used_ms().is_some_and(|used| used < before))
+                .collect()
         };
         idle.into_iter().for_each(|log| self.spawn_park(log));
     }

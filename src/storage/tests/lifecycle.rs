@@ -242,3 +242,115 @@ fn a_failed_sync_is_never_taken_for_a_full_disk() {
         });
     }
 }
+
+#[test]
+fn a_read_of_what_is_deleted_meanwhile_is_out_of_range() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    let limits = StorageLimits {
+        tail_bytes_max: 0,
+        ..limits()
+    };
+    on_shard(home.directory.clone(), limits, async move |storage| {
+        let (log, _) = open(&storage, &path, config(), None, false);
+        let end = fill(&log, 0, 2000).await;
+        let range = ReadRange {
+            from: Offset(0),
+            upper: end,
+            bytes_max: 1000,
+            at_least_one: true,
+        };
+        let plan = || match log.read(range) {
+            Ok(ReadPlan::Cold(cold)) => cold,
+            other => panic!("{other:?}"),
+        };
+        let (first, second) = (plan(), plan());
+        let (read, retained) = zip(first.run(), log.retain(by_time(), end, LATER)).await;
+        assert_eq!(retained, Ok(end));
+        let out_of_range = LogError::OutOfRange {
+            requested: Offset(0),
+            start: end,
+            end,
+        };
+        // It may have been in time.
+        assert!(read.is_ok_and(|chunks| !chunks.is_empty()) || log.start() == end);
+        assert!(storage.reads.get(log.number, Offset(0)).is_none());
+        assert_eq!(second.run().await.map(|_| ()), Err(out_of_range));
+        assert_eq!(storage.directory().failure(), None);
+    });
+}
+
+#[test]
+fn the_logs_that_are_written_stay_open() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), limits(), async move |storage| {
+        let small = batch(1, 1, 10);
+        let mut logs = Vec::new();
+        let write = async |log: &Rc<Log>, now: i64| {
+            let incoming = Incoming {
+                now,
+                ..incoming(small.len())
+            };
+            if !log.has_room(incoming) {
+                log.prepare(incoming).await.expect("room");
+            }
+            let taken = log.append(&small, now, None, |_, _| {
+                Ok::<_, LogError>(Assigned {
+                    offsets: 1,
+                    leader_epoch: LeaderEpoch(0),
+                    max_timestamp: NOW,
+                })
+            });
+            taken.expect("an append");
+        };
+        for number in 0..60 {
+            let path = path.with_extension(number.to_string());
+            let (log, _) = open(&storage, &path, config(), None, false);
+            write(&log, NOW + number).await;
+            logs.push(log);
+            // The first is written all the time.
+            write(&logs[0], NOW + number).await;
+            glommio::timer::Timer::new(std::time::Duration::from_millis(5)).await;
+        }
+        let is_open = |log: &Rc<Log>| matches!(log.state.borrow().appender, Appender::Ready(_));
+        let open_at_most = async |most: usize| {
+            for _ in 0..1000 {
+                let open = logs.iter().filter(|log| is_open(log)).count();
+                if open <= most {
+                    return open;
+                }
+                glommio::timer::Timer::new(std::time::Duration::from_millis(10)).await;
+            }
+            panic!("more than {most} stay open")
+        };
+        assert!(
+            open_at_most(16).await >= 8,
+            "no more are parked than need be"
+        );
+        assert!(is_open(&logs[0]) && is_open(&logs[59]));
+        assert!(logs[1..40].iter().all(|log| !is_open(log)));
+        storage.park_idle(NOW + 59);
+        assert_eq!(open_at_most(2).await, 2, "the two that were written last");
+    });
+}
+
+#[test]
+fn a_new_segment_goes_on_at_the_pace_of_the_one_before() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), limits(), async move |storage| {
+        let (log, _) = open(&storage, &path, config(), None, false);
+        let mut seed = 0;
+        while log.segments() < 2 {
+            append(&log, &batch(seed, 1, 3000)).await.expect("room");
+            log.make_durable(log.end()).await.expect("a sync");
+            seed += 1;
+        }
+        let state = log.state.borrow();
+        let Appender::Ready(ready) = &state.appender else {
+            panic!("it is open")
+        };
+        assert!(ready.pace.step() > 64 << 10, "{:?}", ready.pace);
+    });
+}
