@@ -168,7 +168,8 @@ impl Log {
 }
 
 /// Gives the files of segments the name by which the next start knows that they are deleted, and
-/// returns those names. A failure is told and harms nothing: the file is below the log's start.
+/// returns those names. A failure is told and harms nothing: the file is below the log's start. It
+/// ends the renaming, since what is left must be without a gap.
 fn rename_deleted(directory: &LogDirectory, path: &Path, segments: &[Offset]) -> Vec<PathBuf> {
     let mut renamed = Vec::new();
     for base in segments {
@@ -180,7 +181,10 @@ fn rename_deleted(directory: &LogDirectory, path: &Path, segments: &[Offset]) ->
                 Ok(()) => renamed.push(deleted.into()),
                 // A segment that was never full has no index.
                 Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => tracing::error!(%error, "segment not deleted"),
+                Err(error) => {
+                    tracing::error!(%error, "segment not deleted");
+                    return renamed;
+                }
             }
         }
     }
