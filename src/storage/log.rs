@@ -139,7 +139,8 @@ pub(super) struct Ready {
     pub growing: bool,
     /// It is being closed: appends wait.
     pub parking: bool,
-    /// The bytes of the last, partial block, if the last unit is not in the tail: after opening.
+    /// The bytes of the last, partial block, if the last unit is not in the tail: after opening, and
+    /// when memory ran short.
     pub carry: Vec<u8>,
     /// Capacity that the next unit gets at least; follows the rate.
     pub unit_bytes: usize,
@@ -432,13 +433,19 @@ impl Log {
     /// Drops the oldest unit of the tail if it may go.
     pub(super) fn drop_oldest_unit(&self) {
         let mut state = self.state.borrow_mut();
-        let Some(oldest) = state.tail.front() else {
+        let written = state.written;
+        let is_written = |unit: &mut TailUnit| unit.next_offset <= written;
+        let Some(dropped) = state.tail.pop_front_if(is_written) else {
             return;
         };
-        let is_last = state.tail.len() == 1;
-        let needed = matches!(state.appender, Appender::Ready(_)) && is_last;
-        if !needed && oldest.next_offset <= state.written {
-            state.tail.pop_front();
+        let State { tail, appender, .. } = &mut *state;
+        if let Appender::Ready(ready) = appender
+            && tail.is_empty()
+            && ready.open.is_none()
+        {
+            // The next unit begins with the partial block that this one ended with.
+            let bytes = dropped.unit.as_bytes();
+            ready.carry = bytes[bytes.len() - bytes.len() % BLOCK_BYTES as usize..].to_vec();
         }
     }
 }
@@ -509,8 +516,11 @@ impl Ready {
     pub(super) fn seal(&mut self, log: &Rc<Log>, segment: Offset, next_offset: Offset) -> TailUnit {
         let open = self.open.take().expect("a unit to seal");
         let unit = open.unit.seal(&log.shard.units);
-        let memory_bytes = unit.len().next_power_of_two();
+        if unit.len() <= unit.memory_bytes() / 4 {
+            self.unit_bytes = (self.unit_bytes / 2).max(UNIT_BYTES_MIN);
+        }
         self.carry = Vec::new();
+        let memory_bytes = unit.memory_bytes();
         self.queue.push_back(Sealed {
             unit: unit.clone(),
             position: open.position,

@@ -16,7 +16,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::ids::Offset;
-use crate::base::limits::{BATCH_HEADER_BYTES, COLD_READ_BYTES_MAX, COLD_READ_TURN_BYTES};
+use crate::base::limits::{
+    BATCH_HEADER_BYTES, COLD_READ_BYTES_MAX, COLD_READ_TURN_BYTES, OVERDRAWN_READ_BYTES_MAX,
+};
 use crate::base::payload::{Chunk, FileSlice};
 
 use super::directory::LogDirectory;
@@ -107,7 +109,7 @@ impl Log {
         }
         match state.tail.front() {
             Some(oldest) if oldest.base_offset <= range.from => {
-                Ok(ReadPlan::Memory(state.read_tail(range)))
+                Ok(ReadPlan::Memory(self.read_tail(&state, range)))
             }
             _ => Ok(self.plan_cold(&state, range)),
         }
@@ -124,6 +126,18 @@ impl Log {
             start: state.start,
             end: state.end,
         })
+    }
+
+    fn read_tail(&self, state: &State, mut range: ReadRange) -> Vec<Chunk> {
+        if !self.shard.tails.is_overdrawn(self.shard.units.live_bytes()) {
+            return state.read_tail(range);
+        }
+        range.bytes_max = range.bytes_max.min(OVERDRAWN_READ_BYTES_MAX);
+        let copy = |chunk| match chunk {
+            Chunk::Memory(bytes) => Chunk::Memory(Bytes::copy_from_slice(&bytes)),
+            file @ Chunk::File(_) => file,
+        };
+        state.read_tail(range).into_iter().map(copy).collect()
     }
 
     fn plan_cold(self: &Rc<Self>, state: &State, range: ReadRange) -> ReadPlan {

@@ -14,6 +14,10 @@ use crate::base::ids::Offset;
 use super::log::Log;
 use super::unit::SealedUnit;
 
+/// Units are allowed so much in any case: what is being filled and written must not look like a
+/// debt of slow consumers.
+const OVERDRAFT_BYTES_MIN: usize = 8 << 20;
+
 /// A batch is findable without a walk at least every so many bytes of a unit.
 const MARK_INTERVAL_BYTES: usize = 4096;
 
@@ -134,7 +138,8 @@ impl Drop for Place {
 }
 
 impl TailBudget {
-    /// Keeps about `bytes_max` bytes. What is not yet written stays beyond it.
+    /// Keeps about `bytes_max` bytes. What is not yet written stays beyond it, and so do units that
+    /// have left their tail but are still held by replies: see [`TailBudget::is_overdrawn`].
     pub fn new(bytes_max: usize) -> Rc<Self> {
         Rc::new(Self {
             bytes_max,
@@ -142,6 +147,15 @@ impl TailBudget {
             next_ticket: Cell::new(0),
             oldest_first: RefCell::default(),
         })
+    }
+
+    /// Whether replies that wait for their receivers hold half as much memory again as the tails may
+    /// keep, where `live_bytes` is what all units take. Then reads are small, and copies: slow
+    /// consumers may not take more. What they hold of the tails already can leave these later, so
+    /// that all units together take at most two and a half times what the tails may keep.
+    pub fn is_overdrawn(&self, live_bytes: usize) -> bool {
+        let allowed = self.bytes_max.saturating_add(self.bytes_max / 2);
+        live_bytes > allowed.max(OVERDRAFT_BYTES_MIN)
     }
 
     /// Bytes kept now.

@@ -407,5 +407,6 @@ fn a_segment_ages_by_the_times_of_its_records() {
 mod deletion;
 mod faults;
 mod lifecycle;
+mod memory;
 mod recovery;
 mod sweep;

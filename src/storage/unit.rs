@@ -6,7 +6,8 @@
 //!
 //! This is the file that holds the unsafe code for bytes that cross shards. The runtime's buffers
 //! belong to the executor that made them, so the last handle that another shard drops sends the
-//! buffer home through a queue, which the owner empties when it makes or drops units.
+//! buffer home through a queue, which the owner empties when it makes a unit, or asks how much
+//! memory all of them take.
 
 #![allow(unsafe_code)]
 
@@ -14,6 +15,7 @@ use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, ThreadId};
 
 use bytes::Bytes;
@@ -32,12 +34,37 @@ pub struct UnitHome {
 struct Homecoming {
     thread: ThreadId,
     returned: SegQueue<Returned>,
+    live_bytes: Arc<AtomicUsize>,
+}
+
+/// Counts a buffer among the live ones until it is dropped, which is beside the buffer.
+#[derive(Debug)]
+struct Live {
+    capacity: usize,
+    live_bytes: Arc<AtomicUsize>,
+}
+
+impl Live {
+    fn new(capacity: usize, live_bytes: &Arc<AtomicUsize>) -> Self {
+        live_bytes.fetch_add(capacity, Ordering::Relaxed);
+        Self {
+            capacity,
+            live_bytes: Arc::clone(live_bytes),
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.live_bytes.fetch_sub(self.capacity, Ordering::Relaxed);
+    }
 }
 
 /// A buffer on its way home. Only the home thread ever takes one out of the queue.
 #[derive(Debug)]
 struct Returned {
     _buffer: Rc<DmaBuffer>,
+    _live: Live,
 }
 
 // SAFETY: the reference count and the allocator behind the buffer are not atomic, so only the home
@@ -68,6 +95,7 @@ impl UnitHome {
             homecoming: Arc::new(Homecoming {
                 thread,
                 returned: SegQueue::new(),
+                live_bytes: Arc::default(),
             }),
         }
     }
@@ -82,11 +110,19 @@ impl UnitHome {
         Unit {
             buffer: glommio::allocate_dma_buffer(capacity),
             length: 0,
+            live: Live::new(capacity, &self.homecoming.live_bytes),
         }
     }
 
+    /// The memory that all units take together, in bytes: those in tails, and those that left them
+    /// but are still held by replies.
+    pub fn live_bytes(&self) -> usize {
+        self.welcome();
+        self.homecoming.live_bytes.load(Ordering::Relaxed)
+    }
+
     /// Drops the buffers that came home.
-    pub fn welcome(&self) {
+    fn welcome(&self) {
         assert_eq!(
             thread::current().id(),
             self.homecoming.thread,
@@ -109,6 +145,7 @@ impl Default for UnitHome {
 pub struct Unit {
     buffer: DmaBuffer,
     length: usize,
+    live: Live,
 }
 
 impl Unit {
@@ -132,8 +169,8 @@ impl Unit {
         self.capacity() - self.length
     }
 
-    /// The next `length` bytes, for the caller to fill; what they hold until then is undefined but
-    /// initialised. [`Unit::commit`] makes them part of the unit.
+    /// The next `length` bytes, for the caller to fill without reading: what they hold until then
+    /// is undefined. [`Unit::commit`] makes them part of the unit.
     pub fn spare(&mut self, length: usize) -> &mut [u8] {
         &mut self.buffer.as_bytes_mut()[self.length..self.length + length]
     }
@@ -159,6 +196,7 @@ impl Unit {
             address,
             length: self.length,
             buffer: ManuallyDrop::new(Rc::new(self.buffer)),
+            live: ManuallyDrop::new(self.live),
             homecoming: home.homecoming.clone(),
         };
         SealedUnit {
@@ -178,6 +216,7 @@ struct SealedInner {
     address: *const u8,
     length: usize,
     buffer: ManuallyDrop<Rc<DmaBuffer>>,
+    live: ManuallyDrop<Live>,
     homecoming: Arc<Homecoming>,
 }
 
@@ -191,12 +230,21 @@ unsafe impl Sync for SealedInner {}
 
 impl Drop for SealedInner {
     fn drop(&mut self) {
-        // SAFETY: `buffer` is taken once, here, and not used again.
-        let buffer = unsafe { ManuallyDrop::take(&mut self.buffer) };
+        // SAFETY: both are taken once, here, and not used again.
+        let (buffer, live) = unsafe {
+            (
+                ManuallyDrop::take(&mut self.buffer),
+                ManuallyDrop::take(&mut self.live),
+            )
+        };
+        let returned = Returned {
+            _buffer: buffer,
+            _live: live,
+        };
         if thread::current().id() == self.homecoming.thread {
-            drop(buffer);
+            drop(returned);
         } else {
-            self.homecoming.returned.push(Returned { _buffer: buffer });
+            self.homecoming.returned.push(returned);
         }
     }
 }
@@ -217,6 +265,11 @@ impl SealedUnit {
         // SAFETY: `address` points to `length` initialised bytes that live as long as `self.inner`
         // and that nobody changes.
         unsafe { std::slice::from_raw_parts(self.inner.address, self.inner.length) }
+    }
+
+    /// The memory that it takes, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.inner.live.capacity
     }
 
     /// The buffer to write, whole blocks.
