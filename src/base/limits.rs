@@ -44,6 +44,14 @@ pub const OVERDRAWN_READ_BYTES_MAX: usize = 64 << 10;
 /// a few megabytes before compression.
 pub const DECOMPRESSED_BATCH_BYTES_MAX: u64 = 128 << 20;
 
+/// Compressed batches up to this size are checked by the shard itself: sending one to the blocking
+/// pool costs as much as inflating some tens of kilobytes.
+pub const COMPRESSED_BYTES_CHECKED_INLINE_MAX: usize = 16 << 10;
+
+/// What the shard itself decompresses of a batch, a fraction of a millisecond's work. One that turns
+/// out to be larger goes to the blocking pool.
+pub const DECOMPRESSED_BYTES_CHECKED_INLINE_MAX: u64 = 256 << 10;
+
 /// Compressed records are checked through a window of this many bytes.
 pub const DECOMPRESSION_WINDOW_BYTES: usize = 32 << 10;
 

@@ -11,6 +11,7 @@
 //!   has taken, and recovery applies the same batches through the same code.
 //! - Nothing above the high watermark is ever served to a client.
 
+mod append;
 pub mod checkpointer;
 pub mod core;
 pub mod leader_epoch;

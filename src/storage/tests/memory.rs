@@ -106,7 +106,7 @@ fn replies_that_nobody_takes_hold_a_bounded_part_of_memory() {
         }
         assert!(small > 0, "the bound was never met");
         let range = ReadRange {
-            from: log.end().plus(-400),
+            from: log.end().plus(-100),
             upper: log.end(),
             bytes_max: MIB,
             at_least_one: true,
