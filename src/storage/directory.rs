@@ -105,8 +105,24 @@ impl LogDirectory {
 /// Calls that block: made at start, or by [`LogDirectory::off_reactor`].
 impl LogDirectory {
     fn call<T>(&self, call: Call, path: &Path, make: impl FnOnce() -> io::Result<T>) -> Result<T> {
-        let done = self.faults().before(call, path).and_then(|()| make());
+        let fault = self.faults().next(call, path);
+        let done = fault.before().and_then(|()| make());
+        let done = done.and_then(|made| fault.after().map(|()| made));
         done.map_err(|source| FileError::new(call.name(), path, source))
+    }
+
+    /// As [`LogDirectory::call`], for a write of `contents`.
+    fn call_write(
+        &self,
+        path: &Path,
+        contents: &[u8],
+        make: impl FnOnce(&[u8]) -> io::Result<()>,
+    ) -> Result<()> {
+        let fault = self.faults().next(Call::Write, path);
+        let taken = &contents[..fault.taken(contents.len())];
+        let done = fault.before().and_then(|()| make(taken));
+        let done = done.and_then(|()| fault.after());
+        done.map_err(|source| FileError::new(Call::Write.name(), path, source))
     }
 
     /// Makes a directory, which must not exist, and syncs its parent.
@@ -152,7 +168,7 @@ impl LogDirectory {
     /// Writes and syncs a file as a whole; its directory entry is not yet durable.
     pub fn write_whole_file(&self, path: &Path, contents: &[u8]) -> Result<()> {
         let mut file = self.call(Call::Create, path, || fs::File::create(path))?;
-        self.call(Call::Write, path, || file.write_all(contents))?;
+        self.call_write(path, contents, |contents| file.write_all(contents))?;
         self.call(Call::Sync, path, || file.sync_all())?;
         Ok(())
     }
@@ -169,7 +185,7 @@ impl LogDirectory {
                 .write(true)
                 .open(path)
         })?;
-        self.call(Call::Write, path, || {
+        self.call_write(path, contents, |contents| {
             file.write_all_at(contents, position)?;
             file.set_len(position + contents.len() as u64)
         })?;

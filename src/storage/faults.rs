@@ -63,12 +63,41 @@ pub struct Faults {
     plan: Option<std::sync::Arc<Plan>>,
 }
 
+/// What becomes of one call.
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub struct Fault {
+    #[cfg(feature = "faults")]
+    fails: Option<(How, i32)>,
+}
+
+#[cfg(not(feature = "faults"))]
+impl Fault {
+    /// Asked before the call is made.
+    #[inline]
+    pub fn before(self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Asked once it has been made.
+    #[inline]
+    pub fn after(self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// How many of `length` bytes a write takes.
+    #[inline]
+    pub fn taken(self, length: usize) -> usize {
+        length
+    }
+}
+
 #[cfg(not(feature = "faults"))]
 impl Faults {
-    /// Asked before each call.
+    /// Asked for each call.
     #[inline]
-    pub fn before(&self, _call: Call, _path: &Path) -> io::Result<()> {
-        Ok(())
+    pub fn next(&self, _call: Call, _path: &Path) -> Fault {
+        Fault::default()
     }
 
     /// Whether syncs are left out, to prove that the tests notice.
@@ -79,14 +108,55 @@ impl Faults {
 }
 
 #[cfg(feature = "faults")]
-pub use plan::Plan;
+pub use plan::{How, Plan};
 
 #[cfg(feature = "faults")]
 mod plan {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use super::{Call, Faults, Path, io};
+    use super::{Call, Fault, Faults, Path, io};
+
+    /// How a call fails.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum How {
+        /// It is not made.
+        #[default]
+        Refused,
+        /// It is made, and reported as failed all the same.
+        Done,
+        /// A write takes a part of its bytes; any other call is refused.
+        Short,
+    }
+
+    impl Fault {
+        fn error(self, hows: &[How]) -> io::Result<()> {
+            match self.fails {
+                Some((how, errno)) if hows.contains(&how) => {
+                    Err(io::Error::from_raw_os_error(errno))
+                }
+                _ => Ok(()),
+            }
+        }
+
+        /// Asked before the call is made.
+        pub fn before(self) -> io::Result<()> {
+            self.error(&[How::Refused])
+        }
+
+        /// Asked once it has been made.
+        pub fn after(self) -> io::Result<()> {
+            self.error(&[How::Done, How::Short])
+        }
+
+        /// How many of `length` bytes a write takes: whole blocks of about a half.
+        pub fn taken(self, length: usize) -> usize {
+            match self.fails {
+                Some((How::Short, _)) => length / 2 / 4096 * 4096,
+                _ => length,
+            }
+        }
+    }
 
     /// Which calls fail, and how.
     #[derive(Debug, Default)]
@@ -99,6 +169,8 @@ mod plan {
         pub only: Option<Call>,
         /// Only calls on paths that contain this count and fail.
         pub on: &'static str,
+        /// How they fail.
+        pub how: How,
         /// What the kernel answers, an errno.
         pub errno: i32,
         /// Leaves every sync out and reports success.
@@ -132,22 +204,24 @@ mod plan {
             }
         }
 
-        /// Asked before each call.
-        pub fn before(&self, call: Call, path: &Path) -> io::Result<()> {
+        /// Asked for each call.
+        pub fn next(&self, call: Call, path: &Path) -> Fault {
             let Some(plan) = &self.plan else {
-                return Ok(());
+                return Fault::default();
             };
             let is_other = plan.only.is_some_and(|only| only != call);
             if is_other || !path.to_string_lossy().contains(plan.on) {
-                return Ok(());
+                return Fault::default();
             }
             let number = plan.calls.fetch_add(1, Ordering::Relaxed) + 1;
             let first = plan.first.load(Ordering::Relaxed);
             let fails = first > 0 && (first..first.saturating_add(plan.count)).contains(&number);
-            if fails {
-                Err(io::Error::from_raw_os_error(plan.errno))
-            } else {
-                Ok(())
+            let how = match plan.how {
+                How::Short if call != Call::Write => How::Refused,
+                how => how,
+            };
+            Fault {
+                fails: fails.then_some((how, plan.errno)),
             }
         }
 

@@ -13,7 +13,7 @@ use glommio::io::{BufferedFile, DmaBuffer, DmaFile, OpenOptions};
 
 use super::directory::LogDirectory;
 use super::error::FileError;
-use super::faults::Call;
+use super::faults::{Call, Fault};
 
 /// A segment's file, open for appends.
 #[derive(Debug)]
@@ -60,13 +60,15 @@ impl File {
             options.custom_flags(libc::O_DSYNC);
         }
         let failed = |source| FileError::new(call.name(), path, source);
-        directory.faults().before(call, path).map_err(failed)?;
+        let fault = directory.faults().next(call, path);
+        fault.before().map_err(failed)?;
         let inner = if directory.is_direct() {
             options.dma_open(path).await.map(Inner::Direct)
         } else {
             options.buffered_open(path).await.map(Inner::Buffered)
         };
         let inner = inner.map_err(|error| failed(io_error(error)))?;
+        fault.after().map_err(failed)?;
         Ok(Self {
             directory: directory.clone(),
             path: path.to_owned(),
@@ -82,15 +84,20 @@ impl File {
 
     /// Writes the whole of `buffer`, whole blocks, at `position`, a multiple of the block.
     pub async fn write(&self, buffer: Rc<DmaBuffer>, position: u64) -> Result<()> {
-        self.before(Call::Write)?;
+        let fault = self.before(Call::Write)?;
         let length = buffer.len();
+        let buffer = match fault.taken(length) {
+            0 => return self.after(Call::Write, fault),
+            taken if taken < length => first_part(&buffer, taken),
+            _ => buffer,
+        };
         let written = match &self.inner {
             Inner::Direct(file) => file.write_rc_at(buffer, position).await,
             Inner::Buffered(file) => file.write_at(buffer.as_bytes().to_vec(), position).await,
         };
         let written = written.map_err(|error| self.failed(Call::Write, error))?;
         if written == length {
-            return Ok(());
+            return self.after(Call::Write, fault);
         }
         // The range was preallocated, so a short write means a disk that fails.
         let short = io::Error::other(format!("wrote {written} of {length} bytes"));
@@ -99,7 +106,7 @@ impl File {
 
     /// Makes all writes that have completed durable, with the length they need.
     pub async fn sync(&self) -> Result<()> {
-        self.before(Call::Sync)?;
+        let fault = self.before(Call::Sync)?;
         if self.directory.faults().skips_sync() {
             return Ok(());
         }
@@ -107,37 +114,41 @@ impl File {
             Inner::Direct(file) => file.fdatasync().await,
             Inner::Buffered(file) => file.fdatasync().await,
         };
-        synced.map_err(|error| self.failed(Call::Sync, error))
+        synced.map_err(|error| self.failed(Call::Sync, error))?;
+        self.after(Call::Sync, fault)
     }
 
     /// Gives the file blocks up to `length` and that length, which reads as zeros.
     pub async fn preallocate(&self, length: u64) -> Result<()> {
-        self.before(Call::Preallocate)?;
+        let fault = self.before(Call::Preallocate)?;
         let done = match &self.inner {
             Inner::Direct(file) => file.pre_allocate(length, false).await,
             Inner::Buffered(file) => file.pre_allocate(length, false).await,
         };
-        done.map_err(|error| self.failed(Call::Preallocate, error))
+        done.map_err(|error| self.failed(Call::Preallocate, error))?;
+        self.after(Call::Preallocate, fault)
     }
 
     /// Cuts the file to `length`.
     pub async fn truncate(&self, length: u64) -> Result<()> {
-        self.before(Call::Truncate)?;
+        let fault = self.before(Call::Truncate)?;
         let done = match &self.inner {
             Inner::Direct(file) => file.truncate(length).await,
             Inner::Buffered(file) => file.truncate(length).await,
         };
-        done.map_err(|error| self.failed(Call::Truncate, error))
+        done.map_err(|error| self.failed(Call::Truncate, error))?;
+        self.after(Call::Truncate, fault)
     }
 
     /// Reads `length` bytes at `position`, as many as there are.
     pub async fn read(&self, position: u64, length: usize) -> Result<glommio::io::ReadResult> {
-        self.before(Call::Read)?;
+        let fault = self.before(Call::Read)?;
         let done = match &self.inner {
             Inner::Direct(file) => file.read_at(position, length).await,
             Inner::Buffered(file) => file.read_at(position, length).await,
         };
-        done.map_err(|error| self.failed(Call::Read, error))
+        let read = done.map_err(|error| self.failed(Call::Read, error))?;
+        self.after(Call::Read, fault).map(|()| read)
     }
 
     /// Closes the descriptor. Waits for nothing: all writes have completed.
@@ -152,14 +163,28 @@ impl File {
         }
     }
 
-    fn before(&self, call: Call) -> Result<()> {
-        let asked = self.directory.faults().before(call, &self.path);
+    fn before(&self, call: Call) -> Result<Fault> {
+        let fault = self.directory.faults().next(call, &self.path);
+        let asked = fault.before().map(|()| fault);
+        asked.map_err(|source| FileError::new(call.name(), &self.path, source))
+    }
+
+    fn after(&self, call: Call, fault: Fault) -> Result<()> {
+        let asked = fault.after();
         asked.map_err(|source| FileError::new(call.name(), &self.path, source))
     }
 
     fn failed(&self, call: Call, error: GlommioError<()>) -> FileError {
         FileError::new(call.name(), &self.path, io_error(error))
     }
+}
+
+/// What a short write takes: tests ask for one.
+fn first_part(buffer: &DmaBuffer, taken: usize) -> Rc<DmaBuffer> {
+    let mut part = glommio::allocate_dma_buffer(buffer.len().next_power_of_two());
+    part.as_bytes_mut()[..taken].copy_from_slice(&buffer.as_bytes()[..taken]);
+    part.trim_to_size(taken);
+    Rc::new(part)
 }
 
 /// The kernel's own error number, which the runtime's conversion would drop.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::storage::faults::Plan;
+use crate::storage::faults::{How, Plan};
 
 /// Seeds in one run of the test; `MILLRACE_FAULT_SEEDS` asks for more.
 const SEEDS: u64 = 1000;
@@ -51,8 +51,31 @@ async fn work(log: &Rc<Log>, random: &mut Random, ledger: &mut Ledger) -> Result
             log.make_durable(end).await?;
             ledger.acknowledged.push((base, batch));
         }
-        match random.below(12) {
+        match random.below(14) {
             0 => log.park().await?,
+            2 => {
+                let by_size = Retention {
+                    retention_bytes: Some(100 << 10),
+                    ..Retention::default()
+                };
+                log.retain(by_size, log.durable(), NOW).await?;
+            }
+            3 => {
+                let id = TopicIdPartition {
+                    topic_id: TopicId(7),
+                    partition: PartitionIndex(0),
+                };
+                let point = log.mark();
+                log.make_durable(point.offset).await?;
+                log.flush_indexes().await?;
+                // As a checkpoint writes its snapshot and itself.
+                let bytes = checkpoint::encode([(&id, &point)]);
+                let written = log.in_directory(move |directory, path| {
+                    directory.replace_file(&path.join("checkpoint"), &bytes)
+                });
+                written.await?;
+                ledger.point = Some(point);
+            }
             1 => {
                 let point = log.mark();
                 log.make_durable(point.offset).await?;
@@ -66,8 +89,26 @@ async fn work(log: &Rc<Log>, random: &mut Random, ledger: &mut Ledger) -> Result
     log.make_durable(end).await
 }
 
+/// A log is used on after a failure: all that it is asked ends, and appends are taken only where
+/// the disk was full.
+async fn work_on(log: &Rc<Log>, ended: &Result<(), LogError>, random: &mut Random, seed: u64) {
+    let batch = batch(1, 1, random.below(6000) as usize);
+    let is_failed = matches!(ended, Err(LogError::Failed(_)));
+    for _ in 0..3 {
+        let taken = append(log, &batch).await;
+        assert!(!is_failed || taken.is_err(), "seed {seed}: {taken:?}");
+        let _ended = log.make_durable(log.end()).await;
+        let _ended = log.flush_indexes().await;
+        let _ended = log.park().await;
+        let _ended = log.retain(Retention::default(), log.durable(), NOW).await;
+    }
+    assert!(log.durable() <= log.end());
+}
+
 async fn check(log: &Rc<Log>, ledger: &Ledger, seed: u64) {
-    for (base, batch) in &ledger.acknowledged {
+    // What retention took is below the start.
+    let kept = |(base, _): &&(Offset, Bytes)| *base >= log.start();
+    for (base, batch) in ledger.acknowledged.iter().filter(kept) {
         let range = ReadRange {
             from: *base,
             upper: log.end(),
@@ -96,7 +137,9 @@ async fn run_seed(root: PathBuf, seed: u64) -> bool {
         u64::MAX / 2
     };
     let errno = [libc::EIO, libc::ENOSPC][random.below(2) as usize];
+    let how = [How::Refused, How::Done, How::Short][random.below(3) as usize];
     let plan = Arc::new(Plan {
+        how,
         first: first.into(),
         count,
         errno,
@@ -116,10 +159,15 @@ async fn run_seed(root: PathBuf, seed: u64) -> bool {
             if ended.is_err() && faulty.failure().is_none() {
                 assert_eq!(ended, Err(LogError::NoRoom), "seed {seed}");
             }
+            if ended.is_err() {
+                work_on(&log, &ended, &mut random, seed).await;
+            }
         }
     }
     let failed = plan.calls.load(Ordering::Relaxed) >= first;
-    if !path.join("00000000000000000000.log").exists() {
+    let names = std::fs::read_dir(&path).into_iter().flatten().flatten();
+    let has_log = |entry: std::fs::DirEntry| entry.path().extension() == Some("log".as_ref());
+    if !names.map(has_log).any(|has_log| has_log) {
         assert!(ledger.acknowledged.is_empty(), "seed {seed}");
         return failed;
     }
