@@ -165,7 +165,10 @@ async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
     .await
 }
 
-async fn append(partition: &Rc<Partition>, records: Bytes) -> Result<Appended, AppendError> {
+fn send(
+    partition: &Rc<Partition>,
+    records: Bytes,
+) -> reply::Receiver<Result<Appended, AppendError>> {
     let (reply, answer) = reply::channel();
     partition.append(AppendRequest {
         id: partition.id(),
@@ -174,6 +177,11 @@ async fn append(partition: &Rc<Partition>, records: Bytes) -> Result<Appended, A
         zstd_allowed: true,
         reply,
     });
+    answer
+}
+
+async fn append(partition: &Rc<Partition>, records: Bytes) -> Result<Appended, AppendError> {
+    let answer = send(partition, records);
     in_time("an append", answer).await.expect("an answer")
 }
 
@@ -376,6 +384,84 @@ fn appends_carry_a_new_epoch_from_where_it_begins() {
         assert_eq!(
             (header.base_offset, header.partition_leader_epoch),
             (base, LeaderEpoch(2))
+        );
+    });
+}
+
+/// A batch of one record of zeros, which shrinks to a thousandth.
+fn zeros(codec: Codec, value_bytes: usize) -> Bytes {
+    let mut builder = BatchBuilder::new(codec);
+    let value = vec![0; value_bytes];
+    let record = RecordToWrite {
+        timestamp: NOW,
+        key: None,
+        value: Some(&value),
+        headers: &[],
+    };
+    builder.append(&record).expect("a record that fits");
+    builder.build().expect("a batch").into()
+}
+
+#[test]
+fn batches_that_take_long_to_check_keep_their_place() {
+    let home = home();
+    let plan = plan(Call::Write, "", libc::EIO);
+    on_shard(home.path(), &plan, async |rig| {
+        let partition = rig.open_default(0).await;
+        append(&partition, plain()).await.expect("taken");
+        // Large as it is sent, larger than it looks, and neither.
+        let batches = [
+            zeros(Codec::Gzip, 32 << 20),
+            zeros(Codec::Zstd, 4 << 20),
+            plain(),
+            zeros(Codec::Lz4, 8 << 20),
+            zeros(Codec::Gzip, 1000),
+            plain(),
+        ];
+        assert!(batches[0].len() > 16 << 10 && batches[1].len() < 16 << 10);
+        let mut damaged = batches[3].to_vec();
+        let last = damaged.len() - 1;
+        damaged[last] ^= 1;
+        let mut answers = Vec::new();
+        for (place, records) in batches.into_iter().enumerate() {
+            if place == 4 {
+                answers.push((None, send(&partition, damaged.clone().into())));
+            }
+            answers.push((Some(place as i64 + 1), send(&partition, records)));
+        }
+        for (offset, answer) in answers {
+            let answer = in_time("an append", answer).await.expect("an answer");
+            match offset {
+                Some(offset) => assert_eq!(answer.expect("taken").base_offset, Offset(offset)),
+                None => assert!(matches!(answer, Err(AppendError::Record(_))), "{answer:?}"),
+            }
+        }
+        assert_eq!(partition.log().end(), Offset(7));
+    });
+}
+
+#[test]
+fn a_shard_goes_on_while_records_are_checked() {
+    let home = home();
+    let plan = plan(Call::Write, "", libc::EIO);
+    on_shard(home.path(), &plan, async |rig| {
+        let (slow, quick) = (rig.open_default(0).await, rig.open_default(1).await);
+        append(&quick, plain()).await.expect("taken");
+        append(&slow, plain()).await.expect("taken");
+        let large = send(&slow, zeros(Codec::Gzip, 100 << 20));
+        let others = async {
+            for _ in 0..3 {
+                append(&quick, plain()).await.expect("taken");
+            }
+            true
+        };
+        let large = async {
+            large.await.expect("an answer").expect("taken");
+            false
+        };
+        assert!(
+            or(large, others).await,
+            "the others waited for the large batch"
         );
     });
 }
