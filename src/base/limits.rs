@@ -48,8 +48,8 @@ pub const DECOMPRESSED_BATCH_BYTES_MAX: u64 = 128 << 20;
 /// pool costs as much as inflating some tens of kilobytes.
 pub const COMPRESSED_BYTES_CHECKED_INLINE_MAX: usize = 16 << 10;
 
-/// What the shard itself decompresses of a batch, a fraction of a millisecond's work. One that turns
-/// out to be larger goes to the blocking pool.
+/// What the shard itself decompresses of a batch, a fraction of a millisecond's work. One that
+/// turns out to be larger goes to the blocking pool.
 pub const DECOMPRESSED_BYTES_CHECKED_INLINE_MAX: u64 = 256 << 10;
 
 /// Compressed records are checked through a window of this many bytes.

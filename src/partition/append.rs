@@ -2,9 +2,9 @@
 //!
 //! An append is validated, checked against its producer's sequence and given its offset without
 //! awaiting. Two kinds have to wait, and then all that come later queue up behind them, in order,
-//! while one task works the queue off: those for which the log has no room (it is parked, must roll,
-//! or must grow), and those whose compressed records take long to check, which is done on the
-//! blocking pool.
+//! while one task works the queue off: those for which the log has no room (it is parked, must
+//! roll, or must grow), and those whose compressed records take long to check, which is done on
+//! the blocking pool.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -1,5 +1,5 @@
 //! One partition: its log, the high watermark, and what waits for it. Its shard's alone. How it
-//! takes appends is [`super::append`]'s.
+//! takes appends stands in `append.rs`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -139,8 +139,8 @@ pub(super) struct Ready {
     pub growing: bool,
     /// It is being closed: appends wait.
     pub parking: bool,
-    /// The bytes of the last, partial block, if the last unit is not in the tail: after opening, and
-    /// when memory ran short.
+    /// The bytes of the last, partial block, if the last unit is not in the tail: after opening,
+    /// and when memory ran short.
     pub carry: Vec<u8>,
     /// Capacity that the next unit gets at least; follows the rate.
     pub unit_bytes: usize,

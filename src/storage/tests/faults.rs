@@ -165,9 +165,9 @@ async fn run_seed(root: PathBuf, seed: u64) -> bool {
         }
     }
     let failed = plan.calls.load(Ordering::Relaxed) >= first;
-    let names = std::fs::read_dir(&path).into_iter().flatten().flatten();
+    let mut names = std::fs::read_dir(&path).into_iter().flatten().flatten();
     let has_log = |entry: std::fs::DirEntry| entry.path().extension() == Some("log".as_ref());
-    if !names.map(has_log).any(|has_log| has_log) {
+    if !names.any(has_log) {
         assert!(ledger.acknowledged.is_empty(), "seed {seed}");
         return failed;
     }
