@@ -17,6 +17,7 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
 use super::heartbeat;
 use super::queues::{GiveWay, Queues};
+use super::scheduling;
 use super::shutdown::{Barrier, Stop, Stopper};
 use crate::base::ids::ShardId;
 
@@ -275,10 +276,15 @@ impl Starting {
             .preempt_timer(config.preempt_after)
             .spin_before_park(config.spin)
             .blocking_thread_pool_placement(PoolPlacement::Unbound(config.blocking_threads.max(1)));
-        builder.make().map_err(|error| StartError::Executor {
+        let failed = |reason: String| StartError::Executor {
             shard: self.shard,
-            reason: error.to_string(),
-        })
+            reason,
+        };
+        // The threads for blocking calls are made with the executor and inherit how it is run.
+        scheduling::give_way().map_err(|error| failed(error.to_string()))?;
+        let executor = builder.make().map_err(|error| failed(error.to_string()))?;
+        scheduling::run_promptly().map_err(|error| failed(error.to_string()))?;
+        Ok(executor)
     }
 
     fn run<B, F, T, E>(self, executor: LocalExecutor, body: B) -> Ended<T, E>

@@ -24,6 +24,7 @@ pub mod mailbox;
 pub mod placement;
 pub mod queues;
 pub mod reply;
+mod scheduling;
 pub mod shutdown;
 
 #[cfg(test)]

@@ -149,8 +149,8 @@ impl TailBudget {
         })
     }
 
-    /// Whether replies that wait for their receivers hold half as much memory again as the tails may
-    /// keep, where `live_bytes` is what all units take. Then reads are small, and copies: slow
+    /// Whether replies that wait for their receivers hold half as much memory again as the tails
+    /// may keep, where `live_bytes` is what all units take. Then reads are small, and copies: slow
     /// consumers may not take more. What they hold of the tails already can leave these later, so
     /// that all units together take at most two and a half times what the tails may keep.
     pub fn is_overdrawn(&self, live_bytes: usize) -> bool {
