@@ -24,8 +24,8 @@ pub const BYTES_BEFORE_YIELD_MAX: usize = 1 << 20;
 /// the receiver's part of TCP.
 pub const FILE_BYTES_BEFORE_YIELD_MAX: usize = 256 << 10;
 
-/// The most that a shard reads from the disk at once for those who read old data. A write that is
-/// to be acknowledged waits behind it: `kernel-notes/cold-reads.md`.
+/// The most that a shard reads from the disk at once for those who read old data, and again as much
+/// ahead of them. A write that is to be acknowledged waits behind it: `kernel-notes/cold-reads.md`.
 pub const COLD_READ_STEP_BYTES: u64 = 256 << 10;
 
 /// After this many bytes of old data the next one's turn comes to read from the disk.

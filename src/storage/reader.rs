@@ -1,8 +1,9 @@
 //! Reads of a log: an owned plan is taken in one go, then carried out with nothing borrowed.
 //!
 //! Bytes in the tail are handed out by reference. Older ones are located and brought into the page
-//! cache on the blocking pool, so that the `sendfile` which follows does not stall a reactor; as
-//! much again behind them follows while they are sent. A shard's cold reads take turns at the disk.
+//! cache on the blocking pool, so that the `sendfile` which follows does not stall a reactor; twice
+//! as much behind them follows while they are sent. A shard's cold reads take turns at the disk, and
+//! so does its reading ahead.
 //! A file slice covers only bytes below the tail's first block; the bytes of that block come from
 //! memory.
 
@@ -28,7 +29,7 @@ use super::layout;
 use super::log::{Appender, Log, State};
 use super::residency;
 use super::segment::Segment;
-use super::shard::ShardStorage;
+use super::shard::{DiskTurns, ShardStorage};
 
 /// What to read.
 #[derive(Clone, Copy, Debug)]
@@ -235,7 +236,7 @@ impl ColdRead {
         let (segment, file_limit, known) = (job.segment, job.file_limit, job.file.is_some());
         let path = layout::segment_file(&job.partition, segment, layout::LOG);
         let shard = &log.shard;
-        let turn = shard.disk_turn().await;
+        let turn = shard.cold_reads.turn().await;
         let located = shard
             .directory
             .off_reactor(move |dir| job.locate(dir, range))
@@ -257,12 +258,12 @@ impl ColdRead {
             let mut resident = (start + COLD_READ_TURN_BYTES).min(from_file);
             while resident < from_file {
                 let next = (resident + COLD_READ_TURN_BYTES).min(from_file);
-                let brought = bring_in(shard, &file, resident, next).await;
+                let brought = bring_in(shard, &shard.cold_reads, &file, resident, next).await;
                 brought.map_err(|source| failed(&FileError::new("read", &path, source)))?;
                 resident = next;
             }
-            let ahead = (end - start).min(COLD_READ_TURN_BYTES);
-            read_ahead(shard, &file, from_file, (from_file + ahead).min(file_limit));
+            let ahead = from_file + 2 * (end - start).min(COLD_READ_TURN_BYTES);
+            log.read_ahead(segment, &file, from_file, ahead.min(file_limit));
             chunks.push(Chunk::File(FileSlice {
                 file,
                 position: start,
@@ -283,21 +284,41 @@ fn failed(error: &FileError) -> LogError {
     LogError::Failed(error.to_string())
 }
 
-/// Brings a range into the page cache when it is this read's turn.
-async fn bring_in(shard: &ShardStorage, file: &Arc<File>, start: u64, end: u64) -> io::Result<()> {
-    let _turn = shard.disk_turn().await;
+/// Brings a range into the page cache when its turn comes.
+async fn bring_in(
+    shard: &ShardStorage,
+    turns: &DiskTurns,
+    file: &Arc<File>,
+    start: u64,
+    end: u64,
+) -> io::Result<()> {
+    let _turn = turns.turn().await;
     let file = Arc::clone(file);
     let bring = move |_: &LogDirectory| residency::bring_in(&file, start, end);
     shard.directory.off_reactor(bring).await
 }
 
-/// Starts to bring in what a consumer that reads on will ask for next.
-fn read_ahead(shard: &Rc<ShardStorage>, file: &Arc<File>, start: u64, end: u64) {
-    if start < end {
-        let (on, file) = (Rc::clone(shard), Arc::clone(file));
-        shard.spawn(async move {
-            // Whoever wants these bytes meets the failure again, and reports it.
-            let _ = bring_in(&on, &file, start, end).await;
+impl Log {
+    /// Starts to bring in what a consumer that reads on will ask for next, from `from` to `to`, but
+    /// for what the read before has started already.
+    fn read_ahead(&self, segment: Offset, file: &Arc<File>, from: u64, to: u64) {
+        let started = self.read_ahead_to.replace((segment, to));
+        let begun = started.0 == segment && (from..=to).contains(&started.1);
+        let mut from = if begun { started.1 } else { from };
+        if from >= to {
+            return;
+        }
+        let (shard, file) = (Rc::clone(&self.shard), Arc::clone(file));
+        self.shard.spawn(async move {
+            while from < to {
+                let next = (from + COLD_READ_TURN_BYTES).min(to);
+                let brought = bring_in(&shard, &shard.reads_ahead, &file, from, next).await;
+                if brought.is_err() {
+                    // Whoever wants these bytes meets the failure again, and reports it.
+                    return;
+                }
+                from = next;
+            }
         });
     }
 }

@@ -39,8 +39,8 @@ pub struct ShardStorage {
     pub(super) tails: Rc<TailBudget>,
     pub(super) reads: ReadFiles,
     writes: Semaphore,
-    /// One cold read at a time, in the order in which they came.
-    disk_turns: Semaphore,
+    pub(super) cold_reads: DiskTurns,
+    pub(super) reads_ahead: DiskTurns,
     queue: TaskQueueHandle,
     open_logs_max: usize,
     /// Logs held open, by their numbers.
@@ -58,7 +58,8 @@ impl ShardStorage {
             tails: TailBudget::new(limits.tail_bytes_max),
             reads: ReadFiles::new(limits.open_reads_max),
             writes: Semaphore::new(limits.writes_max),
-            disk_turns: Semaphore::new(1),
+            cold_reads: DiskTurns::new(),
+            reads_ahead: DiskTurns::new(),
             queue,
             open_logs_max: limits.open_logs_max,
             open: RefCell::default(),
@@ -100,13 +101,6 @@ impl ShardStorage {
 
     pub(super) async fn write_permit(&self) -> Permit<'_> {
         self.writes
-            .acquire_permit(1)
-            .await
-            .expect("the semaphore is never closed")
-    }
-
-    pub(super) async fn disk_turn(&self) -> Permit<'_> {
-        self.disk_turns
             .acquire_permit(1)
             .await
             .expect("the semaphore is never closed")
@@ -159,6 +153,21 @@ impl ShardStorage {
             // A failure has been logged, and the next append meets it again.
             let _ = log.park().await;
         });
+    }
+}
+
+/// Lets one read of a kind at a time at the disk, in the order in which they came.
+#[derive(Debug)]
+pub(super) struct DiskTurns(Semaphore);
+
+impl DiskTurns {
+    fn new() -> Self {
+        Self(Semaphore::new(1))
+    }
+
+    pub async fn turn(&self) -> Permit<'_> {
+        let permit = self.0.acquire_permit(1).await;
+        permit.expect("the semaphore is never closed")
     }
 }
 
