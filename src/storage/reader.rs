@@ -2,10 +2,9 @@
 //!
 //! Bytes in the tail are handed out by reference. Older ones are located and brought into the page
 //! cache on the blocking pool, so that the `sendfile` which follows does not stall a reactor; twice
-//! as much behind them follows while they are sent. A shard's cold reads take turns at the disk, and
-//! so does its reading ahead.
-//! A file slice covers only bytes below the tail's first block; the bytes of that block come from
-//! memory.
+//! as much behind them follows while they are sent. A shard's cold reads take turns at the disk,
+//! and so does its reading ahead. A file slice covers only bytes below the tail's first block; the
+//! bytes of that block come from memory.
 
 use std::fs::File;
 use std::io;

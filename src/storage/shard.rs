@@ -1,12 +1,13 @@
 //! What the logs of one shard share: directory, units, tail budget, permits to sync, descriptors.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::future::Future;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use futures_channel::oneshot;
 use glommio::TaskQueueHandle;
 use glommio::sync::{Permit, Semaphore};
 
@@ -58,8 +59,8 @@ impl ShardStorage {
             tails: TailBudget::new(limits.tail_bytes_max),
             reads: ReadFiles::new(limits.open_reads_max),
             writes: Semaphore::new(limits.writes_max),
-            cold_reads: DiskTurns::new(),
-            reads_ahead: DiskTurns::new(),
+            cold_reads: DiskTurns::default(),
+            reads_ahead: DiskTurns::default(),
             queue,
             open_logs_max: limits.open_logs_max,
             open: RefCell::default(),
@@ -156,18 +157,40 @@ impl ShardStorage {
     }
 }
 
-/// Lets one read of a kind at a time at the disk, in the order in which they came.
+/// Lets one read of a kind at a time at the disk, in the order in which they came: who asks again
+/// goes to the end of the line.
+#[derive(Debug, Default)]
+pub(super) struct DiskTurns(Rc<Line>);
+
+#[derive(Debug, Default)]
+struct Line {
+    taken: Cell<bool>,
+    waiting: RefCell<VecDeque<oneshot::Sender<Turn>>>,
+}
+
+/// The turn at the disk. Dropped, it goes to the next in the line.
 #[derive(Debug)]
-pub(super) struct DiskTurns(Semaphore);
+pub(super) struct Turn(Rc<Line>);
 
 impl DiskTurns {
-    fn new() -> Self {
-        Self(Semaphore::new(1))
+    pub async fn turn(&self) -> Turn {
+        if !self.0.taken.replace(true) {
+            return Turn(Rc::clone(&self.0));
+        }
+        let (next, turn) = oneshot::channel();
+        self.0.waiting.borrow_mut().push_back(next);
+        turn.await.expect("a turn is handed on until none waits")
     }
+}
 
-    pub async fn turn(&self) -> Permit<'_> {
-        let permit = self.0.acquire_permit(1).await;
-        permit.expect("the semaphore is never closed")
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let next = self.0.waiting.borrow_mut().pop_front();
+        match next {
+            // One that no longer waits drops it again, for the one behind.
+            Some(next) => drop(next.send(Self(Rc::clone(&self.0)))),
+            None => self.0.taken.set(false),
+        }
     }
 }
 
@@ -219,5 +242,37 @@ impl ReadFiles {
     /// Forgets a segment that is deleted; readers that hold its descriptor read on.
     pub fn remove(&self, log: u64, segment: Offset) {
         self.files.borrow_mut().remove(&(log, segment));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_lite::future::{block_on, poll_once};
+
+    #[test]
+    fn turns_go_round_and_none_is_lost() {
+        block_on(async {
+            let turns = DiskTurns::default();
+            let first = turns.turn().await;
+            let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(turns.turn())).collect();
+            for turn in &mut waiting {
+                assert!(poll_once(turn).await.is_none());
+            }
+            // The one that has just had it waits behind the others, of whom one gives up.
+            drop(first);
+            let mut again = Box::pin(turns.turn());
+            assert!(poll_once(&mut again).await.is_none());
+            let second = poll_once(&mut waiting[0]).await.expect("its turn");
+            assert!(poll_once(&mut waiting[2]).await.is_none());
+            drop(waiting.remove(1));
+            drop(second);
+            assert!(poll_once(&mut again).await.is_none());
+            let third = poll_once(&mut waiting[1]).await.expect("its turn");
+            drop(third);
+            // It was handed over, and given up without having been taken.
+            drop(again);
+            assert!(poll_once(turns.turn()).await.is_some());
+        });
     }
 }
