@@ -11,7 +11,7 @@ use crate::storage::error::LogError;
 pub fn log_error(error: &LogError) -> ErrorCode {
     match error {
         // Retriable, and the client refreshes its metadata: what Kafka answers for a failed disk.
-        LogError::NoRoom | LogError::Failed(_) | LogError::Damaged(_) => {
+        LogError::NoRoom | LogError::NoDescriptor | LogError::Failed(_) | LogError::Damaged(_) => {
             ErrorCode::KafkaStorageError
         }
         LogError::Closed => ErrorCode::NotLeaderOrFollower,

@@ -33,7 +33,7 @@ pub enum MetadataLog {
 /// Why records did not become durable.
 #[derive(Debug, thiserror::Error)]
 pub enum MetadataLogError {
-    /// No room is left; nothing was appended, and a later append may work.
+    /// No room is left, or no descriptor; nothing was appended, and a later append may work.
     #[error("no room is left for the metadata log")]
     NoRoom,
     /// The log is out of service. What was appended may or may not be in it.
@@ -44,7 +44,7 @@ pub enum MetadataLogError {
 impl From<LogError> for MetadataLogError {
     fn from(error: LogError) -> Self {
         match error {
-            LogError::NoRoom => Self::NoRoom,
+            LogError::NoRoom | LogError::NoDescriptor => Self::NoRoom,
             error => Self::Failed(error.to_string()),
         }
     }

@@ -249,29 +249,28 @@ impl Log {
         let path = layout::segment_file(&self.path, base_offset, layout::LOG);
         let made = File::create(&self.shard.directory, &path, self.syncs_writes()).await;
         let file = made.map_err(|error| self.refuse(error))?;
-        if let Err(error) = file.preallocate(STEP_BYTES_MIN).await {
+        let parent = self.path.clone();
+        let directory = &self.shard.directory;
+        let mut readied = file.preallocate(STEP_BYTES_MIN).await;
+        if readied.is_ok() {
+            let synced = directory.off_reactor(move |dir| dir.sync_directory(&parent));
+            readied = synced.await;
+        }
+        if let Err(error) = readied {
             let refused = self.refuse(error);
             file.close().await;
-            let removed = self
-                .shard
-                .directory
-                .off_reactor(move |dir| dir.remove_file(&path))
-                .await;
-            removed.map_err(|error| self.refuse(error))?;
+            let removed = directory.off_reactor(move |dir| dir.remove_file(&path));
+            removed.await.map_err(|error| self.refuse(error))?;
             return Err(refused);
         }
-        let parent = self.path.clone();
-        let synced = self
-            .shard
-            .directory
-            .off_reactor(move |dir| dir.sync_directory(&parent))
-            .await;
-        synced.map_err(|error| self.refuse(error))?;
         let mut state = self.state.borrow_mut();
         state.segments.push_back(Segment::new(base_offset, now));
         let mut ready = Ready::new(Rc::new(file), STEP_BYTES_MIN, Vec::new(), now);
         ready.pace = pace;
         state.appender = Appender::Ready(Box::new(ready));
+        drop(state);
+        // Closing the segment before took the log out of those that are held open.
+        self.shard.opened(self);
         Ok(())
     }
 
@@ -395,10 +394,15 @@ impl Log {
         self.failed(error)
     }
 
-    /// No room is the one failure that heals; any other takes the directory out of service.
+    /// No room and no descriptor are the failures that heal; any other takes the directory out of
+    /// service.
     pub(super) fn failed(&self, error: FileError) -> LogError {
         if error.is_no_room() {
             return LogError::NoRoom;
+        }
+        if error.is_no_descriptor() {
+            tracing::warn!(%error, "no file descriptor left");
+            return LogError::NoDescriptor;
         }
         self.fail(&error);
         LogError::Failed(error.to_string())

@@ -38,6 +38,13 @@ impl FileError {
         let kind = self.source.kind();
         !is_sync && matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
     }
+
+    /// Whether the process or the machine had no descriptor left: nothing was opened, so nothing
+    /// was done, and the disk is sound.
+    pub fn is_no_descriptor(&self) -> bool {
+        let errno = self.source.raw_os_error();
+        matches!(errno, Some(libc::EMFILE | libc::ENFILE))
+    }
 }
 
 /// Why a log could not do what it was asked.
@@ -46,6 +53,9 @@ pub enum LogError {
     /// No room was left when a file was created or preallocated, before bytes were accepted.
     #[error("no room left in the log directory")]
     NoRoom,
+    /// No descriptor was left to open a file with, before bytes were accepted.
+    #[error("no file descriptor left")]
+    NoDescriptor,
     /// The log directory has failed and is out of service until a restart.
     #[error("the log directory is out of service: {0}")]
     Failed(String),

@@ -354,3 +354,104 @@ fn a_new_segment_goes_on_at_the_pace_of_the_one_before() {
         assert!(ready.pace.step() > 64 << 10, "{:?}", ready.pace);
     });
 }
+
+/// Waits until the log is parked.
+async fn parked(log: &Rc<Log>) {
+    for _ in 0..1000 {
+        if matches!(log.state.borrow().appender, Appender::Parked) {
+            return;
+        }
+        glommio::timer::Timer::new(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("it stays open")
+}
+
+#[test]
+fn a_log_that_rolled_is_parked_as_any_other() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), limits(), async move |storage| {
+        let (log, _) = open(&storage, &path, config(), None, false);
+        let active_bytes = || {
+            let base = log.state.borrow().active().base_offset;
+            let file = crate::storage::layout::segment_file(&path, base, "log");
+            std::fs::metadata(file).expect("a segment").len()
+        };
+        let end = fill(&log, 0, 2000).await;
+        assert!(log.segments() > 2, "it rolled");
+        storage.park_idle(i64::MAX);
+        parked(&log).await;
+        assert_eq!(active_bytes(), log.state.borrow().active().size);
+
+        // Retention rolls a parked log too.
+        assert_eq!(log.retain(by_time(), end, LATER).await, Ok(end));
+        storage.park_idle(i64::MAX);
+        parked(&log).await;
+        assert_eq!((log.segments(), active_bytes()), (1, 0));
+        fill(&log, 0, 3).await;
+        assert_eq!(read_all(&log, end, 1000).await.len(), 3);
+    });
+}
+
+#[test]
+fn logs_that_rolled_count_among_those_held_open() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), limits(), async move |storage| {
+        let mut logs = Vec::new();
+        for number in 0..40 {
+            let path = path.with_extension(number.to_string());
+            let (log, _) = open(&storage, &path, config(), None, false);
+            let end = fill(&log, 0, 3).await;
+            assert_eq!(log.retain(by_time(), end, LATER).await, Ok(end), "a roll");
+            logs.push(log);
+        }
+        let is_open = |log: &&Rc<Log>| matches!(log.state.borrow().appender, Appender::Ready(_));
+        let most = limits().open_logs_max;
+        for _ in 0..1000 {
+            if logs.iter().filter(is_open).count() <= most {
+                return;
+            }
+            glommio::timer::Timer::new(std::time::Duration::from_millis(5)).await;
+        }
+        panic!("more than {most} stay open")
+    });
+}
+
+#[test]
+fn a_lack_of_descriptors_refuses_and_heals() {
+    for (round, only) in [Call::Open, Call::Create, Call::SyncDirectory]
+        .into_iter()
+        .enumerate()
+    {
+        for errno in [libc::EMFILE, libc::ENFILE] {
+            let home = home(Faults::default());
+            let (directory, plan) = failing(&home, only, errno);
+            let path = home.log.clone();
+            on_shard(directory, limits(), async move |storage| {
+                let (log, _) = open(&storage, &path, config(), None, false);
+                let end = fill(&log, 0, 3).await;
+                log.park().await.expect("a parked log");
+                if round > 0 {
+                    log.reconfigure(LogConfig {
+                        segment_bytes: log.size_bytes(),
+                        ..config()
+                    });
+                }
+                plan.fail_next();
+                let batch = batch(1, 1, 10);
+                for _ in 0..2 {
+                    let refused = append(&log, &batch).await;
+                    assert_eq!(refused, Err(LogError::NoDescriptor), "{only:?}");
+                }
+                assert_eq!((log.end(), log.segments()), (end, 1));
+                assert_eq!(storage.directory().failure(), None);
+                plan.first.store(0, std::sync::atomic::Ordering::Relaxed);
+                assert_eq!(append(&log, &batch).await, Ok(end));
+                log.make_durable(end.plus(1)).await.expect("a sync");
+                assert_eq!(log.segments(), 1 + round.min(1));
+                assert_eq!(read_all(&log, Offset(0), 1000).await.len(), 4);
+            });
+        }
+    }
+}
