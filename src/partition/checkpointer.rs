@@ -151,16 +151,29 @@ async fn bring(
     Ok(point)
 }
 
+/// Removes the snapshots of older points. The checkpoint is written without it, so a failure is
+/// told and nothing else: what is left goes after a later checkpoint.
 fn remove_snapshots_below(
     point: Offset,
 ) -> impl FnOnce(&LogDirectory, &Path) -> Result<(), FileError> + Send + 'static {
     move |directory, path| {
-        for (name, _) in directory.list(path)? {
-            let parsed = layout::parse_segment_file(&name);
-            if parsed.is_some_and(|(at, kind)| kind == layout::SNAPSHOT && at < point) {
-                directory.remove_file(&path.join(name))?;
-            }
+        if let Err(error) = try_remove_snapshots_below(directory, path, point) {
+            tracing::warn!(%error, "old producer snapshots are left");
         }
         Ok(())
     }
+}
+
+fn try_remove_snapshots_below(
+    directory: &LogDirectory,
+    path: &Path,
+    point: Offset,
+) -> Result<(), FileError> {
+    for (name, _) in directory.list(path)? {
+        let parsed = layout::parse_segment_file(&name);
+        if parsed.is_some_and(|(at, kind)| kind == layout::SNAPSHOT && at < point) {
+            directory.remove_file(&path.join(name))?;
+        }
+    }
+    Ok(())
 }

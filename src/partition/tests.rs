@@ -467,3 +467,32 @@ fn a_shard_goes_on_while_records_are_checked() {
         );
     });
 }
+
+#[test]
+fn a_checkpoint_needs_no_old_snapshot_to_go() {
+    for only in [Call::List, Call::Remove] {
+        let home = home();
+        let plan = plan(only, "t-0", libc::EIO);
+        let arm = Arc::clone(&plan);
+        on_shard(home.path(), &plan, async move |rig| {
+            let partition = rig.open_default(0).await;
+            let snapshots = || {
+                let files = std::fs::read_dir(partition.log().path()).expect("a directory");
+                let names = files.map(|file| file.expect("a file").file_name());
+                names
+                    .filter(|name| name.to_string_lossy().ends_with(".snapshot"))
+                    .count()
+            };
+            append(&partition, of_producer(0)).await.expect("taken");
+            rig.checkpointer.checkpoint().await.expect("a checkpoint");
+            arm.fail_next();
+            append(&partition, of_producer(1)).await.expect("taken");
+            rig.checkpointer.checkpoint().await.expect("a checkpoint");
+            assert_eq!((snapshots(), rig.directory().failure()), (2, None));
+            heal(&arm);
+            append(&partition, of_producer(2)).await.expect("taken");
+            rig.checkpointer.checkpoint().await.expect("a checkpoint");
+            assert_eq!(snapshots(), 1, "both older ones go");
+        });
+    }
+}

@@ -267,18 +267,28 @@ impl LogDirectory {
     }
 
     /// The names in a directory with their sizes in bytes, sorted; subdirectories have size `None`.
-    pub fn list(&self, path: &Path) -> Result<Vec<(String, Option<u64>)>> {
-        self.call(Call::List, path, || {
-            let mut entries = Vec::new();
-            for entry in fs::read_dir(path)? {
-                let entry = entry?;
-                let metadata = entry.metadata()?;
-                if let Ok(name) = entry.file_name().into_string() {
-                    entries.push((name, metadata.is_file().then_some(metadata.len())));
-                }
-            }
-            entries.sort();
-            Ok(entries)
-        })
+    pub fn list(&self, path: &Path) -> Result<Vec<Entry>> {
+        self.call(Call::List, path, || entries_of(fs::read_dir(path)?))
     }
+}
+
+/// A name in a directory, with the file's size in bytes; a subdirectory has none.
+type Entry = (String, Option<u64>);
+
+/// What is left to read of a directory, sorted. What is unlinked meanwhile is not in it.
+pub(super) fn entries_of(read: fs::ReadDir) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for entry in read {
+        let entry = entry?;
+        let metadata = match entry.metadata() {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if let Ok(name) = entry.file_name().into_string() {
+            entries.push((name, metadata.is_file().then_some(metadata.len())));
+        }
+    }
+    entries.sort();
+    Ok(entries)
 }
