@@ -394,13 +394,23 @@ impl Log {
             state.tail.push_back(sealed);
             ready.unit_bytes = (ready.unit_bytes * 2).min(UNIT_BYTES_MAX);
         }
-        if ready.open.is_none() {
+        let begins_unit = ready.open.is_none();
+        if begins_unit {
             ready.begin_unit(&self.shard, segment, &state.tail, state.end, batch.len());
         }
         let open = ready.open.as_mut().expect("just opened");
         let copy = open.unit.spare(batch.len());
         let crc = copy_with_crc(batch, copy);
-        let assigned = check(copy, crc)?;
+        let assigned = match check(copy, crc) {
+            Ok(assigned) => assigned,
+            Err(refused) => {
+                if begins_unit {
+                    // Nothing would ever write it, and no budget counts it.
+                    ready.open = None;
+                }
+                return Err(refused);
+            }
+        };
         copy[..8].copy_from_slice(&state.end.0.to_be_bytes());
         copy[12..16].copy_from_slice(&assigned.leader_epoch.0.to_be_bytes());
         open.marks.note(state.end, open.unit.len());

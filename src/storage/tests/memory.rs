@@ -129,3 +129,34 @@ fn replies_that_nobody_takes_hold_a_bounded_part_of_memory() {
         assert!(bytes > 500_000, "{bytes}");
     });
 }
+
+#[test]
+fn a_refused_batch_leaves_no_unit_behind() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    let limits = StorageLimits {
+        tail_bytes_max: 0,
+        ..limits()
+    };
+    on_shard(home.directory.clone(), limits, async move |storage| {
+        let (log, _) = open(&storage, &path, config(), None, false);
+        let large = batch(1, 1, 300_000);
+        for seed in 0..3 {
+            append(&log, &batch(seed, 1, 700)).await.expect("room");
+            durable(&log).await;
+            if !log.has_room(incoming(large.len())) {
+                log.prepare(incoming(large.len())).await.expect("room");
+            }
+            let end = log.end();
+            let refused = log.append(&large, NOW, Some(large.clone()), |_, _| Err("refused"));
+            assert_eq!(refused, Err("refused"));
+            assert_eq!((storage.units.live_bytes(), log.end()), (0, end));
+        }
+        // A unit that holds others stays.
+        append(&log, &batch(3, 1, 700)).await.expect("room");
+        let refused = log.append(&batch(4, 1, 10), NOW, None, |_, _| Err("refused"));
+        assert_eq!(refused, Err("refused"));
+        durable(&log).await;
+        assert_eq!(read_all(&log, Offset(0), 10_000).await.len(), 4);
+    });
+}
