@@ -161,7 +161,10 @@ impl Recovery<'_> {
             .iter()
             .filter(|(name, _)| layout::is_deleted_file(name))
         {
-            self.directory.remove_file(&self.input.path.join(name))?;
+            let removed = self.directory.remove_file(&self.input.path.join(name));
+            if let Err(error) = removed {
+                tracing::error!(%error, "a deleted file is left to the next start");
+            }
         }
         let segments = entries.iter().filter_map(|(name, size)| {
             let (base, extension) = layout::parse_segment_file(name)?;

@@ -114,3 +114,58 @@ fn deleted_segments_have_another_name_until_they_are_unlinked_or_the_log_is_open
         );
     });
 }
+
+#[test]
+fn what_is_unlinked_while_a_directory_is_listed_is_left_out() {
+    let home = home(Faults::default());
+    let path = home.directory.path();
+    for name in ["a", "b", "c"] {
+        std::fs::write(path.join(name), name).expect("a file");
+    }
+    let mut read = std::fs::read_dir(path).expect("a directory");
+    // The kernel has given all names now.
+    let first = read.next().expect("an entry").expect("an entry");
+    let first = first.file_name().into_string().expect("ASCII");
+    let left: Vec<&str> = ["a", "b", "c"]
+        .into_iter()
+        .filter(|name| *name != first)
+        .collect();
+    std::fs::remove_file(path.join(left[0])).expect("a file to remove");
+    let entries = crate::storage::directory::entries_of(read).expect("a listing");
+    assert_eq!(entries, [(left[1].to_owned(), Some(1))]);
+}
+
+#[test]
+fn a_deleted_file_that_cannot_be_unlinked_keeps_no_log_from_opening() {
+    let home = home(Faults::default());
+    let plan = Arc::new(Plan {
+        count: u64::MAX,
+        only: Some(Call::Remove),
+        on: ".deleted",
+        errno: libc::EIO,
+        ..Plan::default()
+    });
+    let faults = Faults::planned(Arc::clone(&plan));
+    let directory = LogDirectory::with_faults(home.directory.path().to_owned(), true, faults);
+    let path = home.log.clone();
+    on_shard(directory, limits(), async move |storage| {
+        let (log, _) = open(&storage, &path, config(), None, false);
+        let end = fill(&log, 0, 2000).await;
+        let by_size = Retention {
+            retention_bytes: Some(0),
+            ..Retention::default()
+        };
+        let start = log.retain(by_size, end, NOW).await.expect("retention");
+        let deleted = log.take_deleted();
+        assert!(!deleted.is_empty());
+        let point = log.mark();
+        log.park().await.expect("a sound disk");
+        plan.fail_next();
+        let (log, _) = open(&storage, &path, config(), Some(point), true);
+        assert_eq!((log.start(), log.end()), (start, end));
+        assert!(deleted.iter().all(|file| file.exists()));
+        plan.first.store(0, std::sync::atomic::Ordering::Relaxed);
+        open(&storage, &path, config(), Some(point), true);
+        assert!(!deleted.iter().any(|file| file.exists()), "the next start");
+    });
+}
