@@ -198,7 +198,7 @@ pub async fn serve(
         None
     };
     shard.meet().await?;
-    shard.checkpointer.checkpoint().await?;
+    shard.checkpoint().await?;
     shard.meet().await?;
     if let Some(controller) = &mut controller {
         shard.register(controller).await?;
@@ -257,6 +257,15 @@ impl Shard {
         } else {
             Ok(())
         }
+    }
+
+    /// Writes the first checkpoint, in place of those of the last run. A shard that was not told of
+    /// its partitions has nothing to say, and may not take away what these say.
+    async fn checkpoint(&self) -> Result<(), ServeError> {
+        if !self.follower.has_applied() {
+            return Err(ServeError::Stopped);
+        }
+        Ok(self.checkpointer.checkpoint().await?)
     }
 
     /// On the controller's shard: replays the metadata, hands it to all shards, and takes calls.

@@ -48,7 +48,10 @@ impl Stopper {
     /// other threads; all others wait on the shard itself, so ten thousand of them cost the stop
     /// one wake across cores.
     pub(super) fn listen(&self, queue: super::queues::Queue) -> Stop {
-        let stop = Stop::default();
+        let stop = Stop {
+            signal: Arc::clone(&self.signal),
+            state: Rc::default(),
+        };
         let (signal, local) = (self.signal.clone(), stop.clone());
         super::queues::spawn_into(queue, async move {
             poll_fn(|context| signal.poll(context)).await;
@@ -81,13 +84,16 @@ struct StopState {
 /// A shard's view of the stop signal. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
+    signal: Arc<Signal>,
     state: Rc<RefCell<StopState>>,
 }
 
 impl Stop {
-    /// Whether the shard has been asked to stop.
+    /// Whether the shards have been asked to stop. True as soon as [`Stopper::stop`] was called,
+    /// even while those that wait for it have yet to be woken: a shard that fails asks for the stop
+    /// before it leaves the barrier, so whoever passes the barrier then sees it here.
     pub fn is_requested(&self) -> bool {
-        self.state.borrow().fired
+        self.signal.stopped.load(Ordering::SeqCst)
     }
 
     /// Waits until the shard is asked to stop. May be dropped at any time.

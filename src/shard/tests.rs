@@ -18,6 +18,7 @@ use super::frames::Frames;
 use super::mailbox::{self, Closed, TrySendError};
 use super::queues::spawn_into;
 use super::reply;
+use super::shutdown::Stopper;
 use crate::base::ids::ShardId;
 
 const PAUSE: Duration = Duration::from_millis(20);
@@ -178,6 +179,36 @@ fn a_stop_from_another_thread_reaches_every_waiting_task() {
     let ended = shards.join().into_iter();
     let woken: Vec<_> = ended.map(|ended| ended.expect("a good end")).collect();
     assert_eq!(woken, [100, 100]);
+}
+
+#[test]
+fn a_stop_is_seen_before_any_task_was_woken_by_it() {
+    run_one(|context| async move {
+        let stopper = Stopper::default();
+        let stop = stopper.listen(context.queues.background);
+        Timer::new(PAUSE).await;
+        assert!(!stop.is_requested());
+        stopper.stop();
+        assert!(stop.is_requested(), "only once a task has run");
+        stop.requested().await;
+    });
+}
+
+#[test]
+fn whoever_passes_the_barrier_knows_who_failed_before_it() {
+    let body = |context: ShardContext| async move {
+        match context.shard {
+            ShardId(0) => {
+                context.barrier.wait().await;
+                Ok(context.stop.is_requested())
+            }
+            _ => Err("the disk is gone"),
+        }
+    };
+    for round in 0..20 {
+        let mut ended = start(&config(2), vec![body; 2]).expect("executors").join();
+        assert!(matches!(ended.remove(0), Ok(true)), "round {round}");
+    }
 }
 
 #[test]

@@ -69,6 +69,11 @@ fn a_shard_that_fails_at_start_is_told_with_its_code() {
     for (what, break_it, code, expected) in table {
         let data = used();
         break_it(data.path());
+        let checkpoints = ["recovery-checkpoint-0", "recovery-checkpoint-1"];
+        let checkpoints = checkpoints.map(|name| data.path().join(name));
+        let read = || checkpoints.each_ref().map(|path| lines(path));
+        let before = read();
+        assert!(before[1].len() > 2, "shard 1 has partitions: {before:?}");
         let start = with_override(command(data.path()), "millrace.shards=2");
         let (found, log) = told(&run(start));
         assert_eq!(found, Some(code), "{what}: {log}");
@@ -76,7 +81,22 @@ fn a_shard_that_fails_at_start_is_told_with_its_code() {
         assert!(last.contains(expected), "{what}: {log}");
         assert!(last.contains(&format!("exit_code={code}")), "{what}: {log}");
         assert!(!log.contains("stopped cleanly"), "{what}: {log}");
+        assert!(!log.contains(" ready "), "{what}: {log}");
+        assert_eq!(
+            read(),
+            before,
+            "{what}: nothing that was known is forgotten"
+        );
     }
+}
+
+/// The lines of a checkpoint, in an order of their own.
+fn lines(checkpoint: &Path) -> Vec<String> {
+    let text = fs::read_to_string(checkpoint).expect("a checkpoint");
+    let (points, _crc) = text.rsplit_once("crc32c").expect("a whole checkpoint");
+    let mut lines: Vec<_> = points.lines().map(str::to_owned).collect();
+    lines.sort_unstable();
+    lines
 }
 
 #[test]
