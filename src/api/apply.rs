@@ -3,7 +3,7 @@
 //! A change is applied when its partitions are there and the new image is the shard's. Deletions
 //! come first, since a new topic may have the name of a deleted one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -48,6 +48,7 @@ pub struct Follower {
     at_start: RefCell<Arc<OpenedAtStart>>,
     /// Partitions for whose files there was no room.
     waiting: RefCell<BTreeMap<TopicIdPartition, OpenPartition>>,
+    has_applied: Cell<bool>,
     /// Held while partitions come and go, by one at a time.
     changing: Semaphore,
 }
@@ -59,8 +60,14 @@ impl Follower {
             broker,
             at_start: RefCell::new(at_start),
             waiting: RefCell::default(),
+            has_applied: Cell::new(false),
             changing: Semaphore::new(1),
         })
+    }
+
+    /// Whether an image has been applied: before that the shard knows none of its partitions.
+    pub fn has_applied(&self) -> bool {
+        self.has_applied.get()
     }
 
     /// Applies one change. A partition that cannot be opened is reported, and is not here for its
@@ -88,6 +95,9 @@ impl Follower {
             let Some(topic) = image.topic(id.topic_id) else {
                 continue;
             };
+            if let Some(point) = at_start.points.get(id) {
+                table.expect(*id, *point);
+            }
             match self.to_open(&image, topic, *id, &at_start) {
                 Ok(open) => wanted.push(open),
                 Err(error) => tracing::error!(%error, "partition not opened"),
@@ -112,6 +122,7 @@ impl Follower {
             }
         }
         self.broker.set_image(image);
+        self.has_applied.set(true);
     }
 
     fn reconfigure(&self, image: &MetadataImage, name: &ByteString) {

@@ -4,7 +4,8 @@
 //! one before: its end and its producers are noted at one instant; once all below that end is
 //! durable, the indexes and the snapshot are written; then the checkpoint itself, as a whole; last
 //! the snapshots go that belonged to older ones. So a recovery point never lies above what is
-//! durable, and its snapshot is always there.
+//! durable, and its snapshot is always there. A partition that could not be opened keeps its point:
+//! without it the start that does open it would scan all of its log, and forget its producers.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -77,7 +78,7 @@ impl Checkpointer {
         *self.state.other.borrow_mut() = Some((id, log));
     }
 
-    /// Writes a checkpoint of all logs of the shard.
+    /// Writes a checkpoint of all logs of the shard, with the points of those that are not open.
     pub async fn checkpoint(&self) -> Result<(), CheckpointFailure> {
         let _one = self.state.writing.acquire_permit(1).await;
         let other = self.state.other.borrow().clone();
@@ -86,7 +87,7 @@ impl Checkpointer {
             let log = Rc::clone(partition.log());
             (partition.id(), log, Some(partition))
         });
-        let mut points = RecoveryPoints::new();
+        let mut points = self.state.table.absent();
         let mut changed = Vec::new();
         for (id, log, partition) in other.into_iter().chain(partitions) {
             let before = self.state.written.borrow().get(&id).copied();

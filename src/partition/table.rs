@@ -14,9 +14,11 @@ use crate::base::ids::{LeaderEpoch, Offset, TopicIdPartition};
 use crate::config::TopicConfig;
 use crate::shard::queues::spawn_into;
 use crate::shard::reply::Sender;
+use crate::storage::checkpoint::RecoveryPoints;
 use crate::storage::doomed::Doomed;
 use crate::storage::error::{FileError, LogError};
 use crate::storage::reader::{ReadPlan, ReadRange};
+use crate::storage::recovery::RecoveryPoint;
 use crate::storage::shard::ShardStorage;
 
 use super::core::{Partition, Shared};
@@ -34,6 +36,8 @@ pub struct PartitionTable {
     storage: Rc<ShardStorage>,
     shared: Rc<Shared>,
     partitions: RefCell<AHashMap<TopicIdPartition, Rc<Partition>>>,
+    /// What the last checkpoint says of partitions that belong here and are not open.
+    absent: RefCell<RecoveryPoints>,
     doomed: Doomed,
 }
 
@@ -44,6 +48,7 @@ impl PartitionTable {
             storage,
             shared,
             partitions: RefCell::default(),
+            absent: RefCell::default(),
             doomed: Doomed::default(),
         })
     }
@@ -68,12 +73,23 @@ impl PartitionTable {
         self.partitions.borrow().values().cloned().collect()
     }
 
+    /// A partition belongs here, and the last checkpoint says this of it. Until it is open the next
+    /// ones have to say the same.
+    pub fn expect(&self, id: TopicIdPartition, point: RecoveryPoint) {
+        self.absent.borrow_mut().insert(id, point);
+    }
+
+    /// What the last checkpoint says of partitions that belong here and are not open.
+    pub fn absent(&self) -> RecoveryPoints {
+        self.absent.borrow().clone()
+    }
+
     /// Brings a partition up. It takes requests from then on.
     pub async fn open(&self, wanted: OpenPartition) -> Result<(), FileError> {
         let partition = open(&self.storage, &self.shared, wanted).await?;
-        self.partitions
-            .borrow_mut()
-            .insert(partition.id(), partition);
+        let id = partition.id();
+        self.partitions.borrow_mut().insert(id, partition);
+        self.absent.borrow_mut().remove(&id);
         Ok(())
     }
 
@@ -87,6 +103,7 @@ impl PartitionTable {
     /// Deletes a partition. What waits for it is refused at once; its files have another name when
     /// this returns, and are unlinked once `delay` is over.
     pub async fn delete(&self, id: &TopicIdPartition, delay: Duration) -> Result<(), FileError> {
+        self.absent.borrow_mut().remove(id);
         let partition = self.partitions.borrow_mut().remove(id);
         if let Some(partition) = partition {
             let path = partition.log().delete().await?;

@@ -8,16 +8,27 @@ use super::*;
 use crate::api::fetch_session::FetchSessions;
 use crate::api::metadata::fixtures::{ABC, Cluster};
 use crate::base::clock::Clock;
-use crate::base::ids::ShardId;
+use crate::base::ids::{Offset, ShardId};
 use crate::controller::ControllerHandle;
+use crate::partition::checkpointer::Checkpointer;
 use crate::partition::core::Shared;
 use crate::partition::router::Router;
 use crate::partition::table::PartitionTable;
 use crate::shard::mailbox;
 use crate::shard::queues::Queues;
+use crate::storage::checkpoint;
 use crate::storage::directory::LogDirectory;
 use crate::storage::faults::{Call, Faults, Plan};
+use crate::storage::recovery::RecoveryPoint;
 use crate::storage::shard::{ShardStorage, StorageLimits};
+
+/// What the last run says of each partition.
+const POINT: RecoveryPoint = RecoveryPoint {
+    log_start: Offset(2),
+    offset: Offset(7),
+    segment: Offset(2),
+    position: 4711,
+};
 
 fn broker(cluster: &Cluster, directory: LogDirectory) -> Rc<Broker> {
     let limits = StorageLimits {
@@ -62,21 +73,60 @@ where
     let executor = LocalExecutorBuilder::new(Placement::Unbound).io_memory(1 << 20);
     let body = move || async move {
         let cluster = Cluster::new();
-        let follower = Follower::new(broker(&cluster, directory), Arc::default());
+        let broker = broker(&cluster, directory);
         let image = Arc::new(cluster.image);
         let topic = image.topic(ABC).expect("a topic");
+        let created: Vec<_> = topic
+            .iter()
+            .map(|(index, _)| topic.topic_id_partition(index))
+            .collect();
+        let at_start = OpenedAtStart {
+            points: created.iter().map(|id| (*id, POINT)).collect(),
+            clean: false,
+        };
         let changes = Changes {
-            created: topic
-                .iter()
-                .map(|(index, _)| topic.topic_id_partition(index))
-                .collect(),
+            created,
             ..Changes::default()
         };
+        let follower = Follower::new(broker, Arc::new(at_start));
         follower.apply(Arc::clone(&image), &changes).await;
         test(follower, image, &root).await;
     };
     let ran = executor.spawn(body).expect("an executor").join();
     ran.expect("a test without a panic");
+}
+
+/// What a checkpoint says that is written now.
+async fn checkpoint(follower: &Follower, root: &Path) -> RecoveryPoints {
+    let table = Rc::clone(follower.broker.router.table());
+    let written = Checkpointer::new(ShardId(0), table).checkpoint().await;
+    written.expect("a checkpoint");
+    let mut points = RecoveryPoints::new();
+    let bytes = std::fs::read(root.join("recovery-checkpoint-0")).expect("a file");
+    checkpoint::decode(&bytes, &mut points).expect("a whole checkpoint");
+    points
+}
+
+#[test]
+fn partitions_that_are_not_open_keep_their_recovery_points() {
+    with_a_disk_that_is_full(3, async |follower, image, root| {
+        let points = checkpoint(&follower, root).await;
+        assert_eq!(points.len(), 3);
+        assert!(points.values().all(|point| *point == POINT), "{points:?}");
+        follower.retry().await;
+        assert_eq!(opened(&follower), 3);
+        let points = checkpoint(&follower, root).await;
+        assert_eq!(points.len(), 3);
+        for partition in follower.broker.router.table().all() {
+            assert_eq!(points[&partition.id()], partition.log().mark());
+        }
+        let changes = Changes {
+            deleted: vec![Arc::clone(image.topic(ABC).expect("a topic"))],
+            ..Changes::default()
+        };
+        follower.apply(Arc::default(), &changes).await;
+        assert_eq!(checkpoint(&follower, root).await.len(), 0);
+    });
 }
 
 /// How many of the topic's partitions are there.
@@ -114,5 +164,6 @@ fn a_partition_that_is_deleted_while_it_waits_never_comes() {
         assert_eq!(opened(&follower), 0);
         let left = std::fs::read_dir(root).expect("a directory").count();
         assert_eq!(left, 0);
+        assert_eq!(checkpoint(&follower, root).await.len(), 0);
     });
 }
