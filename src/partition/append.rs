@@ -49,8 +49,8 @@ enum Check {
     Inline,
     /// On the blocking pool, and it has not been made.
     OffReactor,
-    /// It has been made there.
-    Made(Result<Validated, RecordError>),
+    /// It has been made there, and found nothing wrong.
+    Made(Validated),
 }
 
 impl Arrival {
@@ -157,29 +157,40 @@ impl Partition {
     }
 
     /// Sees to it that the records of the first append that waits are checked, where that is not
-    /// done here. False if none waits.
+    /// done here. Those that are not as they must be are refused at once: no room is made for them.
+    /// False if none waits.
     async fn check_first(&self) -> bool {
-        let wanted = self.first(|next| {
-            let request = &next.request;
-            let rules = rules(&self.config.borrow(), request.zstd_allowed);
-            next.must_wait()
-                .then(|| (next.header, request.records.clone(), rules))
-        });
-        let Some(wanted) = wanted else { return false };
-        let Some((header, records, rules)) = wanted else {
-            return true;
-        };
-        let now = self.shared.clock.now_ms();
-        let check = move |_: &_| {
-            validate::check_crc(&header, crc_of(&records))?;
-            let mut decompressor = Decompressor::default();
-            validate::check_records(&records, &header, &rules, now, &mut decompressor)
-        };
-        let made = self.log.directory().off_reactor(check).await;
-        if let Some(first) = self.backlog.arrivals.borrow_mut().front_mut() {
-            first.check = Check::Made(made);
+        loop {
+            let wanted = self.first(|next| {
+                let request = &next.request;
+                let rules = rules(&self.config.borrow(), request.zstd_allowed);
+                next.must_wait()
+                    .then(|| (next.header, request.records.clone(), rules))
+            });
+            let Some(wanted) = wanted else { return false };
+            let Some((header, records, rules)) = wanted else {
+                return true;
+            };
+            let now = self.shared.clock.now_ms();
+            let check = move |_: &_| {
+                validate::check_crc(&header, crc_of(&records))?;
+                let mut decompressor = Decompressor::default();
+                validate::check_records(&records, &header, &rules, now, &mut decompressor)
+            };
+            let made = self.log.directory().off_reactor(check).await;
+            let mut arrivals = self.backlog.arrivals.borrow_mut();
+            match made {
+                Ok(checked) => {
+                    let first = arrivals.front_mut().expect("it is still in front");
+                    first.check = Check::Made(checked);
+                    return true;
+                }
+                Err(error) => {
+                    let refused = arrivals.pop_front().expect("it is still in front");
+                    let _gone = refused.request.reply.send(Err(error.into()));
+                }
+            }
         }
-        true
     }
 
     /// Appends what waits as far as nothing has to be done for it.
@@ -267,16 +278,15 @@ impl Partition {
     fn try_append(&self, arrival: &Arrival, now: TimestampMs) -> Result<Appended, Refusal> {
         let (header, records) = (&arrival.header, &arrival.request.records);
         let rules = rules(&self.config.borrow(), arrival.request.zstd_allowed);
-        if let Check::Made(Err(error)) = &arrival.check {
-            return Err(error.clone().into());
-        }
         let mut max_timestamp = header.max_timestamp;
         let base_offset = self
             .log
             .append(records, now, Some(records.clone()), |copy, crc| {
                 let checked = match &arrival.check {
-                    Check::Made(Ok(checked)) => *checked,
-                    _ => self.check_inline(copy, crc, header, &rules, now)?,
+                    Check::Made(checked) => *checked,
+                    Check::Inline | Check::OffReactor => {
+                        self.check_inline(copy, crc, header, &rules, now)?
+                    }
                 };
                 if let Verdict::Duplicate(original) =
                     self.producers.borrow().check(header, Origin::Client)?
@@ -302,7 +312,8 @@ impl Partition {
         let append_time = rules.timestamp_type == TimestampType::LogAppendTime;
         Ok(Appended {
             base_offset,
-            log_append_time: if append_time { now } else { -1 },
+            // That of the check, which may have been made a while ago.
+            log_append_time: if append_time { max_timestamp } else { -1 },
             log_start: self.log.start(),
         })
     }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use crate::base::ids::{
     LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, ShardId, TopicId,
     TopicIdPartition,
 };
-use crate::config::TopicConfig;
+use crate::config::{self, TopicConfig};
 use crate::record::builder::{BatchBuilder, RecordToWrite};
 use crate::record::compression::Codec;
 use crate::shard::executor::{ExecutorConfig, ShardContext, start};
@@ -131,7 +132,7 @@ fn plan(only: Call, on: &'static str, errno: i32) -> Arc<Plan> {
 }
 
 fn heal(plan: &Plan) {
-    plan.first.store(0, std::sync::atomic::Ordering::Relaxed);
+    plan.first.store(0, Relaxed);
 }
 
 fn batch(builder: BatchBuilder, timestamp: i64, value_bytes: usize) -> Bytes {
@@ -390,7 +391,10 @@ fn appends_carry_a_new_epoch_from_where_it_begins() {
 
 /// A batch of one record of zeros, which shrinks to a thousandth.
 fn zeros(codec: Codec, value_bytes: usize) -> Bytes {
-    let mut builder = BatchBuilder::new(codec);
+    filled(BatchBuilder::new(codec), value_bytes)
+}
+
+fn filled(mut builder: BatchBuilder, value_bytes: usize) -> Bytes {
     let value = vec![0; value_bytes];
     let record = RecordToWrite {
         timestamp: NOW,
@@ -495,4 +499,67 @@ fn a_checkpoint_needs_no_old_snapshot_to_go() {
             assert_eq!(snapshots(), 1, "both older ones go");
         });
     }
+}
+
+#[test]
+fn a_batch_that_a_long_check_refuses_is_not_waiting_for_room() {
+    let home = home();
+    let plan = plan(Call::Preallocate, "", libc::ENOSPC);
+    let arm = Arc::clone(&plan);
+    on_shard(home.path(), &plan, async move |rig| {
+        let partition = rig.open_default(0).await;
+        let mut damaged = zeros(Codec::Gzip, 32 << 20).to_vec();
+        let last = damaged.len() - 1;
+        damaged[last] ^= 1;
+        arm.fail_next();
+        let calls = arm.calls.load(Relaxed);
+        let answers = [damaged.clone(), damaged].map(|records| send(&partition, records.into()));
+        for answer in answers {
+            let answer = in_time("an append", answer).await.expect("an answer");
+            assert!(matches!(answer, Err(AppendError::Record(_))), "{answer:?}");
+        }
+        assert_eq!(arm.calls.load(Relaxed), calls, "room was made");
+        let whole = append(&partition, zeros(Codec::Gzip, 32 << 20)).await;
+        let no_room = AppendError::Partition(LogError::NoRoom.into());
+        assert_eq!(whole, Err(no_room), "this one needs room");
+        heal(&arm);
+        append(&partition, plain()).await.expect("taken");
+    });
+}
+
+#[test]
+fn the_append_time_that_is_answered_is_the_one_that_is_stored() {
+    let home = home();
+    let plan = plan(Call::Write, "", libc::EIO);
+    on_shard(home.path(), &plan, async |rig| {
+        let config = TopicConfig {
+            message_timestamp_type: config::TimestampType::LogAppendTime,
+            ..TopicConfig::default()
+        };
+        let partition = rig.open(0, config).await;
+        let large = {
+            let builder = BatchBuilder::new(Codec::Gzip);
+            let producer = builder.producer(ProducerId(5), ProducerEpoch(0), 0);
+            filled(producer, 100 << 20)
+        };
+        let answer = send(&partition, large.clone());
+        // The check has begun, and takes longer than this.
+        Timer::new(Duration::from_millis(20)).await;
+        rig.clock.advance(5000);
+        let first = in_time("an append", answer).await.expect("an answer");
+        let first = first.expect("taken");
+        let path = partition.log().path().join("00000000000000000000.log");
+        let bytes = std::fs::read(path).expect("a segment");
+        let stored = crate::record::batches::Batches::new(&bytes).next();
+        let (header, _) = stored.expect("a batch").expect("a whole batch");
+        assert_eq!(first.log_append_time, header.max_timestamp);
+        assert_eq!(
+            header.max_timestamp, NOW,
+            "it was checked before the clock moved"
+        );
+        let again = append(&partition, large).await.expect("a duplicate");
+        assert_eq!(again, first);
+        let later = append(&partition, plain()).await.expect("taken");
+        assert_eq!(later.log_append_time, NOW + 5000);
+    });
 }
