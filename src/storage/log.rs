@@ -273,13 +273,14 @@ impl Log {
     }
 
     /// Every record below it is acknowledged at whatever acks, and may be shown: the durable
-    /// frontier, or the written one where the settings say never to sync.
+    /// frontier, or the written one where the file was opened never to be synced. Never goes back.
     pub fn acknowledged(&self) -> Offset {
         let state = self.state.borrow();
-        if self.config.borrow().syncs_writes {
-            state.durable
-        } else {
-            state.written
+        match &state.appender {
+            // What is in the file came while the settings said never to sync, whatever they say
+            // now: nothing more is appended to it once they say otherwise.
+            Appender::Ready(ready) if !ready.file.syncs_writes() => state.written,
+            _ => state.durable,
         }
     }
 
@@ -288,9 +289,20 @@ impl Log {
         self.config.borrow().clone()
     }
 
-    /// Puts other settings in force; a roll that they ask for comes with the next append.
-    pub fn reconfigure(&self, config: LogConfig) {
+    /// Puts other settings in force; a roll that they ask for comes with the next append. What was
+    /// not synced is, if they now say so.
+    pub fn reconfigure(self: &Rc<Self>, config: LogConfig) {
         *self.config.borrow_mut() = Rc::new(config);
+        if self.syncs_writes() && self.is_open_unsynced() {
+            let log = Rc::clone(self);
+            self.shard.spawn(async move {
+                // A failure has been told, and whoever waits for the log meets it too.
+                let Ok(_transition) = log.begin_transition().await else {
+                    return;
+                };
+                let _settled = log.settle().await;
+            });
+        }
     }
 
     /// The log directory that it is in.
@@ -313,6 +325,14 @@ impl Log {
 
     pub(super) fn syncs_writes(&self) -> bool {
         self.config.borrow().syncs_writes
+    }
+
+    /// Whether what is written becomes durable by a sync only.
+    pub(super) fn is_open_unsynced(&self) -> bool {
+        match &self.state.borrow().appender {
+            Appender::Ready(ready) => !ready.file.syncs_writes(),
+            Appender::Parked => false,
+        }
     }
 
     /// Whether the log is open, but not as the settings now say.

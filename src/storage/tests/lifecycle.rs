@@ -455,3 +455,49 @@ fn a_lack_of_descriptors_refuses_and_heals() {
         }
     }
 }
+
+#[test]
+fn what_was_never_synced_is_once_the_settings_say_so() {
+    let home = home(Faults::default());
+    for waits in [true, false] {
+        let path = home.log.with_extension(waits.to_string());
+        on_shard(home.directory.clone(), limits(), async move |storage| {
+            let never = LogConfig {
+                syncs_writes: false,
+                ..config()
+            };
+            let (log, _) = open(&storage, &path, never.clone(), None, false);
+            append(&log, &batch(0, 1, 100)).await.expect("room");
+            let end = log.end();
+            let patience = || glommio::timer::Timer::new(std::time::Duration::from_millis(5));
+            while log.written() < end {
+                patience().await;
+            }
+            assert_eq!((log.acknowledged(), log.durable()), (end, Offset(0)));
+            log.reconfigure(config());
+            assert_eq!(log.acknowledged(), end, "it never goes back");
+            if waits {
+                let late = async {
+                    glommio::timer::Timer::new(std::time::Duration::from_secs(10)).await;
+                    panic!("nobody syncs it")
+                };
+                let synced = futures_lite::future::or(log.make_durable(end), late).await;
+                synced.expect("a sync");
+            }
+            for _ in 0..1000 {
+                if log.durable() == end {
+                    break;
+                }
+                patience().await;
+            }
+            assert_eq!(log.durable(), end);
+
+            // From here on a write is durable, and stays so until the file is closed.
+            append(&log, &batch(1, 1, 100)).await.expect("room");
+            log.reconfigure(never);
+            log.make_durable(log.end()).await.expect("a sync");
+            assert_eq!(log.acknowledged(), log.end());
+            assert_eq!(read_all(&log, Offset(0), 1000).await.len(), 2);
+        });
+    }
+}
