@@ -58,7 +58,8 @@ impl Log {
     pub async fn make_durable(self: &Rc<Self>, offset: Offset) -> Result<(), LogError> {
         while self.durable() < offset {
             self.check()?;
-            if !self.syncs_writes() {
+            // The file that is open tells, which may be older than the settings.
+            if self.is_open_unsynced() {
                 let _transition = self.begin_transition().await?;
                 self.settle().await?;
             } else {
@@ -120,14 +121,13 @@ impl Log {
                 tail.pop_front();
             }
         }
-        let renamed = self.in_directory(move |directory, path| {
+        let done = self.in_directory(move |directory, path| {
             let renamed = rename_deleted(directory, path, &gone);
-            directory.sync_directory(path)?;
-            Ok(renamed)
+            Ok((renamed, directory.sync_directory(path)))
         });
-        let renamed: Vec<PathBuf> = renamed.await?;
+        let (renamed, synced) = done.await?;
         self.deleted.borrow_mut().extend(renamed);
-        Ok(())
+        synced.map_err(|error| self.refuse(error))
     }
 
     /// The files of deleted segments, to be unlinked by the caller.
@@ -168,8 +168,9 @@ impl Log {
 }
 
 /// Gives the files of segments the name by which the next start knows that they are deleted, and
-/// returns those names. A failure is told and harms nothing: the file is below the log's start. It
-/// ends the renaming, since what is left must be without a gap.
+/// returns those names. What cannot be renamed is unlinked at once. A failure of both is told and
+/// harms nothing: the next start removes what lies below the log's start. It ends the renaming,
+/// since what is left must be without a gap.
 fn rename_deleted(directory: &LogDirectory, path: &Path, segments: &[Offset]) -> Vec<PathBuf> {
     let mut renamed = Vec::new();
     for base in segments {
@@ -182,8 +183,11 @@ fn rename_deleted(directory: &LogDirectory, path: &Path, segments: &[Offset]) ->
                 // A segment that was never full has no index.
                 Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    tracing::error!(%error, "segment not deleted");
-                    return renamed;
+                    tracing::error!(%error, "a deleted segment is unlinked before its time");
+                    if let Err(error) = directory.remove_file(&file) {
+                        tracing::error!(%error, "a deleted segment is left to the next start");
+                        return renamed;
+                    }
                 }
             }
         }

@@ -15,12 +15,14 @@
 //!   before was durable when this one was made.
 //! - G: a later segment after a cut, or one that begins too early: kept aside, reported.
 //! - H: a segment is shorter than the recovery point: what it has is kept, its missing offsets are
-//!   refused and reported, and the log goes on behind the recovery point.
+//!   refused and reported, and the log goes on behind the recovery point, in a segment of its own:
+//!   within one segment a batch follows the other without a gap.
 //! - I: the segment of the recovery point is gone: as H, with nothing left.
 //! - J: no segment at all: an empty one is made at the log's start.
 //! - K: index entries at or behind the scan's start are dropped, and made anew by the scan.
 //! - L: a segment below the recovery point ends before the next one begins: as F. Its end is found
 //!   by the headers behind its last index entry.
+//! - M: a segment that lies wholly below the log's start is deleted: its deletion had failed.
 
 use std::fs::File;
 use std::io;
@@ -111,6 +113,7 @@ pub fn recover(
             scanned_bytes: 0,
             reports: Vec::new(),
         },
+        is_behind_gap: false,
     };
     recovery.run(accept)?;
     Ok(recovery.found)
@@ -120,6 +123,8 @@ struct Recovery<'a> {
     directory: &'a LogDirectory,
     input: &'a RecoveryInput,
     found: Recovered,
+    /// Whether the log's end lies behind what the last segment holds.
+    is_behind_gap: bool,
 }
 
 impl Recovery<'_> {
@@ -138,6 +143,7 @@ impl Recovery<'_> {
                 continue;
             }
             self.damage_before(base);
+            self.is_behind_gap = false;
             match point.filter(|point| base < point.segment) {
                 Some(point) => {
                     let next = files.get(index + 1).map(|(next, _)| *next);
@@ -148,7 +154,9 @@ impl Recovery<'_> {
             }
         }
         self.reach_the_point();
-        if self.found.segments.is_empty() {
+        let last = self.found.segments.last().map(|last| last.base_offset);
+        let is_gone = point.is_some_and(|point| last.is_none_or(|last| last < point.segment));
+        if last.is_none() || is_gone || self.is_behind_gap {
             self.make_segment(self.found.end)?;
         }
         Ok(())
@@ -170,7 +178,25 @@ impl Recovery<'_> {
             let (base, extension) = layout::parse_segment_file(name)?;
             (extension == layout::LOG).then_some((base, (*size)?))
         });
-        Ok(segments.collect())
+        let mut segments: Vec<_> = segments.collect();
+        let start = self.input.point.map_or(Offset(0), |point| point.log_start);
+        // A segment ends at the latest where the next one begins.
+        let ends_below = |pair: &&[(Offset, u64)]| pair[1].0 <= start;
+        let below = segments.windows(2).take_while(ends_below).count();
+        for (base, _) in segments.drain(..below) {
+            self.remove_segment(base);
+        }
+        Ok(segments)
+    }
+
+    /// Removes a deleted segment (rule M). A failure is told: it is left to the next start.
+    fn remove_segment(&self, base: Offset) {
+        for extension in [layout::LOG, layout::INDEX, layout::TIME_INDEX] {
+            let file = layout::segment_file(&self.input.path, base, extension);
+            if let Err(error) = self.directory.remove_file(&file) {
+                tracing::error!(%error, "a deleted segment is left to the next start");
+            }
+        }
     }
 
     /// Takes a segment below the recovery point as it is; it should reach up to `next`.
@@ -315,6 +341,7 @@ impl Recovery<'_> {
         if self.found.end < point.offset {
             self.damaged(self.found.end, point.offset);
             self.found.end = point.offset;
+            self.is_behind_gap = true;
         }
     }
 

@@ -169,3 +169,62 @@ fn a_deleted_file_that_cannot_be_unlinked_keeps_no_log_from_opening() {
         assert!(!deleted.iter().any(|file| file.exists()), "the next start");
     });
 }
+
+/// A log of some segments whose first one has files that cannot be touched as `only` says, from
+/// when the plan is told so.
+fn first_segment_fails(home: &Home, only: Option<Call>) -> (LogDirectory, Arc<Plan>) {
+    let plan = Arc::new(Plan {
+        count: u64::MAX,
+        only,
+        on: "/00000000000000000000.",
+        errno: libc::EIO,
+        ..Plan::default()
+    });
+    let faults = Faults::planned(Arc::clone(&plan));
+    let directory = LogDirectory::with_faults(home.directory.path().to_owned(), true, faults);
+    (directory, plan)
+}
+
+#[test]
+fn a_deleted_segment_that_cannot_be_renamed_gives_its_space_back_all_the_same() {
+    for only in [Some(Call::Rename), None] {
+        let home = home(Faults::default());
+        let (directory, plan) = first_segment_fails(&home, only);
+        let path = home.log.clone();
+        on_shard(directory, limits(), async move |storage| {
+            let (log, _) = open(&storage, &path, config(), None, false);
+            let end = fill(&log, 0, 2000).await;
+            let files = || {
+                let listed = storage.directory().list(&path).expect("a listing");
+                let names = listed.into_iter().map(|(name, _)| name);
+                names
+                    .filter(|name| name.ends_with(".log"))
+                    .collect::<Vec<_>>()
+            };
+            assert!(files().len() > 3);
+            plan.fail_next();
+            let by_size = Retention {
+                retention_bytes: Some(0),
+                ..Retention::default()
+            };
+            let start = log.retain(by_size, end, NOW).await.expect("retention");
+            assert_eq!(storage.directory().failure(), None);
+            if only.is_some() {
+                assert_eq!(files().len(), log.segments(), "{:?}", files());
+            } else {
+                assert!(files().len() > log.segments(), "neither works");
+            }
+            let (segments, size) = (log.segments(), log.size_bytes());
+            let point = log.mark();
+            log.park().await.expect("a sound disk");
+            plan.first.store(0, std::sync::atomic::Ordering::Relaxed);
+            for clean in [true, false] {
+                let (log, reports) = open(&storage, &path, config(), Some(point), clean);
+                assert_eq!(reports, Vec::<String>::new(), "M");
+                assert_eq!((log.start(), log.end()), (start, end), "M");
+                assert_eq!((log.segments(), log.size_bytes()), (segments, size), "M");
+                assert_eq!(files().len(), segments, "M");
+            }
+        });
+    }
+}

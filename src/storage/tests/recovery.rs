@@ -362,3 +362,73 @@ fn times_below_the_point_are_found_after_a_crash() {
         });
     }
 }
+
+/// What an older point finds of the records behind a gap, and what a later one does.
+fn records_behind_the_gap_stay(before: &Before, rule: &'static str) {
+    let (path, point) = (before.home.log.clone(), before.point);
+    let directory = before.home.directory.clone();
+    on_shard(directory, limits(), async move |storage| {
+        let (log, _) = open(&storage, &path, small(), Some(point), false);
+        assert_eq!(log.end(), point.offset, "{rule}");
+        for seed in 0..30 {
+            append(&log, &batch(seed, 1, 500)).await.expect("room");
+        }
+        let end = log.end();
+        log.make_durable(end).await.expect("a sync");
+        let batches = read_all(&log, point.offset, 5000).await.len();
+        assert_eq!(batches, 30, "{rule}");
+        drop(log);
+
+        // A crash before the next checkpoint, and another.
+        for _ in 0..2 {
+            let (log, _) = open(&storage, &path, small(), Some(point), false);
+            assert_eq!(log.end(), end, "{rule}");
+            let batches = read_all(&log, point.offset, 5000).await.len();
+            assert_eq!(batches, 30, "{rule}");
+        }
+        // One after a checkpoint that has a later segment.
+        let (log, _) = open(&storage, &path, small(), Some(point), false);
+        while log.state.borrow().active().base_offset <= end {
+            append(&log, &batch(1, 1, 2000)).await.expect("room");
+        }
+        log.park().await.expect("a sound disk");
+        let later = log.mark();
+        drop(log);
+        let (log, _) = open(&storage, &path, small(), Some(later), false);
+        assert_eq!(log.end(), later.offset, "{rule}");
+        let batches = read_all(&log, point.offset, 5000).await.len();
+        assert!(batches > 30, "{rule}: {batches}");
+    });
+}
+
+#[test]
+fn records_behind_a_gap_are_never_taken_for_lost() {
+    let lacks = before();
+    let file = OpenOptions::new().write(true).open(lacks.last());
+    let file = file.expect("a segment");
+    file.set_len(lacks.point.position - 50)
+        .expect("a truncation");
+    records_behind_the_gap_stay(&lacks, "H");
+
+    let gone = before();
+    fs::remove_file(gone.last()).expect("a segment to remove");
+    records_behind_the_gap_stay(&gone, "I");
+}
+
+#[test]
+fn records_that_follow_an_empty_segment_that_is_gone_stay() {
+    let mut before = before();
+    let path = before.home.log.clone();
+    let (directory, point) = (before.home.directory.clone(), before.point);
+    before.point = on_shard(directory, limits(), async move |storage| {
+        let (log, _) = open(&storage, &path, small(), Some(point), true);
+        let full = incoming(small().segment_bytes as usize);
+        log.prepare(full).await.expect("a roll");
+        log.park().await.expect("a sound disk");
+        log.mark()
+    });
+    assert_eq!(before.point.position, 0);
+    let empty = segment_file(&before.home.log, before.point.segment, "log");
+    fs::remove_file(empty).expect("a segment to remove");
+    records_behind_the_gap_stay(&before, "I");
+}
