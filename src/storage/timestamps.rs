@@ -20,30 +20,44 @@ impl Log {
         self: &Rc<Self>,
         timestamp: TimestampMs,
     ) -> Result<Option<Offset>, LogError> {
-        let (segment, entries) = {
-            let state = self.state.borrow();
-            let found = state
-                .segments
-                .iter()
-                .find(|s| s.index.max_timestamp() >= timestamp);
-            let Some(segment) = found else {
-                return Ok(None);
+        loop {
+            let (segment, entries) = {
+                let state = self.state.borrow();
+                let found = state
+                    .segments
+                    .iter()
+                    .find(|s| s.index.max_timestamp() >= timestamp);
+                let Some(segment) = found else {
+                    return Ok(None);
+                };
+                if let Some(offset) = segment.index.lookup_time(timestamp) {
+                    return Ok(Some(offset.max(state.start)));
+                }
+                (segment.base_offset, segment.index.in_files().1)
             };
-            if let Some(offset) = segment.index.lookup_time(timestamp) {
-                return Ok(Some(offset.max(state.start)));
+            let path = layout::segment_file(&self.path, segment, layout::TIME_INDEX);
+            let found = self.shard.directory.off_reactor(move |directory| {
+                let file = directory.open_for_reads(&path)?;
+                let found = index::lookup_time_in_file(&file, entries, timestamp);
+                found.map_err(|source| FileError::new("read", &path, source))
+            });
+            match found.await {
+                Ok(relative) => {
+                    return Ok(Some(segment.plus(i64::from(relative)).max(self.start())));
+                }
+                Err(error) => {
+                    let state = self.state.borrow();
+                    if state.closed {
+                        return Err(LogError::Closed);
+                    }
+                    // Where retention took the segment meanwhile, the next one may have it.
+                    if state.segments.iter().any(|s| s.base_offset == segment) {
+                        tracing::error!(%error, "search by timestamp failed");
+                        return Err(LogError::Failed(error.to_string()));
+                    }
+                }
             }
-            (segment.base_offset, segment.index.in_files().1)
-        };
-        let path = layout::segment_file(&self.path, segment, layout::TIME_INDEX);
-        let found = self.shard.directory.off_reactor(move |directory| {
-            let file = directory.open_for_reads(&path)?;
-            let found = index::lookup_time_in_file(&file, entries, timestamp);
-            found.map_err(|source| FileError::new("read", &path, source))
-        });
-        let relative = found
-            .await
-            .map_err(|error| LogError::Failed(error.to_string()))?;
-        Ok(Some(segment.plus(i64::from(relative)).max(self.start())))
+        }
     }
 
     /// The last offset of the batch that holds the largest timestamp of the log; `None` if no

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use futures_lite::future::zip;
+
 use super::*;
 use crate::storage::faults::{Call, Plan};
+use crate::storage::layout;
 
 /// The most that a topic's name may have.
 const TOPIC_BYTES_MAX: usize = 249;
@@ -227,4 +230,45 @@ fn a_deleted_segment_that_cannot_be_renamed_gives_its_space_back_all_the_same() 
             }
         });
     }
+}
+
+#[test]
+fn a_search_by_timestamp_goes_on_behind_what_retention_takes_meanwhile() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), limits(), async move |storage| {
+        let config = LogConfig {
+            segment_bytes: 8192,
+            ..config()
+        };
+        let (log, _) = open(&storage, &path, config.clone(), None, false);
+        for seed in 0..40 {
+            append(&log, &batch(seed, 1, 1000)).await.expect("room");
+        }
+        log.park().await.expect("a parked log");
+        let (point, segments) = (log.mark(), log.segments());
+        assert!(segments > 3);
+        drop(log);
+        // Its indexes are in files now, and nowhere else.
+        let (log, _) = open(&storage, &path, config, Some(point), true);
+        let oldest = log.start();
+        // As retention leaves it behind a search that has looked which segment it needs.
+        let lose_index = || {
+            let index = layout::segment_file(&path, log.start(), layout::TIME_INDEX);
+            std::fs::remove_file(index).expect("an index");
+        };
+        lose_index();
+        let retention = Retention {
+            log_start: oldest.plus(8),
+            ..Retention::default()
+        };
+        let retained = log.retain(retention, log.end(), NOW);
+        let (found, start) = zip(log.seek_timestamp(NOW), retained).await;
+        let start = start.expect("a log start");
+        assert!(start > oldest, "no segment went");
+        assert_eq!(found, Ok(Some(start)));
+        lose_index();
+        let (found, ()) = zip(log.seek_timestamp(NOW), async { log.forget() }).await;
+        assert_eq!(found, Err(LogError::Closed));
+    });
 }
