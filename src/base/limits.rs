@@ -35,8 +35,8 @@ pub const COLD_READ_TURN_BYTES: u64 = 1 << 20;
 /// for 1 MiB by default.
 pub const COLD_READ_BYTES_MAX: u64 = 4 << 20;
 
-/// The most of one partition in one reply from memory while slow consumers hold as much memory as
-/// they may, unless its first batch is larger.
+/// The most of one shard's partitions in one reply from memory while slow consumers hold as much
+/// memory as they may, unless the first batch is larger.
 pub const OVERDRAWN_READ_BYTES_MAX: usize = 64 << 10;
 
 /// What the records of one compressed batch may be when decompressed. Kafka has no such bound;

@@ -7,7 +7,6 @@ use std::rc::{Rc, Weak};
 
 use crate::base::clock::{Clock, TimestampMs};
 use crate::base::ids::{LeaderEpoch, Offset, TopicIdPartition};
-use crate::base::payload::Chunk;
 use crate::config::TopicConfig;
 use crate::record::compression::Decompressor;
 use crate::shard::queues::Queue;
@@ -15,7 +14,6 @@ use crate::shard::reply::Sender;
 use crate::storage::error::LogError;
 use crate::storage::layout;
 use crate::storage::log::{Log, ProgressListener};
-use crate::storage::reader::{ReadPlan, ReadRange};
 use crate::storage::retention::Retention;
 
 use super::append::Backlog;
@@ -244,18 +242,9 @@ impl Partition {
             return News::Look;
         }
         let upper = self.readable_end(watcher.committed_only);
-        let range = ReadRange {
-            from: watcher.next,
-            upper,
-            bytes_max: usize::MAX,
-            at_least_one: true,
-        };
-        match self.log.read(range) {
-            Ok(ReadPlan::Memory(chunks)) => {
-                let bytes = chunks.iter().map(Chunk::len).sum();
-                News::Bytes(bytes, upper.max(watcher.next))
-            }
-            Ok(ReadPlan::Cold(_)) | Err(_) => News::Look,
+        match self.log.bytes_in_memory(watcher.next, upper) {
+            Ok(Some(bytes)) => News::Bytes(bytes, upper.max(watcher.next)),
+            Ok(None) | Err(_) => News::Look,
         }
     }
 

@@ -11,6 +11,7 @@ use ahash::AHashMap;
 
 use crate::base::clock::TimestampMs;
 use crate::base::ids::{LeaderEpoch, Offset, TopicIdPartition};
+use crate::base::limits::OVERDRAWN_READ_BYTES_MAX;
 use crate::config::TopicConfig;
 use crate::shard::queues::spawn_into;
 use crate::shard::reply::Sender;
@@ -139,7 +140,7 @@ impl PartitionTable {
         match message {
             PartitionMessage::Append(request) => self.append(request),
             PartitionMessage::Read(requests, bytes_max, reply) => {
-                self.read(&requests, bytes_max, reply);
+                self.read(requests, bytes_max, reply);
             }
             PartitionMessage::Watch(requests, missing, reply) => {
                 self.watch(&requests, missing, reply);
@@ -180,7 +181,12 @@ impl PartitionTable {
     }
 
     /// Answers at once if all is in memory, else once the disk has been read.
-    fn read(&self, requests: &[ReadRequest], bytes_max: usize, reply: Sender<Vec<ReadResult>>) {
+    fn read(
+        self: &Rc<Self>,
+        requests: Vec<ReadRequest>,
+        bytes_max: usize,
+        reply: Sender<Vec<ReadResult>>,
+    ) {
         let mut results = Vec::with_capacity(requests.len());
         let mut cold = Vec::new();
         let (mut left, mut at_least_one) = (bytes_max, true);
@@ -188,7 +194,12 @@ impl PartitionTable {
             let limit = request.bytes_max.min(left);
             let (mut result, plan) = self.plan_read(request, limit, at_least_one);
             match plan {
-                Ok(ReadPlan::Memory(chunks)) => result.chunks = chunks,
+                Ok(ReadPlan::Memory(chunks)) => {
+                    if !chunks.is_empty() && self.storage.is_overdrawn() {
+                        left = left.min(OVERDRAWN_READ_BYTES_MAX);
+                    }
+                    result.chunks = chunks;
+                }
                 Ok(ReadPlan::Cold(read)) => {
                     // How much it gives is known later; it may take all that it is allowed.
                     left -= limit;
@@ -205,6 +216,7 @@ impl PartitionTable {
             let _gone = reply.send(results);
             return;
         }
+        let table = Rc::clone(self);
         spawn_into(self.shared.queue, async move {
             for (index, read) in cold {
                 match read.run().await {
@@ -212,8 +224,41 @@ impl PartitionTable {
                     Err(error) => results[index].error = Some(error.into()),
                 }
             }
+            if results.iter().all(|result| result.chunks.is_empty()) {
+                table.read_first(&requests, bytes_max, &mut results).await;
+            }
             let _gone = reply.send(results);
         });
+    }
+
+    /// What was expected of the disk has come to nothing, and the others were held back by it: the
+    /// first of them that has something gives it now, if need be more than fits (KIP-74).
+    async fn read_first(
+        &self,
+        requests: &[ReadRequest],
+        bytes_max: usize,
+        results: &mut [ReadResult],
+    ) {
+        for (request, found) in requests.iter().zip(results) {
+            if found.error.is_some() || found.diverging.is_some() {
+                continue;
+            }
+            let limit = request.bytes_max.min(bytes_max);
+            let (mut result, plan) = self.plan_read(request, limit, true);
+            let chunks = match plan {
+                Ok(ReadPlan::Memory(chunks)) => Ok(chunks),
+                Ok(ReadPlan::Cold(read)) => read.run().await.map_err(PartitionError::from),
+                Err(error) => Err(error),
+            };
+            match chunks {
+                Ok(chunks) => result.chunks = chunks,
+                Err(error) => result.error = Some(error),
+            }
+            *found = result;
+            if !found.chunks.is_empty() {
+                return;
+            }
+        }
     }
 
     fn plan_read(

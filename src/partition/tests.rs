@@ -13,14 +13,19 @@ use glommio::timer::Timer;
 
 use super::checkpointer::Checkpointer;
 use super::core::{Partition, Shared};
-use super::message::{Acks, AppendError, AppendRequest, Appended, PartitionError};
+use super::message::{
+    Acks, AppendError, AppendRequest, Appended, PartitionError, PartitionMessage, ReadRequest,
+    ReadResult,
+};
 use super::open::OpenPartition;
 use super::table::PartitionTable;
+use super::watch::MissingBytes;
 use crate::base::clock::Clock;
 use crate::base::ids::{
     LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, ShardId, TopicId,
     TopicIdPartition,
 };
+use crate::base::limits::OVERDRAWN_READ_BYTES_MAX;
 use crate::config::{self, TopicConfig};
 use crate::record::builder::{BatchBuilder, RecordToWrite};
 use crate::record::compression::Codec;
@@ -561,5 +566,123 @@ fn the_append_time_that_is_answered_is_the_one_that_is_stored() {
         assert_eq!(again, first);
         let later = append(&partition, plain()).await.expect("taken");
         assert_eq!(later.log_append_time, NOW + 5000);
+    });
+}
+
+fn read_request(number: i32) -> ReadRequest {
+    ReadRequest {
+        id: id(number),
+        from: Offset(0),
+        bytes_max: 1 << 20,
+        current_leader_epoch: LeaderEpoch::UNKNOWN,
+        last_fetched_epoch: None,
+        committed_only: false,
+    }
+}
+
+async fn read(rig: &Rig, requests: Vec<ReadRequest>, bytes_max: usize) -> Vec<ReadResult> {
+    let (reply, answer) = reply::channel();
+    let message = PartitionMessage::Read(requests, bytes_max, reply);
+    rig.table.handle(message);
+    in_time("a read", answer).await.expect("results")
+}
+
+/// Replies that nobody takes, as much as they may hold.
+async fn overdraw(rig: &Rig) -> Vec<ReadResult> {
+    let partition = rig.open_default(99).await;
+    let mut held = Vec::new();
+    while !rig.table.storage().is_overdrawn() {
+        assert!(held.len() < 100, "the bound is never met");
+        let records = batch(BatchBuilder::new(Codec::None), NOW, 500_000);
+        let taken = append(&partition, records).await.expect("taken");
+        let request = ReadRequest {
+            from: taken.base_offset,
+            ..read_request(99)
+        };
+        held.extend(read(rig, vec![request], 1 << 20).await);
+    }
+    held
+}
+
+#[test]
+fn a_read_is_small_as_a_whole_while_slow_consumers_hold_too_much() {
+    let home = home();
+    let plan = plan(Call::Write, "", libc::EIO);
+    on_shard(home.path(), &plan, async |rig| {
+        let held = overdraw(&rig).await;
+        for number in 0..8 {
+            let partition = rig.open_default(number).await;
+            let records = batch(BatchBuilder::new(Codec::None), NOW, 40_000);
+            append(&partition, records).await.expect("taken");
+        }
+        let storage = rig.table.storage();
+        let copied = storage.copied_bytes();
+        let all = || (0..8).map(read_request).collect::<Vec<_>>();
+        let bytes = |results: &[ReadResult]| results.iter().map(ReadResult::bytes).sum::<usize>();
+        let small = read(&rig, all(), 50 << 20).await;
+        let first = small[0].bytes();
+        assert!(first >= 40_000);
+        assert!(
+            bytes(&small) <= OVERDRAWN_READ_BYTES_MAX,
+            "{}",
+            bytes(&small)
+        );
+        assert_eq!(storage.copied_bytes() - copied, bytes(&small));
+        drop(small);
+        assert_eq!(storage.copied_bytes(), copied);
+        drop(held);
+        let whole = read(&rig, all(), 50 << 20).await;
+        assert_eq!(bytes(&whole), 8 * first);
+        assert_eq!(storage.copied_bytes(), 0);
+    });
+}
+
+#[test]
+fn a_waiting_fetch_is_counted_in_full_while_reads_are_small() {
+    let home = home();
+    let plan = plan(Call::Write, "", libc::EIO);
+    on_shard(home.path(), &plan, async |rig| {
+        let _held = overdraw(&rig).await;
+        let copied = rig.table.storage().copied_bytes();
+        let partition = rig.open_default(0).await;
+        for _ in 0..5 {
+            let records = batch(BatchBuilder::new(Codec::None), NOW, 40_000);
+            append(&partition, records).await.expect("taken");
+        }
+        let (reply, answer) = reply::channel();
+        let missing = MissingBytes::new(200_000);
+        let message = PartitionMessage::Watch(vec![read_request(0)], missing, reply);
+        rig.table.handle(message);
+        in_time("a watch", answer).await.expect("it is told");
+        let storage = rig.table.storage();
+        assert_eq!(
+            storage.copied_bytes(),
+            copied,
+            "what is only counted is not copied"
+        );
+    });
+}
+
+#[test]
+fn a_partition_that_cannot_be_read_does_not_keep_the_first_batch_of_another_back() {
+    let home = home();
+    let plan = plan(Call::Write, "", libc::EIO);
+    on_shard(home.path(), &plan, async |rig| {
+        let partition = rig.open_default(0).await;
+        append(&partition, plain()).await.expect("taken");
+    });
+    on_shard(home.path(), &plan, async |rig| {
+        let cold = rig.open_default(0).await;
+        let path = cold.log().path().join("00000000000000000000.log");
+        let file = std::fs::OpenOptions::new().write(true).open(path);
+        let file = file.expect("a segment");
+        std::os::unix::fs::FileExt::write_all_at(&file, &[255; 61], 0).expect("a write");
+        let warm = rig.open_default(1).await;
+        append(&warm, plain()).await.expect("taken");
+        let found = read(&rig, vec![read_request(0), read_request(1)], 10).await;
+        let damaged = PartitionError::Log(LogError::Damaged(Offset(0)));
+        assert_eq!(found[0].error, Some(damaged));
+        assert_eq!(found[1].error, None);
+        assert_eq!(found[1].bytes(), plain().len());
     });
 }

@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -29,6 +30,7 @@ use super::log::{Appender, Log, State};
 use super::residency;
 use super::segment::Segment;
 use super::shard::{DiskTurns, ShardStorage};
+use super::tail::TailUnit;
 
 /// What to read.
 #[derive(Clone, Copy, Debug)]
@@ -89,30 +91,36 @@ impl Log {
     /// Plans a read. Errors if `from` is outside the log or in a damaged part of it.
     pub fn read(self: &Rc<Self>, range: ReadRange) -> Result<ReadPlan, LogError> {
         let state = self.state.borrow();
-        let (start, end) = (state.start, state.end);
-        if range.from < start || range.from > end {
-            return Err(LogError::OutOfRange {
-                requested: range.from,
-                start,
-                end,
-            });
-        }
-        if state
-            .damaged
-            .iter()
-            .any(|damaged| damaged.contains(&range.from))
-        {
-            return Err(LogError::Damaged(range.from));
-        }
+        state.check_readable(range.from)?;
         if range.from >= range.upper {
             return Ok(ReadPlan::Memory(Vec::new()));
         }
-        match state.tail.front() {
-            Some(oldest) if oldest.base_offset <= range.from => {
-                Ok(ReadPlan::Memory(self.read_tail(&state, range)))
-            }
-            _ => Ok(self.plan_cold(&state, range)),
+        match state.is_in_tail(range.from) {
+            true => Ok(ReadPlan::Memory(self.read_tail(&state, range))),
+            false => Ok(self.plan_cold(&state, range)),
         }
+    }
+
+    /// How many bytes a read from `from` up to `upper` would find in memory; `None` if it would
+    /// have to look at the disk. Errors as [`Log::read`] does. It takes hold of none of them.
+    pub fn bytes_in_memory(&self, from: Offset, upper: Offset) -> Result<Option<usize>, LogError> {
+        let state = self.state.borrow();
+        state.check_readable(from)?;
+        if from >= upper {
+            return Ok(Some(0));
+        }
+        if !state.is_in_tail(from) {
+            return Ok(None);
+        }
+        let all = ReadRange {
+            from,
+            upper,
+            bytes_max: usize::MAX,
+            at_least_one: true,
+        };
+        let mut bytes = 0;
+        state.walk_tail(all, |_, batches| bytes += batches.len());
+        Ok(Some(bytes))
     }
 
     /// Why `offset`, which was there when a read was planned, no longer is; `None` if it is.
@@ -129,15 +137,16 @@ impl Log {
     }
 
     fn read_tail(&self, state: &State, mut range: ReadRange) -> Vec<Chunk> {
-        if !self.shard.tails.is_overdrawn(self.shard.units.live_bytes()) {
+        if !self.shard.is_overdrawn() {
             return state.read_tail(range);
         }
         range.bytes_max = range.bytes_max.min(OVERDRAWN_READ_BYTES_MAX);
-        let copy = |chunk| match chunk {
-            Chunk::Memory(bytes) => Chunk::Memory(Bytes::copy_from_slice(&bytes)),
-            file @ Chunk::File(_) => file,
-        };
-        state.read_tail(range).into_iter().map(copy).collect()
+        let mut chunks = Vec::new();
+        state.walk_tail(range, |unit, batches| {
+            let bytes = &unit.unit.as_bytes()[batches];
+            chunks.push(Chunk::Memory(self.shard.tails.copy(bytes)));
+        });
+        chunks
     }
 
     fn plan_cold(self: &Rc<Self>, state: &State, range: ReadRange) -> ReadPlan {
@@ -165,27 +174,67 @@ impl Log {
     }
 }
 
+impl ShardStorage {
+    /// Whether reads from memory are small now, since slow consumers hold as much as they may.
+    pub fn is_overdrawn(&self) -> bool {
+        self.tails.is_overdrawn(self.units.live_bytes())
+    }
+
+    /// Bytes that such reads have copied and that replies still hold.
+    pub fn copied_bytes(&self) -> usize {
+        self.tails.copied_bytes()
+    }
+}
+
 impl State {
+    fn check_readable(&self, from: Offset) -> Result<(), LogError> {
+        let (start, end) = (self.start, self.end);
+        if from < start || from > end {
+            return Err(LogError::OutOfRange {
+                requested: from,
+                start,
+                end,
+            });
+        }
+        match self.damaged.iter().any(|damaged| damaged.contains(&from)) {
+            true => Err(LogError::Damaged(from)),
+            false => Ok(()),
+        }
+    }
+
+    fn is_in_tail(&self, from: Offset) -> bool {
+        let oldest = self.tail.front();
+        oldest.is_some_and(|oldest| oldest.base_offset <= from)
+    }
+
     fn read_tail(&self, range: ReadRange) -> Vec<Chunk> {
+        let mut chunks = Vec::new();
+        self.walk_tail(range, |unit, batches| {
+            chunks.push(Chunk::Memory(unit.unit.slice(batches)));
+        });
+        chunks
+    }
+
+    /// Shows `take` the batches that a read is to have, unit by unit, none of them empty.
+    fn walk_tail(&self, range: ReadRange, mut take: impl FnMut(&TailUnit, Range<usize>)) {
         let first = self
             .tail
             .partition_point(|unit| unit.next_offset <= range.from);
         let (mut from, mut left) = (range.from, range.bytes_max);
-        let mut chunks = Vec::new();
+        let mut at_least_one = range.at_least_one;
         for unit in self.tail.range(first..) {
-            let at_least_one = range.at_least_one && chunks.is_empty();
             let batches = unit.batches(from, range.upper, left, at_least_one);
             let ends_early = batches.end < unit.unit.len();
             if !batches.is_empty() {
                 left = left.saturating_sub(batches.len());
-                chunks.push(Chunk::Memory(unit.unit.slice(batches)));
+                at_least_one = false;
+                take(unit, batches);
             }
             if ends_early {
                 break;
             }
             from = unit.next_offset;
         }
-        chunks
     }
 
     /// How far a segment's file may be sent, the offset after the last batch that is not in the
