@@ -547,8 +547,14 @@ fn the_append_time_that_is_answered_is_the_one_that_is_stored() {
             let producer = builder.producer(ProducerId(5), ProducerEpoch(0), 0);
             filled(producer, 100 << 20)
         };
+        // The check is begun at once, and made when these are done.
+        let blocking = ExecutorConfig::default().blocking_threads;
+        for _ in 0..2 * blocking {
+            let busy = || std::thread::sleep(Duration::from_millis(200));
+            glommio::spawn_local(glommio::executor().spawn_blocking(busy)).detach();
+        }
+        Timer::new(Duration::from_millis(20)).await;
         let answer = send(&partition, large.clone());
-        // The check has begun, and takes longer than this.
         Timer::new(Duration::from_millis(20)).await;
         rig.clock.advance(5000);
         let first = in_time("an append", answer).await.expect("an answer");
