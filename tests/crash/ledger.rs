@@ -29,8 +29,8 @@ pub struct Sent {
     pub partitions: Vec<i32>,
     /// What it was told of each record, by its number: where it is, or why it is nowhere.
     pub told: Vec<Option<Result<Place, String>>>,
-    /// Whether the topic, whose creation was acknowledged, was gone in the end.
-    pub is_topic_gone: bool,
+    /// Why it could not go on: its topic, or what it had written before, was gone.
+    pub gave_up: Option<String>,
 }
 
 /// A record as a consumer saw it; `None` where its bytes are no value of ours.
@@ -71,14 +71,17 @@ impl fmt::Display for Violations {
     }
 }
 
-/// The judgement of a topic that is gone, if it is: there is no content to look at.
-pub fn judge_existence(sent: &[Sent]) -> Option<Violations> {
-    let gone = sent.iter().filter(|sent| sent.is_topic_gone).count();
+/// The judgement if a producer had to give up: then its topic may not even be there to look at.
+pub fn judge_producers(sent: &[Sent]) -> Option<Violations> {
     let mut violations = Violations::default();
-    if gone > 0 {
-        violations.add("lost", || format!("the topic, for {gone} producers"));
+    for sent in sent {
+        if let Some(why) = &sent.gave_up {
+            violations.add("lost", || {
+                format!("producer {} gave up: {why}", sent.producer)
+            });
+        }
     }
-    (gone > 0).then_some(violations)
+    (!violations.is_empty()).then_some(violations)
 }
 
 /// Judges the final content `log` of a topic with `partitions` partitions, read from offset 0 to
@@ -209,7 +212,7 @@ mod tests {
             promise,
             partitions: vec![0; 5],
             told: vec![Some(Ok((0, 0))), Some(Ok((0, 1))), Some(Ok((0, 2)))],
-            is_topic_gone: false,
+            gave_up: None,
         };
         (vec![sent], log)
     }
@@ -225,15 +228,15 @@ mod tests {
         for promise in [Promise::Once, Promise::AtLeastOnce, Promise::Nothing] {
             let (sent, log) = healthy(promise);
             assert_eq!(judge(&sent, &log, &log), Violations::default());
-            assert_eq!(judge_existence(&sent), None);
+            assert_eq!(judge_producers(&sent), None);
         }
     }
 
     #[test]
-    fn a_topic_that_is_gone_is_lost() {
+    fn a_producer_that_gives_up_has_lost_something() {
         let (mut sent, _) = healthy(Promise::Once);
-        sent[0].is_topic_gone = true;
-        assert!(judge_existence(&sent).is_some_and(|violations| violations.has("lost")));
+        sent[0].gave_up = Some("unknown topic".to_owned());
+        assert!(judge_producers(&sent).is_some_and(|violations| violations.has("lost")));
     }
 
     #[test]

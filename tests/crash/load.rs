@@ -7,7 +7,6 @@ use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::producer::BaseRecord;
 use rdkafka::producer::Producer as _;
@@ -114,8 +113,8 @@ fn produce(bootstrap: &str, topic: &str, plan: &Plan, seed: u64, stop: &AtomicBo
     let producer = Producer::new(bootstrap, &plan.settings);
     let mut random = Random::new(seed ^ u64::from(plan.producer));
     let mut partitions = Vec::new();
-    let mut is_topic_gone = false;
-    while !stop.load(Ordering::Relaxed) && !is_topic_gone {
+    let mut gave_up = None;
+    while !stop.load(Ordering::Relaxed) && gave_up.is_none() {
         // Bursts with pauses: batches of every size, and moments without anything in flight.
         for _ in 0..random.range(1, 30) {
             let partition = i32::try_from(random.range(0, PARTITIONS as u64)).expect("small");
@@ -129,18 +128,16 @@ fn produce(bootstrap: &str, topic: &str, plan: &Plan, seed: u64, stop: &AtomicBo
                 .payload(&bytes[..]);
             match producer.try_send(record) {
                 Ok(()) => partitions.push(partition),
-                Err(KafkaError::MessageProduction(
-                    RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownPartition,
-                )) => {
-                    is_topic_gone = true;
+                // The topic is gone, or what the broker has does not go with what was acknowledged.
+                Err(error) => {
+                    gave_up = Some(error.to_string());
                     break;
                 }
-                Err(error) => panic!("a record was not queued: {error}"),
             }
         }
         sleep(Duration::from_micros(random.range(0, 20_000)));
     }
-    if !is_topic_gone {
+    if gave_up.is_none() {
         // What is left untold after this is a violation, which the ledger reports.
         let _ = producer.0.flush(DELIVERED_WITHIN);
     }
@@ -153,7 +150,7 @@ fn produce(bootstrap: &str, topic: &str, plan: &Plan, seed: u64, stop: &AtomicBo
         promise: plan.promise,
         partitions,
         told,
-        is_topic_gone,
+        gave_up,
     }
 }
 

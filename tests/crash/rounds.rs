@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::ledger::{Promise, Violations, judge, judge_existence};
+use crate::ledger::{Promise, Violations, judge, judge_producers};
 use crate::load::{Load, PARTITIONS, Plan, plans, read_all};
 use crate::support::broker::Broker;
 use crate::support::{Random, topics};
@@ -87,8 +87,8 @@ impl Game {
         let mut all = Violations::default();
         for (topic, load) in loads {
             let (sent, seen) = load.stop();
-            if let Some(gone) = judge_existence(&sent) {
-                all.merge(gone);
+            if let Some(lost) = judge_producers(&sent) {
+                all.merge(lost);
                 continue;
             }
             let log = read_all(broker, &topic);
