@@ -2,9 +2,10 @@
 //! reactor, once the metadata is known and before anything is served.
 //!
 //! A directory is deleted only on evidence: its own name says so, or the metadata log says that its
-//! topic was deleted, or nothing was ever put into it. What the metadata never heard of is set
-//! aside under a name that no topic can have, as Kafka does: who lost the metadata must not lose
-//! the records as well.
+//! topic was deleted, or nothing was ever put into it. What the metadata never heard of, and
+//! segments that do not say whose they are, are set aside under a name that no topic can have, as
+//! Kafka does: who lost the metadata must not lose the records as well. A directory without
+//! segments is somebody else's.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -89,13 +90,20 @@ fn fate(directory: &LogDirectory, path: &Path, claims: &Claims) -> Result<Fate, 
             false => Fate::Stray,
         });
     }
-    // A crash while it was being made leaves nothing or a torn first file; what else has no
-    // metadata is not ours.
     let entries = directory.list(path)?;
-    let is_unmade = entries
-        .iter()
-        .all(|(name, _)| name == layout::PARTITION_METADATA);
-    Ok(if is_unmade { Fate::Doomed } else { Fate::Kept })
+    let mut names = entries.iter().map(|(name, _)| name.as_str());
+    let is_log = |name: &str| {
+        let parsed = layout::parse_segment_file(name);
+        parsed.is_some_and(|(_, kind)| kind == layout::LOG)
+    };
+    // A crash while it was being made leaves nothing or a torn first file.
+    Ok(if names.clone().any(is_log) {
+        Fate::Stray
+    } else if names.all(|name| name == layout::PARTITION_METADATA) {
+        Fate::Doomed
+    } else {
+        Fate::Kept
+    })
 }
 
 /// The topic that a `partition.metadata` names.

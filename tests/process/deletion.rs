@@ -33,7 +33,8 @@ pub fn create(wire: &mut Wire, name: &str, partitions: i32) {
     assert_eq!(result.error_code, 0, "{name}: {:?}", result.error_message);
 }
 
-fn delete(wire: &mut Wire, name: &str) {
+/// Deletes a topic; it must succeed.
+pub fn delete(wire: &mut Wire, name: &str) {
     let topic = DeleteTopicState::default().with_name(Some(text(name)));
     let request = DeleteTopicsRequestData::default()
         .with_topics(vec![topic])
@@ -163,4 +164,27 @@ fn a_directory_that_the_metadata_never_heard_of_is_set_aside_with_its_files() {
     let kept = data.path().join(aside).join("00000000000000000000.log");
     assert_eq!(fs::read_to_string(kept).expect("a file"), "records");
     assert!(log.contains("no topic claims"), "{log}");
+}
+
+#[test]
+fn records_in_a_directory_that_does_not_say_whose_they_are_are_set_aside() {
+    let data = directory();
+    let nameless = data.path().join("nameless-0");
+    let (broker, _) = Broker::start(command(data.path()));
+    broker.stop();
+    fs::create_dir(&nameless).expect("a directory");
+    fs::write(nameless.join("00000000000000000000.log"), "records").expect("a file");
+    let (broker, _) = Broker::start(command(data.path()));
+    let (code, log) = broker.stop();
+    assert_eq!(code, Some(0), "{log}");
+    let left = partitions(data.path());
+    let [aside] = &left[..] else {
+        panic!("{left:?}\n{log}");
+    };
+    assert!(aside.ends_with("-stray"), "{left:?}");
+    let kept = data.path().join(aside).join("00000000000000000000.log");
+    assert_eq!(fs::read_to_string(kept).expect("a file"), "records");
+    let told = log.lines().find(|line| line.contains("no topic claims"));
+    let told = told.unwrap_or_else(|| panic!("not told: {log}"));
+    assert!(told.contains("nameless-0") && told.contains(aside), "{log}");
 }

@@ -54,6 +54,8 @@ fn a_directory_goes_only_if_something_says_so() {
         "lost-7",
         &[(METADATA, &metadata_of(unknown)), (LOG, "")],
     );
+    make(&home, "nameless-0", &[(LOG, "records")]);
+    make(&home, "torn-1", &[(METADATA, "vers"), (LOG, "")]);
     make(&home, "unmade-0", &[]);
     make(&home, "torn-0", &[(METADATA, "vers")]);
     // Of somebody else.
@@ -78,10 +80,13 @@ fn a_directory_goes_only_if_something_says_so() {
         assert!(left.iter().any(|name| name == kept), "{kept}: {left:?}");
     }
     let is_stray = |name: &&String| name.ends_with("-stray");
-    let stray: Vec<_> = left.iter().filter(is_stray).cloned().collect();
-    assert_named(&stray, &["lost-7."], "-stray");
-    let stray = home.directory.path().join(&stray[0]).join(LOG);
-    assert!(stray.exists(), "a stray directory keeps its files");
+    let mut stray: Vec<_> = left.iter().filter(is_stray).cloned().collect();
+    stray.sort_unstable();
+    assert_named(&stray, &["lost-7.", "nameless-0.", "torn-1."], "-stray");
+    for stray in stray {
+        let kept = home.directory.path().join(&stray).join(LOG);
+        assert!(kept.exists(), "{stray} keeps its files");
+    }
 
     // The next start finds the same, and sets nothing aside twice.
     assert_named(&sweep(), &gone, "-delete");
