@@ -9,6 +9,7 @@ use bytestring::ByteString;
 use super::broker::Broker;
 use super::errors::{topic_error, unavailable};
 use crate::base::ids::TopicId;
+use crate::base::log_limit::LeftOut;
 use crate::config::{BrokerConfig, Source};
 use crate::controller::topics::CreateTopicResult;
 use crate::controller::{CreatedPartitions, CreatedTopic, DeletedTopic, TopicError};
@@ -181,7 +182,7 @@ async fn create_on_demand(broker: Rc<Broker>, names: Vec<ByteString>) {
 }
 
 /// Writes one line, with how many were left out before it, if one may be written.
-fn tell(broker: &Broker, line: impl FnOnce(u64)) {
+fn tell(broker: &Broker, line: impl FnOnce(LeftOut)) {
     if let Some(left_out) = broker.creation_log_limit.permit(Instant::now()) {
         line(left_out);
     }

@@ -17,7 +17,7 @@ use super::quota::{ConnectionQuota, ConnectionTicket};
 use super::replies::Replies;
 use super::service::Service;
 use super::socket::Socket;
-use crate::base::log_limit::LogLimit;
+use crate::base::log_limit::{LeftOut, LogLimit};
 use crate::shard::executor::ShardContext;
 use crate::shard::frames::Frames;
 use crate::shard::queues::spawn_into;
@@ -189,7 +189,7 @@ impl<S: Service> Server<S> {
         });
     }
 
-    fn log(&self, line: impl FnOnce(&str, u64)) {
+    fn log(&self, line: impl FnOnce(&str, LeftOut)) {
         if let Some(left_out) = self.log_limit.permit(Instant::now()) {
             line(&self.config.name, left_out);
         }
