@@ -14,6 +14,7 @@ use glommio::{GlommioError, ResourceType};
 
 use super::Plan;
 use super::brokers::register_broker;
+use super::events;
 use super::handle::{Answer, Call, Unavailable};
 use super::log::{MetadataLog, MetadataLogError};
 use super::partitions::create_partitions;
@@ -91,6 +92,7 @@ impl Controller {
         calls: Receiver<Call>,
         give_way: GiveWay,
     ) -> Result<(), ControllerError> {
+        events::tell_compaction(&self.image, &self.config);
         let (queue, waiting) = local_channel::new_bounded(CONTROLLER_CALLS_WAITING_MAX);
         let closer = calls.closer();
         let take = calls.run(give_way, move |_: ShardId, call| enqueue(&queue, call));
@@ -184,9 +186,11 @@ impl Controller {
         }
         let (image, changes) = delta.finish();
         self.image = Arc::new(image);
+        let told = events::of(&self.image, &changes, &self.config);
         self.publisher
             .publish(&self.image, &Arc::new(changes))
             .await?;
+        events::tell(&told);
         Ok(Ok(()))
     }
 }

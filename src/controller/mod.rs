@@ -29,6 +29,7 @@ pub mod producer_ids;
 pub mod publisher;
 pub mod topics;
 
+mod events;
 mod placement;
 
 #[cfg(test)]

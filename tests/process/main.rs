@@ -12,6 +12,7 @@ mod support {
 }
 
 mod deletion;
+mod events;
 mod exits;
 mod program;
 
