@@ -275,12 +275,6 @@ impl FetchSessions {
         }
     }
 
-    /// The session id of a reply that is empty because the client is over its quota. The session
-    /// goes on as if the partitions had nothing new.
-    pub fn throttle(&self, plan: &FetchPlan) -> Result<i32, SessionError> {
-        self.current(plan)
-    }
-
     /// The plan's session, as long as no other request has gone ahead in it.
     fn current(&self, plan: &FetchPlan) -> Result<i32, SessionError> {
         let PlanKind::Incremental {

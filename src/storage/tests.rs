@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use glommio::{LocalExecutorBuilder, Placement};
@@ -9,7 +10,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 use super::checkpoint::{self, RecoveryPoints};
 use super::directory::LogDirectory;
 use super::error::LogError;
-use super::faults::Faults;
+use super::faults::{Call, Faults, Plan};
 use super::lifecycle::create_files;
 use super::log::{Appender, Assigned, Incoming, Log, LogConfig};
 use super::reader::{ReadPlan, ReadRange};
@@ -197,6 +198,26 @@ pub(super) struct Home {
     _directory: tempfile::TempDir,
     pub log: PathBuf,
     pub directory: LogDirectory,
+}
+
+/// A directory in which calls of a kind, or all, on paths that contain `on` fail with `errno`: for
+/// good, from when the plan says so.
+pub(super) fn failing(
+    home: &Home,
+    only: Option<Call>,
+    on: &'static str,
+    errno: i32,
+) -> (LogDirectory, Arc<Plan>) {
+    let plan = Arc::new(Plan {
+        count: u64::MAX,
+        only,
+        on,
+        errno,
+        ..Plan::default()
+    });
+    let faults = Faults::planned(Arc::clone(&plan));
+    let directory = LogDirectory::with_faults(home.directory.path().to_owned(), true, faults);
+    (directory, plan)
 }
 
 pub(super) fn home(faults: Faults) -> Home {

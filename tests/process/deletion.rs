@@ -6,31 +6,17 @@ use std::thread;
 use std::time::Instant;
 
 use kacrab_protocol::generated::{
-    ApiKey, CreatableTopic, CreateTopicsRequestData, CreateTopicsResponseData, DeleteTopicState,
-    DeleteTopicsRequestData, DeleteTopicsResponseData,
+    ApiKey, DeleteTopicState, DeleteTopicsRequestData, DeleteTopicsResponseData,
 };
 use nix::sys::signal::Signal;
 
 use super::program::{Broker, PATIENCE, command, directory, with_override};
+use super::support::topics::create_on;
 use super::support::wire::{Wire, text};
 
 /// Creates a topic; it must succeed.
 pub fn create(wire: &mut Wire, name: &str, partitions: i32) {
-    let topic = CreatableTopic::default()
-        .with_name(text(name))
-        .with_num_partitions(partitions)
-        .with_replication_factor(1);
-    let request = CreateTopicsRequestData::default()
-        .with_topics(vec![topic])
-        .with_timeout_ms(30_000);
-    let mut answer = wire.call(ApiKey::CreateTopics, 7, |body, version| {
-        request.write(body, version)
-    });
-    let answer = CreateTopicsResponseData::read(&mut answer, 7).expect("a decodable answer");
-    let [result] = &answer.topics[..] else {
-        panic!("one topic asked for, {} answered", answer.topics.len());
-    };
-    assert_eq!(result.error_code, 0, "{name}: {:?}", result.error_message);
+    create_on(wire, name, partitions, &[]);
 }
 
 /// Deletes a topic; it must succeed.

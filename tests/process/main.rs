@@ -5,11 +5,8 @@
     dead_code,
     reason = "each test program uses its own part of the support"
 )]
-#[path = "../support"]
-mod support {
-    pub mod requests;
-    pub mod wire;
-}
+#[path = "../support/mod.rs"]
+mod support;
 
 mod deletion;
 mod events;

@@ -12,6 +12,15 @@ use super::wire::{Wire, text};
 
 /// Creates `name` with `partitions` and `configs`; it must succeed.
 pub fn create(broker: &Broker, name: &str, partitions: i32, configs: &[(&str, &str)]) {
+    let mut wire = Wire::connect(broker.port());
+    create_on(&mut wire, name, partitions, configs);
+    for partition in 0..partitions {
+        settle(broker, &mut wire, name, partition);
+    }
+}
+
+/// As [`create`], on a connection; it is not asked for whether the broker has followed.
+pub fn create_on(wire: &mut Wire, name: &str, partitions: i32, configs: &[(&str, &str)]) {
     let configs = configs
         .iter()
         .map(|(key, value)| {
@@ -28,7 +37,6 @@ pub fn create(broker: &Broker, name: &str, partitions: i32, configs: &[(&str, &s
     let request = CreateTopicsRequestData::default()
         .with_topics(vec![topic])
         .with_timeout_ms(30_000);
-    let mut wire = Wire::connect(broker.port());
     let mut answer = wire.call(ApiKey::CreateTopics, 7, |body, version| {
         request.write(body, version)
     });
@@ -37,9 +45,6 @@ pub fn create(broker: &Broker, name: &str, partitions: i32, configs: &[(&str, &s
         panic!("one topic asked for, {} answered", answer.topics.len());
     };
     assert_eq!(result.error_code, 0, "{name}: {:?}", result.error_message);
-    for partition in 0..partitions {
-        settle(broker, &mut wire, name, partition);
-    }
 }
 
 /// A created partition can be used at once. Kafka answers before its broker has followed: there it

@@ -141,15 +141,7 @@ fn what_is_unlinked_while_a_directory_is_listed_is_left_out() {
 #[test]
 fn a_deleted_file_that_cannot_be_unlinked_keeps_no_log_from_opening() {
     let home = home(Faults::default());
-    let plan = Arc::new(Plan {
-        count: u64::MAX,
-        only: Some(Call::Remove),
-        on: ".deleted",
-        errno: libc::EIO,
-        ..Plan::default()
-    });
-    let faults = Faults::planned(Arc::clone(&plan));
-    let directory = LogDirectory::with_faults(home.directory.path().to_owned(), true, faults);
+    let (directory, plan) = failing(&home, Some(Call::Remove), ".deleted", libc::EIO);
     let path = home.log.clone();
     on_shard(directory, limits(), async move |storage| {
         let (log, _) = open(&storage, &path, config(), None, false);
@@ -173,26 +165,14 @@ fn a_deleted_file_that_cannot_be_unlinked_keeps_no_log_from_opening() {
     });
 }
 
-/// A log of some segments whose first one has files that cannot be touched as `only` says, from
-/// when the plan is told so.
-fn first_segment_fails(home: &Home, only: Option<Call>) -> (LogDirectory, Arc<Plan>) {
-    let plan = Arc::new(Plan {
-        count: u64::MAX,
-        only,
-        on: "/00000000000000000000.",
-        errno: libc::EIO,
-        ..Plan::default()
-    });
-    let faults = Faults::planned(Arc::clone(&plan));
-    let directory = LogDirectory::with_faults(home.directory.path().to_owned(), true, faults);
-    (directory, plan)
-}
+/// What the names of the first segment's files have in common.
+const FIRST_SEGMENT: &str = "/00000000000000000000.";
 
 #[test]
 fn a_deleted_segment_that_cannot_be_renamed_gives_its_space_back_all_the_same() {
     for only in [Some(Call::Rename), None] {
         let home = home(Faults::default());
-        let (directory, plan) = first_segment_fails(&home, only);
+        let (directory, plan) = failing(&home, only, FIRST_SEGMENT, libc::EIO);
         let path = home.log.clone();
         on_shard(directory, limits(), async move |storage| {
             let (log, _) = open(&storage, &path, config(), None, false);

@@ -7,19 +7,6 @@ use futures_lite::future::zip;
 use super::*;
 use crate::storage::faults::{Call, Plan};
 
-/// A directory whose calls of one kind fail from when the plan says so, for good.
-fn failing(home: &Home, only: Call, errno: i32) -> (LogDirectory, Arc<Plan>) {
-    let plan = Arc::new(Plan {
-        count: u64::MAX,
-        only: Some(only),
-        errno,
-        ..Plan::default()
-    });
-    let faults = Faults::planned(Arc::clone(&plan));
-    let directory = LogDirectory::with_faults(home.directory.path().to_owned(), true, faults);
-    (directory, plan)
-}
-
 fn by_time() -> Retention {
     Retention {
         retention_ms: Some(1),
@@ -89,7 +76,7 @@ fn retention_never_takes_what_was_appended_while_it_waited() {
 #[test]
 fn retention_frees_a_full_disk() {
     let home = home(Faults::default());
-    let (directory, plan) = failing(&home, Call::Preallocate, libc::ENOSPC);
+    let (directory, plan) = failing(&home, Some(Call::Preallocate), "", libc::ENOSPC);
     let path = home.log.clone();
     on_shard(directory, limits(), async move |storage| {
         let (log, _) = open(&storage, &path, config(), None, false);
@@ -111,7 +98,7 @@ fn retention_frees_a_full_disk() {
 #[test]
 fn a_failed_disk_refuses_and_every_log_of_the_directory_is_told() {
     let home = home(Faults::default());
-    let (directory, plan) = failing(&home, Call::Write, libc::EIO);
+    let (directory, plan) = failing(&home, Some(Call::Write), "", libc::EIO);
     let path = home.log.clone();
     on_shard(directory, limits(), async move |storage| {
         let (first, _) = open(&storage, &path, config(), None, false);
@@ -184,15 +171,7 @@ fn a_tail_gives_its_memory_back_with_its_log() {
 #[test]
 fn a_log_without_room_for_its_indexes_goes_on_when_there_is_some() {
     let home = home(Faults::default());
-    let plan = Arc::new(Plan {
-        count: u64::MAX,
-        only: Some(Call::Create),
-        on: "index",
-        errno: libc::ENOSPC,
-        ..Plan::default()
-    });
-    let faults = Faults::planned(Arc::clone(&plan));
-    let directory = LogDirectory::with_faults(home.directory.path().to_owned(), true, faults);
+    let (directory, plan) = failing(&home, Some(Call::Create), "index", libc::ENOSPC);
     let path = home.log.clone();
     on_shard(directory, limits(), async move |storage| {
         let (log, _) = open(&storage, &path, config(), None, false);
@@ -222,7 +201,7 @@ fn a_log_without_room_for_its_indexes_goes_on_when_there_is_some() {
 fn a_failed_sync_is_never_taken_for_a_full_disk() {
     let home = home(Faults::default());
     for round in 0..2 {
-        let (directory, plan) = failing(&home, Call::Sync, libc::ENOSPC);
+        let (directory, plan) = failing(&home, Some(Call::Sync), "", libc::ENOSPC);
         let path = home.log.with_extension(round.to_string());
         on_shard(directory, limits(), async move |storage| {
             let config = LogConfig {
@@ -426,7 +405,7 @@ fn a_lack_of_descriptors_refuses_and_heals() {
     {
         for errno in [libc::EMFILE, libc::ENFILE] {
             let home = home(Faults::default());
-            let (directory, plan) = failing(&home, only, errno);
+            let (directory, plan) = failing(&home, Some(only), "", errno);
             let path = home.log.clone();
             on_shard(directory, limits(), async move |storage| {
                 let (log, _) = open(&storage, &path, config(), None, false);
