@@ -13,7 +13,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::{LocalExecutorBuilder, Placement};
-use millrace::base::payload::Chunk;
 use millrace::net::listener::{ListenConfig, Listening, bind};
 use millrace::net::quota::ConnectionQuota;
 use millrace::net::server::{ServerConfig, serve};
@@ -110,7 +109,7 @@ impl Service for Replying {
 
     async fn dispatch(&self, _connection: &Rc<()>, _frame: Bytes) -> Dispatched {
         Dispatched::Now(Outcome::Reply(Reply {
-            chunks: vec![Chunk::from(Bytes::from_static(REPLY))],
+            chunks: vec![Bytes::from(Bytes::from_static(REPLY))],
             length: REPLY.len(),
         }))
     }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use bytestring::ByteString;
 use glommio::timer::Timer;
 
@@ -21,7 +22,6 @@ use super::errors::partition_error;
 use super::fetch_partitions::{PartitionKey, PartitionOutcome, PartitionRequest, TopicKey};
 use super::fetch_session::{FetchPlan, NO_SESSION, SessionError, SessionRequest};
 use crate::base::ids::{LeaderEpoch, Offset, PartitionIndex, ShardId, TopicIdPartition};
-use crate::base::payload::Chunk;
 use crate::partition::message::{self, PartitionMessage, ReadRequest, ReadResult};
 use crate::partition::watch::MissingBytes;
 use crate::protocol::error_code::ErrorCode;
@@ -45,7 +45,7 @@ struct Row {
     last_stable: Offset,
     log_start: Offset,
     diverging: Option<message::EpochEndOffset>,
-    chunks: Vec<Chunk>,
+    chunks: Vec<Bytes>,
 }
 
 /// Limits of one request, within those of the broker.
@@ -365,7 +365,7 @@ impl Row {
     }
 
     fn bytes(&self) -> usize {
-        self.chunks.iter().map(Chunk::len).sum()
+        self.chunks.iter().map(Bytes::len).sum()
     }
 
     fn into_data(self, partition: PartitionIndex, committed_only: bool) -> PartitionData {

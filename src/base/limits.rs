@@ -17,23 +17,26 @@ pub const PIPELINED_REQUESTS_MAX: usize = 64;
 /// Slices handed to one `sendmsg`, the kernel's `IOV_MAX`.
 pub const IOV_MAX: usize = 1024;
 
-/// A connection gives way to the others after this many bytes in one go.
+/// A connection gives way to the others after it has received this many bytes in one go.
 pub const BYTES_BEFORE_YIELD_MAX: usize = 1 << 20;
 
-/// A connection gives way after this much of a file: on a loopback the call that sends it also does
-/// the receiver's part of TCP.
-pub const FILE_BYTES_BEFORE_YIELD_MAX: usize = 256 << 10;
+/// A connection gives way after it has sent this many bytes in one go: on a loopback the call that
+/// sends them also does the receiver's part of TCP.
+pub const SENT_BYTES_BEFORE_YIELD_MAX: usize = 256 << 10;
 
-/// The most that a shard reads from the disk at once for those who read old data, and again as much
-/// ahead of them. A write that is to be acknowledged waits behind it: `kernel-notes/cold-reads.md`.
-pub const COLD_READ_STEP_BYTES: u64 = 256 << 10;
+/// Old data is read from the disk in pieces of this size. A write that is to be acknowledged waits
+/// behind those in flight: `kernel-notes/cold-reads.md`.
+pub const READ_PIECE_BYTES: u64 = 256 << 10;
 
-/// After this many bytes of old data the next one's turn comes to read from the disk.
-pub const COLD_READ_TURN_BYTES: u64 = 1 << 20;
+/// So many pieces may be on their way from the disk for one shard.
+pub const READS_IN_FLIGHT_MAX: usize = 2;
 
 /// The most old data of one partition in one reply, unless its first batch is larger. Clients ask
 /// for 1 MiB by default.
 pub const COLD_READ_BYTES_MAX: u64 = 4 << 20;
+
+/// Twice what a reader has asked for is read ahead of it, but of no more than this.
+pub const READ_AHEAD_BYTES_MAX: u64 = 1 << 20;
 
 /// The most of one shard's partitions in one reply from memory while slow consumers hold as much
 /// memory as they may, unless the first batch is larger.

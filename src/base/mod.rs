@@ -5,10 +5,8 @@
 //! What must stay true:
 //! - every bound on a buffer, queue or count stands in [`limits`], with its reason;
 //! - an identifier is a type of its own: no bare pair of integers crosses a room's border;
-//! - [`payload::FileSlice`] and [`payload::Chunk`] are immutable and may cross shards.
 
 pub mod clock;
 pub mod ids;
 pub mod limits;
 pub mod log_limit;
-pub mod payload;

@@ -134,7 +134,7 @@ impl MetadataRecord {
         let mut writer = Writer::new();
         writer.unsigned_varint(FRAME_VERSION);
         self.write(&mut writer)?;
-        writer.into_bytes()
+        Ok(writer.into_bytes())
     }
 
     /// Reads the value of a record in the log.

@@ -10,16 +10,17 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+use bytes::Bytes;
+
 use super::service::Outcome;
 use crate::base::limits::{BYTES_BEFORE_YIELD_MAX, PIPELINED_REQUESTS_MAX};
-use crate::base::payload::Chunk;
 
 /// What the writer does next.
 #[derive(Debug)]
 pub(super) enum Next {
     /// Writes these, the replies of so many requests, and then says [`Replies::written`].
     Write {
-        chunks: VecDeque<Chunk>,
+        chunks: VecDeque<Bytes>,
         requests: usize,
     },
     /// Closes the connection for this reason.

@@ -1,20 +1,17 @@
 //! One connection's socket: non-blocking calls, and waiting by the shard's reactor.
 //!
-//! Receives into slices of the caller, sends memory by scatter-gather and files by `sendfile`. It
-//! holds no buffer and knows no frame. A call that moved less than it was asked to is followed by a
+//! Receives into slices of the caller, sends by scatter-gather. It holds no buffer and knows no frame. A call that moved less than it was asked to is followed by a
 //! wait rather than by a second call, which would only say that there is nothing to do.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::net::{Shutdown, SocketAddr};
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use glommio::io::PollableFd;
 use nix::libc;
-use nix::sys::sendfile::sendfile64;
 
-use crate::base::limits::{BYTES_BEFORE_YIELD_MAX, FILE_BYTES_BEFORE_YIELD_MAX, IOV_MAX};
-use crate::base::payload::{Chunk, FileSlice};
+use crate::base::limits::{IOV_MAX, SENT_BYTES_BEFORE_YIELD_MAX};
 
 /// A connected socket of this shard.
 #[derive(Debug)]
@@ -91,7 +88,7 @@ impl Socket {
     /// left. What it has sent is gone from `chunks`, also when it fails.
     pub(super) async fn send(
         &self,
-        chunks: &mut VecDeque<Chunk>,
+        chunks: &mut VecDeque<Bytes>,
         progress: impl Fn(),
     ) -> io::Result<()> {
         let mut since_wait = 0;
@@ -100,22 +97,13 @@ impl Socket {
                 chunks.pop_front();
                 continue;
             }
-            let (wanted, sent, in_one_go) = match first {
-                Chunk::File(slice) => {
-                    let (wanted, sent) = self.send_file(slice)?;
-                    (wanted, sent, FILE_BYTES_BEFORE_YIELD_MAX)
-                }
-                Chunk::Memory(_) => {
-                    let (wanted, sent) = self.send_memory(chunks)?;
-                    (wanted, sent, BYTES_BEFORE_YIELD_MAX)
-                }
-            };
+            let (wanted, sent) = self.send_some(chunks)?;
             if sent > 0 {
                 progress();
                 advance(chunks, sent);
             }
             since_wait += sent;
-            if sent < wanted || since_wait >= in_one_go {
+            if sent < wanted || since_wait >= SENT_BYTES_BEFORE_YIELD_MAX {
                 self.socket.writable().await?;
                 since_wait = 0;
             }
@@ -123,19 +111,16 @@ impl Socket {
         Ok(())
     }
 
-    /// Sends the chunks in memory before the first one in a file: bytes wanted and sent.
-    fn send_memory(&self, chunks: &VecDeque<Chunk>) -> io::Result<(usize, usize)> {
+    /// Sends from the first chunks, as much as goes in one go: bytes wanted and sent.
+    fn send_some(&self, chunks: &VecDeque<Bytes>) -> io::Result<(usize, usize)> {
         let mut slices = Vec::with_capacity(chunks.len().min(IOV_MAX));
         let mut wanted = 0;
-        let mut memory = chunks.iter().map_while(|chunk| match chunk {
-            Chunk::Memory(bytes) => Some(bytes),
-            Chunk::File(_) => None,
-        });
+        let mut rest = chunks.iter();
         while slices.len() < IOV_MAX
-            && wanted < BYTES_BEFORE_YIELD_MAX
-            && let Some(bytes) = memory.next()
+            && wanted < SENT_BYTES_BEFORE_YIELD_MAX
+            && let Some(bytes) = rest.next()
         {
-            let bytes = &bytes[..bytes.len().min(BYTES_BEFORE_YIELD_MAX - wanted)];
+            let bytes = &bytes[..bytes.len().min(SENT_BYTES_BEFORE_YIELD_MAX - wanted)];
             wanted += bytes.len();
             slices.push(IoSlice::new(bytes));
         }
@@ -147,29 +132,6 @@ impl Socket {
             [one] => socket.send_with_flags(one, flags),
             many => socket.send_vectored_with_flags(many, flags),
         });
-        Ok((wanted, unless_full(sent)?))
-    }
-
-    /// Sends from the start of a slice of a file: bytes wanted and sent.
-    fn send_file(&self, slice: &FileSlice) -> io::Result<(usize, usize)> {
-        let wanted = (slice.length as usize).min(FILE_BYTES_BEFORE_YIELD_MAX);
-        let position = libc::off64_t::try_from(slice.position)
-            .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-        let sent = retry(|| {
-            let mut position = position;
-            let socket = self.socket.get_ref();
-            Ok(sendfile64(
-                socket,
-                &slice.file,
-                Some(&mut position),
-                wanted,
-            )?)
-        });
-        if matches!(sent, Ok(0)) {
-            // The length of the reply is on the wire already: only closing is left.
-            let text = format!("the file ends before {slice:?}");
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
-        }
         Ok((wanted, unless_full(sent)?))
     }
 
@@ -188,7 +150,7 @@ impl Socket {
 }
 
 /// Takes the first `count` bytes off `chunks`.
-fn advance(chunks: &mut VecDeque<Chunk>, mut count: usize) {
+fn advance(chunks: &mut VecDeque<Bytes>, mut count: usize) {
     while count > 0 {
         let first = chunks.front_mut().expect("no more is sent than there is");
         if first.len() <= count {
@@ -196,13 +158,7 @@ fn advance(chunks: &mut VecDeque<Chunk>, mut count: usize) {
             chunks.pop_front();
             continue;
         }
-        match first {
-            Chunk::Memory(bytes) => bytes.advance(count),
-            Chunk::File(slice) => {
-                slice.position += count as u64;
-                slice.length -= count as u32;
-            }
-        }
+        first.advance(count);
         return;
     }
 }

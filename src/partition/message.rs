@@ -4,7 +4,6 @@ use bytes::Bytes;
 
 use crate::base::clock::TimestampMs;
 use crate::base::ids::{LeaderEpoch, Offset, ProducerId, TopicIdPartition};
-use crate::base::payload::Chunk;
 use crate::record::validate::RecordError;
 use crate::shard::reply::Sender;
 use crate::storage::error::LogError;
@@ -147,13 +146,13 @@ pub struct ReadResult {
     /// Where the client's history and this log's part: it has to truncate, and is shown nothing.
     pub diverging: Option<EpochEndOffset>,
     /// The records.
-    pub chunks: Vec<Chunk>,
+    pub chunks: Vec<Bytes>,
 }
 
 impl ReadResult {
     /// How many bytes of records it has.
     pub fn bytes(&self) -> usize {
-        self.chunks.iter().map(Chunk::len).sum()
+        self.chunks.iter().map(Bytes::len).sum()
     }
 }
 

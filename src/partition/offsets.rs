@@ -3,14 +3,11 @@
 //! A search by timestamp goes from the time index to a batch and then record by record, decoding
 //! compressed batches. It reads the log as a consumer does, in pieces, and gives way between them.
 
-use std::os::unix::fs::FileExt;
-
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::base::clock::TimestampMs;
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::limits::DECOMPRESSED_BATCH_BYTES_MAX;
-use crate::base::payload::Chunk;
 use crate::record::batches::Batches;
 use crate::record::compression::Decompressor;
 use crate::record::view::RecordSet;
@@ -119,25 +116,7 @@ async fn read(partition: &Partition, from: Offset, upper: Offset) -> Result<Byte
         ReadPlan::Memory(chunks) => chunks,
         ReadPlan::Cold(cold) => cold.run().await?,
     };
-    let mut bytes = BytesMut::new();
-    for chunk in chunks {
-        match chunk {
-            Chunk::Memory(chunk) => bytes.extend_from_slice(&chunk),
-            Chunk::File(slice) => {
-                let read = glommio::executor().spawn_blocking(move || {
-                    let mut bytes = vec![0; slice.length as usize];
-                    let file = slice.file.try_clone()?;
-                    file.read_exact_at(&mut bytes, slice.position)?;
-                    std::io::Result::Ok(bytes)
-                });
-                let read = read
-                    .await
-                    .map_err(|error| LogError::Failed(error.to_string()))?;
-                bytes.extend_from_slice(&read);
-            }
-        }
-    }
-    Ok(bytes.freeze())
+    Ok(chunks.concat().into())
 }
 
 /// The first record of at least `timestamp`.

@@ -189,7 +189,8 @@ fn plans(
     let memory = prepared.memory_bytes / u64::from(shards);
     let files = (prepared.open_files_max / u64::from(shards)) as usize;
     let storage = StorageLimits {
-        tail_bytes_max: (memory / 4) as usize,
+        tail_bytes_max: (memory / 16 * 3) as usize,
+        read_cache_bytes_max: (memory / 16) as usize,
         writes_max: 64,
         open_logs_max: (files / 4).max(16),
         open_reads_max: (files / 8).clamp(16, 1024),

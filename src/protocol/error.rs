@@ -113,10 +113,4 @@ pub enum EncodeError {
         /// The length, in bytes or elements.
         length: usize,
     },
-    /// Records in a file, where bytes in memory are asked for.
-    #[error("{message}: its records lie in a file")]
-    InFile {
-        /// Kafka's name of the message.
-        message: &'static str,
-    },
 }

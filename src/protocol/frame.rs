@@ -5,7 +5,6 @@ use std::fmt;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use crate::base::payload::Chunk;
 use crate::protocol::api::ApiKey;
 use crate::protocol::error::{DecodeError, EncodeError};
 use crate::protocol::messages::request_header;
@@ -86,7 +85,7 @@ pub struct RequestFrame {
 #[derive(Clone, Default)]
 pub struct Frame {
     /// Its pieces, in order, the length in front included.
-    pub chunks: Vec<Chunk>,
+    pub chunks: Vec<Bytes>,
     /// The bytes of all pieces.
     pub length: usize,
 }

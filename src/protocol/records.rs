@@ -1,16 +1,12 @@
-//! The value of a response's `records` field: handles to record batches, in memory or in files. Any
-//! shard; it never reads or copies the batches.
+//! The value of a response's `records` field: handles to record batches. Any shard; sending them
+//! copies nothing.
 
-use std::sync::Arc;
-
-use bytes::{Bytes, BytesMut};
-
-use crate::base::payload::Chunk;
+use bytes::Bytes;
 
 /// Record batches one after the other, as a list of handles to their bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Records {
-    chunks: Vec<Chunk>,
+    chunks: Vec<Bytes>,
     length: usize,
 }
 
@@ -21,7 +17,7 @@ impl Records {
     }
 
     /// The handles, in order.
-    pub fn chunks(&self) -> &[Chunk] {
+    pub fn chunks(&self) -> &[Bytes] {
         &self.chunks
     }
 
@@ -36,79 +32,46 @@ impl Records {
     }
 
     /// Adds a handle at the end. An empty one is left out.
-    pub fn push(&mut self, chunk: Chunk) {
+    pub fn push(&mut self, chunk: Bytes) {
         if !chunk.is_empty() {
             self.length += chunk.len();
             self.chunks.push(chunk);
         }
     }
 
-    /// The bytes, if all of them are in memory; copied only if they are in several pieces.
-    pub fn to_bytes(&self) -> Option<Bytes> {
-        let pieces: Vec<&Bytes> = self
-            .chunks
-            .iter()
-            .map(|chunk| match chunk {
-                Chunk::Memory(bytes) => Some(bytes),
-                Chunk::File(_) => None,
-            })
-            .collect::<Option<_>>()?;
-        Some(match pieces[..] {
+    /// The bytes in one piece; copied only if they are in several.
+    pub fn to_bytes(&self) -> Bytes {
+        match &self.chunks[..] {
             [] => Bytes::new(),
-            [piece] => piece.clone(),
-            _ => {
-                let mut whole = BytesMut::with_capacity(self.length);
-                pieces
-                    .iter()
-                    .for_each(|piece| whole.extend_from_slice(piece));
-                whole.freeze()
-            }
-        })
+            [chunk] => chunk.clone(),
+            chunks => chunks.concat().into(),
+        }
     }
 }
 
 impl From<Bytes> for Records {
     fn from(bytes: Bytes) -> Self {
-        Self::from_iter([Chunk::Memory(bytes)])
+        Self::from_iter([bytes])
     }
 }
 
-impl From<Vec<Chunk>> for Records {
-    fn from(chunks: Vec<Chunk>) -> Self {
+impl From<Vec<Bytes>> for Records {
+    fn from(chunks: Vec<Bytes>) -> Self {
         Self::from_iter(chunks)
     }
 }
 
-impl FromIterator<Chunk> for Records {
-    fn from_iter<T: IntoIterator<Item = Chunk>>(chunks: T) -> Self {
+impl FromIterator<Bytes> for Records {
+    fn from_iter<T: IntoIterator<Item = Bytes>>(chunks: T) -> Self {
         let mut records = Self::new();
         chunks.into_iter().for_each(|chunk| records.push(chunk));
         records
     }
 }
 
-/// Records in memory are equal if their bytes are, however they are cut; those in files only if
-/// they are the same ranges of the same open file.
+/// Records are equal if their bytes are, however they are cut.
 impl PartialEq for Records {
     fn eq(&self, other: &Self) -> bool {
-        match (self.to_bytes(), other.to_bytes()) {
-            (Some(ours), Some(theirs)) => ours == theirs,
-            (None, None) => {
-                self.chunks.len() == other.chunks.len()
-                    && self.chunks.iter().zip(&other.chunks).all(same_handle)
-            }
-            _ => false,
-        }
-    }
-}
-
-fn same_handle(pair: (&Chunk, &Chunk)) -> bool {
-    match pair {
-        (Chunk::Memory(ours), Chunk::Memory(theirs)) => ours == theirs,
-        (Chunk::File(ours), Chunk::File(theirs)) => {
-            Arc::ptr_eq(&ours.file, &theirs.file)
-                && (ours.position, ours.length) == (theirs.position, theirs.length)
-        }
-        _ => false,
+        self.to_bytes() == other.to_bytes()
     }
 }

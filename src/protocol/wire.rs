@@ -87,11 +87,11 @@ pub trait Message: Wire + Default {
     /// The message alone, such as a record's value.
     ///
     /// # Errors
-    /// As for [`Message::encode`]; also if it carries records that lie in a file.
+    /// As for [`Message::encode`].
     fn to_bytes(&self, version: i16) -> Result<Bytes, EncodeError> {
         let mut writer = Writer::new();
         self.encode(&mut writer, version)?;
-        writer.into_bytes()
+        Ok(writer.into_bytes())
     }
 }
 

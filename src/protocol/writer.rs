@@ -5,7 +5,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
 
 use crate::base::ids::{TopicId, Uuid};
-use crate::base::payload::Chunk;
 use crate::protocol::error::EncodeError;
 use crate::protocol::reader::STRING_BYTES_MAX;
 use crate::protocol::records::Records;
@@ -19,7 +18,7 @@ const CAPACITY_BYTES: usize = 512;
 pub struct Writer {
     buffer: BytesMut,
     /// Handles, each with its place in the buffer.
-    splices: Vec<(usize, Chunk)>,
+    splices: Vec<(usize, Bytes)>,
     spliced_bytes: usize,
     message: &'static str,
     /// Whether the message at hand has compact lengths and tagged fields.
@@ -71,32 +70,26 @@ impl Writer {
     }
 
     /// What was written, in pieces: the frame's own bytes with the handles between them.
-    pub fn into_chunks(self) -> Vec<Chunk> {
+    pub fn into_chunks(self) -> Vec<Bytes> {
         let own = self.buffer.freeze();
         let mut chunks = Vec::with_capacity(2 * self.splices.len() + 1);
         let mut start = 0;
         for (at, chunk) in self.splices {
             if at > start {
-                chunks.push(Chunk::Memory(own.slice(start..at)));
+                chunks.push(own.slice(start..at));
             }
             start = at;
             chunks.push(chunk);
         }
         if start < own.len() {
-            chunks.push(Chunk::Memory(own.slice(start..)));
+            chunks.push(own.slice(start..));
         }
         chunks
     }
 
     /// What was written, in one piece.
-    ///
-    /// # Errors
-    /// Some of it lies in a file.
-    pub fn into_bytes(self) -> Result<Bytes, EncodeError> {
-        let message = self.message;
-        Records::from(self.into_chunks())
-            .to_bytes()
-            .ok_or(EncodeError::InFile { message })
+    pub fn into_bytes(self) -> Bytes {
+        Records::from(self.into_chunks()).to_bytes()
     }
 
     pub(crate) fn too_long(&self, length: usize) -> EncodeError {
@@ -410,17 +403,17 @@ impl Writer {
 /// What a `records` field can be: one handle in a request, several in a response.
 pub trait RecordBytes {
     /// Calls `with` with each handle, in order.
-    fn for_each_chunk(&self, with: impl FnMut(Chunk));
+    fn for_each_chunk(&self, with: impl FnMut(Bytes));
 }
 
 impl RecordBytes for Bytes {
-    fn for_each_chunk(&self, mut with: impl FnMut(Chunk)) {
-        with(Chunk::Memory(self.clone()));
+    fn for_each_chunk(&self, mut with: impl FnMut(Bytes)) {
+        with(self.clone());
     }
 }
 
 impl RecordBytes for Records {
-    fn for_each_chunk(&self, with: impl FnMut(Chunk)) {
+    fn for_each_chunk(&self, with: impl FnMut(Bytes)) {
         self.chunks().iter().cloned().for_each(with);
     }
 }

@@ -1,4 +1,4 @@
-//! The one file that a log appends to: direct I/O through the shard's ring. Its shard's alone.
+//! A segment's file, to append to or to read: direct I/O through the shard's ring. Its shard's alone.
 //!
 //! [`File::write`], [`File::sync`] and [`File::preallocate`] may overlap each other, but never two
 //! writes of one block: the caller sees to that. A failed write or sync is reported once and takes
@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use glommio::GlommioError;
-use glommio::io::{BufferedFile, DmaBuffer, DmaFile, OpenOptions};
+use glommio::io::{BufferedFile, DmaBuffer, DmaFile, OpenOptions, ReadResult};
 
 use super::directory::LogDirectory;
 use super::error::FileError;
 use super::faults::{Call, Fault};
 
-/// A segment's file, open for appends.
+/// A segment's file.
 #[derive(Debug)]
 pub struct File {
     directory: LogDirectory,
@@ -47,6 +47,13 @@ impl File {
         let mut options = OpenOptions::new();
         options.read(true).write(true);
         Self::open_with(directory, path, Call::Open, options, syncs_writes).await
+    }
+
+    /// Opens the file for reads only.
+    pub async fn open_to_read(directory: &LogDirectory, path: &Path) -> Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        Self::open_with(directory, path, Call::Open, options, false).await
     }
 
     async fn open_with(
@@ -141,7 +148,7 @@ impl File {
     }
 
     /// Reads `length` bytes at `position`, as many as there are.
-    pub async fn read(&self, position: u64, length: usize) -> Result<glommio::io::ReadResult> {
+    pub async fn read(&self, position: u64, length: usize) -> Result<ReadResult> {
         let fault = self.before(Call::Read)?;
         let done = match &self.inner {
             Inner::Direct(file) => file.read_at(position, length).await,

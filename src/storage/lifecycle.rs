@@ -110,7 +110,7 @@ impl Log {
             let mut state = self.state.borrow_mut();
             let state = &mut *state;
             for segment in state.segments.drain(..count) {
-                self.shard.reads.remove(self.number, segment.base_offset);
+                self.shard.forget_reads(self.number, segment.base_offset);
                 gone.push(segment.base_offset);
             }
             let start = state.first_base();
@@ -156,7 +156,7 @@ impl Log {
         let _transition = self.transition.acquire_permit(1).await;
         let _files = self.files.acquire_permit(1).await;
         for segment in &self.state.borrow().segments {
-            self.shard.reads.remove(self.number, segment.base_offset);
+            self.shard.forget_reads(self.number, segment.base_offset);
         }
         let path = self.path.clone();
         let renamed = self.shard.directory.off_reactor(move |dir| {

@@ -86,8 +86,6 @@ pub struct Log {
     pub(super) transition: Semaphore,
     /// Held by what works on the directory's files by their names. See [`Log::in_directory`].
     pub(super) files: Semaphore,
-    /// The segment that was last read cold, and how far into its file reading ahead was started.
-    pub(super) read_ahead_to: Cell<(Offset, u64)>,
     on_progress: RefCell<Option<Rc<dyn ProgressListener>>>,
     /// Tasks that wait for the next progress.
     waiting: RefCell<Vec<Waker>>,
@@ -197,7 +195,6 @@ impl Log {
             state: RefCell::new(state),
             transition: Semaphore::new(1),
             files: Semaphore::new(1),
-            read_ahead_to: Cell::new((Offset(-1), 0)),
             on_progress: RefCell::new(None),
             waiting: RefCell::default(),
             progress: Cell::new(0),

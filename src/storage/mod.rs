@@ -32,9 +32,8 @@ mod appender;
 mod file;
 mod index;
 mod pace;
-mod residency;
+mod read_cache;
 mod segment;
-mod sys;
 mod tail;
 mod timestamps;
 

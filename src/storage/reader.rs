@@ -1,36 +1,35 @@
 //! Reads of a log: an owned plan is taken in one go, then carried out with nothing borrowed.
 //!
-//! Bytes in the tail are handed out by reference. Older ones are located and brought into the page
-//! cache on the blocking pool, so that the `sendfile` which follows does not stall a reactor; twice
-//! as much behind them follows while they are sent. A shard's cold reads take turns at the disk,
-//! and so does its reading ahead. A file slice covers only bytes below the tail's first block; the
-//! bytes of that block come from memory.
+//! Bytes in the tail are handed out by reference, and so are older ones, out of the pieces that the
+//! shard's read cache brings from the disk. A reader that goes on where another read has ended has
+//! what comes next loaded before it asks. What is read of a file lies below the tail's first block;
+//! the bytes of that block come from memory.
 
-use std::fs::File;
-use std::io;
+use std::collections::VecDeque;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::base::ids::Offset;
 use crate::base::limits::{
-    BATCH_HEADER_BYTES, COLD_READ_BYTES_MAX, COLD_READ_TURN_BYTES, OVERDRAWN_READ_BYTES_MAX,
+    BATCH_HEADER_BYTES, COLD_READ_BYTES_MAX, OVERDRAWN_READ_BYTES_MAX, READ_AHEAD_BYTES_MAX,
+    READ_PIECE_BYTES,
 };
-use crate::base::payload::{Chunk, FileSlice};
 
-use super::directory::LogDirectory;
 use super::error::{FileError, LogError};
+use super::file::File;
 use super::index;
 use super::layout;
 use super::log::{Appender, Log, State};
-use super::residency;
+use super::read_cache::{PieceKey, ReadCache};
 use super::segment::Segment;
-use super::shard::{DiskTurns, ShardStorage};
+use super::shard::ShardStorage;
 use super::tail::TailUnit;
+use super::unit::SealedUnit;
+
+/// So many pieces does one read ask for at a time, so that others come between.
+const PIECES_ASKED_MAX: usize = 4;
 
 /// What to read.
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +48,8 @@ pub struct ReadRange {
 #[derive(Debug)]
 pub enum ReadPlan {
     /// The bytes are in memory; none if there is nothing to read or nothing fits.
-    Memory(Vec<Chunk>),
-    /// The bytes are in a file: [`ColdRead::run`] finds them.
+    Memory(Vec<Bytes>),
+    /// The bytes are not in the tail: [`ColdRead::run`] brings them.
     Cold(ColdRead),
 }
 
@@ -59,32 +58,18 @@ pub enum ReadPlan {
 pub struct ColdRead {
     log: Rc<Log>,
     range: ReadRange,
-    job: LocateJob,
-    /// The bytes from `job.file_limit` to `job.limit`: their block may be written to.
-    carry: Bytes,
-}
-
-/// What the blocking pool needs to know to find the bytes.
-#[derive(Debug)]
-struct LocateJob {
     segment: Offset,
-    partition: PathBuf,
-    file: Option<Arc<File>>,
     /// Where to begin to look; `None` asks the index file.
     position: Option<u64>,
     index_entries: u32,
-    /// The file is sent up to here.
+    /// The file is read up to here.
     file_limit: u64,
-    /// Where the batches end that this job may return.
-    limit: u64,
+    /// The batches between the file's limit and `limit`: their block may be written to.
+    carry: Bytes,
     /// The batches are walked to find this offset, where the limit lies beyond it.
     stop_at: Option<Offset>,
-}
-
-struct Located {
-    file: Arc<File>,
-    start: u64,
-    end: u64,
+    /// Whether another read has ended where this one begins.
+    goes_on: bool,
 }
 
 impl Log {
@@ -136,7 +121,7 @@ impl Log {
         })
     }
 
-    fn read_tail(&self, state: &State, mut range: ReadRange) -> Vec<Chunk> {
+    fn read_tail(&self, state: &State, mut range: ReadRange) -> Vec<Bytes> {
         if !self.shard.is_overdrawn() {
             return state.read_tail(range);
         }
@@ -144,7 +129,7 @@ impl Log {
         let mut chunks = Vec::new();
         state.walk_tail(range, |unit, batches| {
             let bytes = &unit.unit.as_bytes()[batches];
-            chunks.push(Chunk::Memory(self.shard.tails.copy(bytes)));
+            chunks.push(self.shard.tails.copy(bytes));
         });
         chunks
     }
@@ -154,22 +139,18 @@ impl Log {
             .segments
             .partition_point(|segment| segment.base_offset <= range.from);
         let segment = &state.segments[after.saturating_sub(1)];
-        let (limit, limit_offset, carry) = state.file_limit(segment);
-        let job = LocateJob {
-            segment: segment.base_offset,
-            partition: self.path.clone(),
-            file: self.shard.reads.get(self.number, segment.base_offset),
-            position: segment.index.lookup(range.from),
-            index_entries: segment.index.in_files().0,
-            file_limit: limit,
-            limit: limit + carry.len() as u64,
-            stop_at: (range.upper < limit_offset).then_some(range.upper),
-        };
+        let (file_limit, limit_offset, carry) = state.file_limit(segment);
+        let end_of_another = self.shard.read_cache.end_at(self.number, range.from);
         ReadPlan::Cold(ColdRead {
             log: Rc::clone(self),
             range,
-            job,
+            segment: segment.base_offset,
+            position: end_of_another.or_else(|| segment.index.lookup(range.from)),
+            index_entries: segment.index.in_files().0,
+            file_limit,
             carry,
+            stop_at: (range.upper < limit_offset).then_some(range.upper),
+            goes_on: end_of_another.is_some(),
         })
     }
 }
@@ -207,10 +188,10 @@ impl State {
         oldest.is_some_and(|oldest| oldest.base_offset <= from)
     }
 
-    fn read_tail(&self, range: ReadRange) -> Vec<Chunk> {
+    fn read_tail(&self, range: ReadRange) -> Vec<Bytes> {
         let mut chunks = Vec::new();
         self.walk_tail(range, |unit, batches| {
-            chunks.push(Chunk::Memory(unit.unit.slice(batches)));
+            chunks.push(unit.unit.slice(batches));
         });
         chunks
     }
@@ -273,236 +254,305 @@ impl State {
 }
 
 impl ColdRead {
-    /// Finds the bytes and brings them into the page cache.
-    pub async fn run(self) -> Result<Vec<Chunk>, LogError> {
-        let Self {
-            log,
-            range,
-            job,
-            carry,
-        } = self;
-        let (segment, file_limit, known) = (job.segment, job.file_limit, job.file.is_some());
-        let path = layout::segment_file(&job.partition, segment, layout::LOG);
-        let shard = &log.shard;
-        let turn = shard.cold_reads.turn().await;
-        let located = shard
-            .directory
-            .off_reactor(move |dir| job.locate(dir, range))
-            .await;
-        drop(turn);
-        let located = located.map_err(|error| match error {
-            LocateError::File(error) => log.deleted(range.from).unwrap_or_else(|| failed(&error)),
-            LocateError::Damaged => LogError::Damaged(range.from),
-        })?;
-        let Some(Located { file, start, end }) = located else {
-            return Ok(Vec::new());
+    /// Brings the bytes: whole batches, as many as are wanted and there.
+    pub async fn run(self) -> Result<Vec<Bytes>, LogError> {
+        self.collect().await.map_err(|error| match error {
+            // Files that are gone are no failure once the log says so.
+            ReadError::File(error) => self.log.deleted(self.range.from).unwrap_or_else(|| {
+                tracing::error!(%error, "read failed");
+                LogError::Failed(error.to_string())
+            }),
+            ReadError::Damaged => LogError::Damaged(self.range.from),
+        })
+    }
+
+    async fn collect(&self) -> Result<Vec<Bytes>, ReadError> {
+        let shard = &self.log.shard;
+        let (from, bytes_max) = (self.range.from, self.range.bytes_max as u64);
+        let mut stretch = Stretch {
+            cache: &shard.read_cache,
+            log: self.log.number,
+            segment: self.segment,
+            file: self.file().await?,
+            file_limit: self.file_limit,
+            carry: self.carry.clone(),
+            first: 0,
+            pieces: Vec::new(),
         };
-        if !known && log.deleted(range.from).is_none() {
-            shard.reads.put(log.number, segment, Arc::clone(&file));
+        let first = stretch.find(self.position().await?, from).await?;
+        let stops_before = |batch: &Batch| self.stop_at.is_some_and(|stop| batch.base >= stop);
+        if stops_before(&first) || (!self.range.at_least_one && first.bytes() > bytes_max) {
+            return Ok(Vec::new());
         }
-        let mut chunks = Vec::with_capacity(2);
-        let from_file = end.min(file_limit);
-        if start < from_file {
-            let mut resident = (start + COLD_READ_TURN_BYTES).min(from_file);
-            while resident < from_file {
-                let next = (resident + COLD_READ_TURN_BYTES).min(from_file);
-                let brought = bring_in(shard, &shard.cold_reads, &file, resident, next).await;
-                brought.map_err(|source| failed(&FileError::new("read", &path, source)))?;
-                resident = next;
+        let wanted = first.start + bytes_max.min(COLD_READ_BYTES_MAX);
+        let wanted = wanted.max(first.end).min(stretch.limit());
+        if self.goes_on {
+            let ahead = 2 * (wanted - first.start).min(READ_AHEAD_BYTES_MAX);
+            stretch.read_ahead(wanted, wanted + ahead);
+        }
+        stretch.reach(first.end, Need::Must).await?;
+        stretch.reach(wanted, Need::IfAffordable).await?;
+        let (start, wanted) = (first.start, wanted.min(stretch.reached()));
+        let mut last = first;
+        while let Some(next) = stretch.batch_at(last.end)? {
+            if next.end > wanted || stops_before(&next) {
+                break;
             }
-            let ahead = from_file + 2 * (end - start).min(COLD_READ_TURN_BYTES);
-            log.read_ahead(segment, &file, from_file, ahead.min(file_limit));
-            chunks.push(Chunk::File(FileSlice {
-                file,
-                position: start,
-                length: (from_file - start) as u32,
-            }));
+            last = next;
         }
-        if end > file_limit {
-            let first = (start.max(file_limit) - file_limit) as usize;
-            let last = (end - file_limit) as usize;
-            chunks.push(Chunk::Memory(carry.slice(first..last)));
+        // What follows the end of a segment lies in another.
+        if last.end < stretch.limit() && self.log.deleted(from).is_none() {
+            let number = self.log.number;
+            shard.read_cache.ended(number, last.next_offset, last.end);
         }
-        Ok(chunks)
+        if !shard.read_cache.is_overdrawn() {
+            return Ok(stretch.slices(start, last.end));
+        }
+        let end = last
+            .end
+            .min(first.end.max(start + OVERDRAWN_READ_BYTES_MAX as u64));
+        let slices = stretch.slices(start, end);
+        Ok(slices.iter().map(|slice| shard.tails.copy(slice)).collect())
     }
-}
 
-fn failed(error: &FileError) -> LogError {
-    tracing::error!(%error, "read failed");
-    LogError::Failed(error.to_string())
-}
-
-/// Brings a range into the page cache when its turn comes.
-async fn bring_in(
-    shard: &ShardStorage,
-    turns: &DiskTurns,
-    file: &Arc<File>,
-    start: u64,
-    end: u64,
-) -> io::Result<()> {
-    let _turn = turns.turn().await;
-    let file = Arc::clone(file);
-    let bring = move |_: &LogDirectory| residency::bring_in(&file, start, end);
-    shard.directory.off_reactor(bring).await
-}
-
-impl Log {
-    /// Starts to bring in what a consumer that reads on will ask for next, from `from` to `to`, but
-    /// for what the read before has started already.
-    fn read_ahead(&self, segment: Offset, file: &Arc<File>, from: u64, to: u64) {
-        let started = self.read_ahead_to.replace((segment, to));
-        let begun = started.0 == segment && (from..=to).contains(&started.1);
-        let mut from = if begun { started.1 } else { from };
-        if from >= to {
-            return;
+    /// The segment's file, open for reads.
+    async fn file(&self) -> Result<Rc<File>, FileError> {
+        let (shard, number) = (&self.log.shard, self.log.number);
+        if let Some(file) = shard.reads.get(number, self.segment) {
+            return Ok(file);
         }
-        let (shard, file) = (Rc::clone(&self.shard), Arc::clone(file));
-        self.shard.spawn(async move {
-            while from < to {
-                let next = (from + COLD_READ_TURN_BYTES).min(to);
-                let brought = bring_in(&shard, &shard.reads_ahead, &file, from, next).await;
-                if brought.is_err() {
-                    // Whoever wants these bytes meets the failure again, and reports it.
-                    return;
-                }
-                from = next;
-            }
+        let path = layout::segment_file(&self.log.path, self.segment, layout::LOG);
+        let file = Rc::new(File::open_to_read(&shard.directory, &path).await?);
+        if self.log.deleted(self.range.from).is_none() {
+            shard.reads.put(number, self.segment, Rc::clone(&file));
+        }
+        Ok(file)
+    }
+
+    /// A position at or before the batch that holds the first offset.
+    async fn position(&self) -> Result<u64, FileError> {
+        if let Some(position) = self.position {
+            return Ok(position);
+        }
+        let path = layout::segment_file(&self.log.path, self.segment, layout::INDEX);
+        let (entries, relative) = (self.index_entries, self.range.from.0 - self.segment.0);
+        let looked_up = self.log.shard.directory.off_reactor(move |directory| {
+            let file = directory.open_for_reads(&path)?;
+            index::lookup_in_file(&file, entries, relative)
+                .map_err(|source| FileError::new("read", &path, source))
         });
+        looked_up.await
     }
 }
 
-enum LocateError {
-    File(FileError),
+enum ReadError {
+    File(Rc<FileError>),
     /// What stands where a batch should stand is none.
     Damaged,
 }
 
-impl LocateJob {
-    /// On the blocking pool: finds the batch that holds the first offset, and how far to read.
-    fn locate(
-        self,
-        directory: &LogDirectory,
-        range: ReadRange,
-    ) -> Result<Option<Located>, LocateError> {
-        let path = layout::segment_file(&self.partition, self.segment, layout::LOG);
-        let failed = |source: io::Error| LocateError::File(FileError::new("read", &path, source));
-        let file = match &self.file {
-            Some(file) => Arc::clone(file),
-            None => {
-                let opened = directory.open_for_reads(&path).map_err(LocateError::File)?;
-                residency::without_readahead(&opened).map_err(failed)?;
-                Arc::new(opened)
+impl From<Rc<FileError>> for ReadError {
+    fn from(error: Rc<FileError>) -> Self {
+        Self::File(error)
+    }
+}
+
+impl From<FileError> for ReadError {
+    fn from(error: FileError) -> Self {
+        Self::File(Rc::new(error))
+    }
+}
+
+/// Whether a stretch is also brought in while replies hold too much memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Must,
+    IfAffordable,
+}
+
+/// A stretch of a segment, collected piece after piece; behind the file's limit lies the carry.
+struct Stretch<'a> {
+    cache: &'a Rc<ReadCache>,
+    log: u64,
+    segment: Offset,
+    file: Rc<File>,
+    file_limit: u64,
+    carry: Bytes,
+    /// The number of the first piece.
+    first: u64,
+    pieces: Vec<SealedUnit>,
+}
+
+/// Where a batch lies.
+#[derive(Clone, Copy, Debug)]
+struct Batch {
+    start: u64,
+    end: u64,
+    base: Offset,
+    next_offset: Offset,
+}
+
+impl Batch {
+    fn bytes(&self) -> u64 {
+        self.end - self.start
+    }
+}
+
+impl Stretch<'_> {
+    fn limit(&self) -> u64 {
+        self.file_limit + self.carry.len() as u64
+    }
+
+    /// How far it goes without a gap.
+    fn reached(&self) -> u64 {
+        let start = self.first * READ_PIECE_BYTES;
+        let end = self.pieces.last().map_or(start, |last| {
+            start + (self.pieces.len() as u64 - 1) * READ_PIECE_BYTES + last.len() as u64
+        });
+        match end >= self.file_limit {
+            true => self.limit(),
+            false => end,
+        }
+    }
+
+    fn key(&self, number: u64) -> PieceKey {
+        PieceKey {
+            log: self.log,
+            segment: self.segment,
+            number,
+        }
+    }
+
+    /// How many bytes of a piece lie before `position`.
+    fn bytes_before(number: u64, position: u64) -> usize {
+        let bytes = position.saturating_sub(number * READ_PIECE_BYTES);
+        bytes.min(READ_PIECE_BYTES) as usize
+    }
+
+    /// Has what lies between two positions loaded before it is wanted.
+    fn read_ahead(&self, from: u64, to: u64) {
+        let to = to.min(self.file_limit);
+        for number in from / READ_PIECE_BYTES..to.div_ceil(READ_PIECE_BYTES) {
+            let length = Self::bytes_before(number, self.file_limit);
+            self.cache.read_ahead(self.key(number), &self.file, length);
+        }
+    }
+
+    /// Goes on to `to`, or to the limit.
+    async fn reach(&mut self, to: u64, need: Need) -> Result<(), ReadError> {
+        let to = to.min(self.file_limit);
+        // The last one may have been loaded when the file was shorter.
+        if self.reached() < to && self.reached() % READ_PIECE_BYTES > 0 {
+            self.pieces.pop();
+        }
+        let mut asked = VecDeque::new();
+        let mut next = self.first + self.pieces.len() as u64;
+        loop {
+            while asked.len() < PIECES_ASKED_MAX
+                && next * READ_PIECE_BYTES < to
+                && (need == Need::Must || !self.cache.is_overdrawn())
+            {
+                let needed = Self::bytes_before(next, to);
+                let length = Self::bytes_before(next, self.file_limit);
+                let piece = self
+                    .cache
+                    .demand(self.key(next), &self.file, needed, length);
+                asked.push_back((piece, needed));
+                next += 1;
             }
-        };
-        let position = self
-            .hint(directory, range.from)
-            .map_err(LocateError::File)?;
-        let mut walk = Walk {
-            file: &file,
-            position,
-            limit: self.limit,
-        };
-        let (start, first_end) = loop {
-            match walk.next().map_err(failed)? {
-                Step::Batch { next_offset, .. } if next_offset <= range.from => {}
-                Step::Batch {
-                    start,
-                    end,
-                    base_offset,
-                    ..
-                } => {
-                    if self.stop_at.is_some_and(|stop| base_offset >= stop) {
-                        return Ok(None);
-                    }
-                    break (start, end);
-                }
-                // The offset is of this segment, so a file that ends before it has lost it.
-                Step::End | Step::Damage => return Err(LocateError::Damaged),
+            let Some((piece, needed)) = asked.pop_front() else {
+                return Ok(());
+            };
+            let piece = piece.loaded().await?;
+            if piece.len() < needed {
+                // The file has ended before what was written to it.
+                return Err(ReadError::Damaged);
             }
-        };
-        if !range.at_least_one && first_end - start > range.bytes_max as u64 {
+            self.pieces.push(piece);
+        }
+    }
+
+    /// The batch that holds `offset`, or the first one after it, looking from `position` on.
+    async fn find(&mut self, mut position: u64, offset: Offset) -> Result<Batch, ReadError> {
+        loop {
+            // What lies before is not wanted.
+            let number = position / READ_PIECE_BYTES;
+            let passed = (number.saturating_sub(self.first) as usize).min(self.pieces.len());
+            self.pieces.drain(..passed);
+            if self.pieces.is_empty() {
+                self.first = number;
+            }
+            self.first = self.first.max(number);
+            let header_end = position + BATCH_HEADER_BYTES as u64;
+            self.reach(header_end, Need::Must).await?;
+            // The offset is of this segment, so a file that ends before it has lost it.
+            let batch = self.batch_at(position)?.ok_or(ReadError::Damaged)?;
+            if batch.next_offset > offset {
+                return Ok(batch);
+            }
+            position = batch.end;
+        }
+    }
+
+    /// The batch that begins at `start`; none if its header is not within reach.
+    fn batch_at(&self, start: u64) -> Result<Option<Batch>, ReadError> {
+        if start + BATCH_HEADER_BYTES as u64 > self.reached() {
             return Ok(None);
         }
-        let mut end = (start + COLD_READ_BYTES_MAX.min(range.bytes_max as u64))
-            .max(first_end)
-            .min(self.limit);
-        if let Some(stop) = self.stop_at {
-            end = end.min(walk.end_before(stop, first_end, end).map_err(failed)?);
-        }
-        let first_turn = (start + COLD_READ_TURN_BYTES).min(end.min(self.file_limit));
-        residency::bring_in(&file, start, first_turn).map_err(failed)?;
-        Ok(Some(Located { file, start, end }))
-    }
-
-    /// A position at or before the batch that holds `offset`.
-    fn hint(&self, directory: &LogDirectory, offset: Offset) -> Result<u64, FileError> {
-        if let Some(position) = self.position {
-            return Ok(position);
-        }
-        let path = layout::segment_file(&self.partition, self.segment, layout::INDEX);
-        let file = directory.open_for_reads(&path)?;
-        let relative = offset.0 - self.segment.0;
-        index::lookup_in_file(&file, self.index_entries, relative)
-            .map_err(|source| FileError::new("read", &path, source))
-    }
-}
-
-/// Steps from batch to batch of a file by their headers.
-struct Walk<'a> {
-    file: &'a File,
-    position: u64,
-    limit: u64,
-}
-
-enum Step {
-    Batch {
-        start: u64,
-        end: u64,
-        base_offset: Offset,
-        next_offset: Offset,
-    },
-    End,
-    Damage,
-}
-
-impl Walk<'_> {
-    /// Where the batches below `stop` end that fit before `end`, at least at `shown`.
-    fn end_before(&mut self, stop: Offset, mut shown: u64, end: u64) -> io::Result<u64> {
-        while let Step::Batch {
-            end: next,
-            base_offset,
-            ..
-        } = self.next()?
-        {
-            if base_offset >= stop || next > end {
-                break;
-            }
-            shown = next;
-        }
-        Ok(shown)
-    }
-
-    fn next(&mut self) -> io::Result<Step> {
-        let start = self.position;
-        if start + BATCH_HEADER_BYTES as u64 > self.limit {
-            return Ok(Step::End);
-        }
         let mut header = [0; BATCH_HEADER_BYTES];
-        self.file.read_exact_at(&mut header, start)?;
+        let mut filled = 0;
+        while filled < header.len() {
+            let (part, rest) = (self.part(start + filled as u64), &mut header[filled..]);
+            let length = part.len().min(rest.len());
+            rest[..length].copy_from_slice(&part[..length]);
+            filled += length;
+        }
         let field =
             |at: usize| i32::from_be_bytes(header[at..at + 4].try_into().expect("four bytes"));
         let base = i64::from_be_bytes(header[..8].try_into().expect("eight bytes"));
         let (length, last_delta) = (field(8), field(23));
         if length < (BATCH_HEADER_BYTES - 12) as i32 || last_delta < 0 || header[16] != 2 {
-            return Ok(Step::Damage);
+            return Err(ReadError::Damaged);
         }
-        let end = start + 12 + length as u64;
-        self.position = end;
-        Ok(Step::Batch {
+        Ok(Some(Batch {
             start,
-            end,
-            base_offset: Offset(base),
+            end: start + 12 + length as u64,
+            base: Offset(base),
             next_offset: Offset(base).plus(i64::from(last_delta) + 1),
-        })
+        }))
+    }
+
+    /// The piece at `position`, which is within reach and below the file's limit, and the range of
+    /// its bytes from there on.
+    fn piece_at(&self, position: u64) -> (&SealedUnit, Range<usize>) {
+        let number = position / READ_PIECE_BYTES;
+        let piece = &self.pieces[(number - self.first) as usize];
+        let end = Self::bytes_before(number, self.file_limit).min(piece.len());
+        (piece, (position % READ_PIECE_BYTES) as usize..end)
+    }
+
+    /// What lies at `position`, which is within reach, as far as it is in one piece.
+    fn part(&self, position: u64) -> &[u8] {
+        if position >= self.file_limit {
+            return &self.carry[(position - self.file_limit) as usize..];
+        }
+        let (piece, range) = self.piece_at(position);
+        &piece.as_bytes()[range]
+    }
+
+    /// Handles to what lies between two positions within reach.
+    fn slices(&self, mut start: u64, end: u64) -> Vec<Bytes> {
+        let mut slices = Vec::with_capacity(self.pieces.len() + 1);
+        while start < end.min(self.file_limit) {
+            let (piece, range) = self.piece_at(start);
+            let length = (range.len() as u64).min(end - start);
+            slices.push(piece.slice(range.start..range.start + length as usize));
+            start += length;
+        }
+        if start < end {
+            let from = (start - self.file_limit) as usize;
+            slices.push(self.carry.slice(from..(end - self.file_limit) as usize));
+        }
+        slices
     }
 }

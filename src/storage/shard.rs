@@ -1,13 +1,10 @@
 //! What the logs of one shard share: directory, units, tail budget, permits to sync, descriptors.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
-use std::fs::File;
+use std::collections::HashMap;
 use std::future::Future;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 
-use futures_channel::oneshot;
 use glommio::TaskQueueHandle;
 use glommio::sync::{Permit, Semaphore};
 
@@ -15,7 +12,9 @@ use crate::base::clock::TimestampMs;
 use crate::base::ids::Offset;
 
 use super::directory::LogDirectory;
+use super::file::File;
 use super::log::Log;
+use super::read_cache::ReadCache;
 use super::tail::TailBudget;
 use super::unit::UnitHome;
 
@@ -24,6 +23,8 @@ use super::unit::UnitHome;
 pub struct StorageLimits {
     /// Bytes of units kept after they were written.
     pub tail_bytes_max: usize,
+    /// What is kept of older data that was read, in bytes.
+    pub read_cache_bytes_max: usize,
     /// Writes in flight, of all logs together.
     pub writes_max: u64,
     /// Logs held open for appends.
@@ -40,8 +41,7 @@ pub struct ShardStorage {
     pub(super) tails: Rc<TailBudget>,
     pub(super) reads: ReadFiles,
     writes: Semaphore,
-    pub(super) cold_reads: DiskTurns,
-    pub(super) reads_ahead: DiskTurns,
+    pub(super) read_cache: Rc<ReadCache>,
     queue: TaskQueueHandle,
     open_logs_max: usize,
     /// Logs held open, by their numbers.
@@ -59,8 +59,7 @@ impl ShardStorage {
             tails: TailBudget::new(limits.tail_bytes_max),
             reads: ReadFiles::new(limits.open_reads_max),
             writes: Semaphore::new(limits.writes_max),
-            cold_reads: DiskTurns::default(),
-            reads_ahead: DiskTurns::default(),
+            read_cache: ReadCache::new(limits.read_cache_bytes_max, queue),
             queue,
             open_logs_max: limits.open_logs_max,
             open: RefCell::default(),
@@ -94,10 +93,7 @@ impl ShardStorage {
     }
 
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        match glommio::spawn_local_into(task, self.queue) {
-            Ok(task) => drop(task.detach()),
-            Err(error) => unreachable!("the storage queue lives as long as the shard: {error}"),
-        }
+        spawn_into(self.queue, task);
     }
 
     pub(super) async fn write_permit(&self) -> Permit<'_> {
@@ -149,6 +145,12 @@ impl ShardStorage {
         idle.into_iter().for_each(|log| self.spawn_park(log));
     }
 
+    /// Nothing more is read of a segment, which is deleted; readers that hold some of it keep it.
+    pub(super) fn forget_reads(&self, log: u64, segment: Offset) {
+        self.reads.remove(log, segment);
+        self.read_cache.forget(log, segment);
+    }
+
     fn spawn_park(&self, log: Rc<Log>) {
         self.spawn(async move {
             // A failure has been logged, and the next append meets it again.
@@ -157,40 +159,11 @@ impl ShardStorage {
     }
 }
 
-/// Lets one read of a kind at a time at the disk, in the order in which they came: who asks again
-/// goes to the end of the line.
-#[derive(Debug, Default)]
-pub(super) struct DiskTurns(Rc<Line>);
-
-#[derive(Debug, Default)]
-struct Line {
-    taken: Cell<bool>,
-    waiting: RefCell<VecDeque<oneshot::Sender<Turn>>>,
-}
-
-/// The turn at the disk. Dropped, it goes to the next in the line.
-#[derive(Debug)]
-pub(super) struct Turn(Rc<Line>);
-
-impl DiskTurns {
-    pub async fn turn(&self) -> Turn {
-        if !self.0.taken.replace(true) {
-            return Turn(Rc::clone(&self.0));
-        }
-        let (next, turn) = oneshot::channel();
-        self.0.waiting.borrow_mut().push_back(next);
-        turn.await.expect("a turn is handed on until none waits")
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let next = self.0.waiting.borrow_mut().pop_front();
-        match next {
-            // One that no longer waits drops it again, for the one behind.
-            Some(next) => drop(next.send(Self(Rc::clone(&self.0)))),
-            None => self.0.taken.set(false),
-        }
+/// Runs `task` in one of the shard's queues.
+pub(super) fn spawn_into(queue: TaskQueueHandle, task: impl Future<Output = ()> + 'static) {
+    match glommio::spawn_local_into(task, queue) {
+        Ok(task) => drop(task.detach()),
+        Err(error) => unreachable!("the queue lives as long as the shard: {error}"),
     }
 }
 
@@ -203,7 +176,7 @@ pub(super) struct ReadFiles {
 }
 
 /// A descriptor and when it was used last, counted in uses.
-type OpenFile = (Arc<File>, u64);
+type OpenFile = (Rc<File>, u64);
 
 impl ReadFiles {
     fn new(files_max: usize) -> Self {
@@ -219,14 +192,14 @@ impl ReadFiles {
         self.uses.get()
     }
 
-    pub fn get(&self, log: u64, segment: Offset) -> Option<Arc<File>> {
+    pub fn get(&self, log: u64, segment: Offset) -> Option<Rc<File>> {
         let mut files = self.files.borrow_mut();
         let (file, used) = files.get_mut(&(log, segment))?;
         *used = self.used();
-        Some(Arc::clone(file))
+        Some(Rc::clone(file))
     }
 
-    pub fn put(&self, log: u64, segment: Offset, file: Arc<File>) {
+    pub fn put(&self, log: u64, segment: Offset, file: Rc<File>) {
         let mut files = self.files.borrow_mut();
         files.insert((log, segment), (file, self.used()));
         if files.len() > self.files_max {
@@ -242,37 +215,5 @@ impl ReadFiles {
     /// Forgets a segment that is deleted; readers that hold its descriptor read on.
     pub fn remove(&self, log: u64, segment: Offset) {
         self.files.borrow_mut().remove(&(log, segment));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_lite::future::{block_on, poll_once};
-
-    #[test]
-    fn turns_go_round_and_none_is_lost() {
-        block_on(async {
-            let turns = DiskTurns::default();
-            let first = turns.turn().await;
-            let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(turns.turn())).collect();
-            for turn in &mut waiting {
-                assert!(poll_once(turn).await.is_none());
-            }
-            // The one that has just had it waits behind the others, of whom one gives up.
-            drop(first);
-            let mut again = Box::pin(turns.turn());
-            assert!(poll_once(&mut again).await.is_none());
-            let second = poll_once(&mut waiting[0]).await.expect("its turn");
-            assert!(poll_once(&mut waiting[2]).await.is_none());
-            drop(waiting.remove(1));
-            drop(second);
-            assert!(poll_once(&mut again).await.is_none());
-            let third = poll_once(&mut waiting[1]).await.expect("its turn");
-            drop(third);
-            // It was handed over, and given up without having been taken.
-            drop(again);
-            assert!(poll_once(turns.turn()).await.is_some());
-        });
     }
 }

@@ -18,7 +18,6 @@ use super::recovery::{RecoveryInput, RecoveryPoint, recover};
 use super::retention::Retention;
 use super::shard::{ShardStorage, StorageLimits};
 use crate::base::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicIdPartition};
-use crate::base::payload::Chunk;
 use crate::record::batches::Batches;
 use crate::record::builder::{BatchBuilder, RecordToWrite};
 use crate::record::compression::Codec;
@@ -142,8 +141,8 @@ pub(super) async fn read(log: &Rc<Log>, range: ReadRange) -> Result<Bytes, LogEr
     let mut all = BytesMut::new();
     for chunk in chunks {
         match chunk {
-            Chunk::Memory(bytes) => all.extend_from_slice(&bytes),
-            Chunk::File(slice) => {
+            bytes => all.extend_from_slice(&bytes),
+            Bytes::File(slice) => {
                 let file = slice.file.try_clone().expect("a descriptor");
                 let mut bytes = vec![0; slice.length as usize];
                 std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, slice.position)

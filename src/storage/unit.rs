@@ -20,7 +20,7 @@ use std::thread::{self, ThreadId};
 
 use bytes::Bytes;
 use crossbeam_queue::SegQueue;
-use glommio::io::DmaBuffer;
+use glommio::io::{DmaBuffer, ReadResult};
 
 use crate::base::limits::BLOCK_BYTES;
 
@@ -111,6 +111,26 @@ impl UnitHome {
             buffer: glommio::allocate_dma_buffer(capacity),
             length: 0,
             live: Live::new(capacity, &self.homecoming.live_bytes),
+        }
+    }
+
+    /// A unit of what was read from a file, which takes the place of its buffer.
+    pub fn adopt(&self, read: ReadResult) -> SealedUnit {
+        self.welcome();
+        let length = read.len();
+        let buffer = DmaBuffer::from(read);
+        let inner = SealedInner {
+            address: buffer.as_ptr(),
+            length,
+            live: ManuallyDrop::new(Live::new(
+                length.next_multiple_of(BLOCK_BYTES as usize),
+                &self.homecoming.live_bytes,
+            )),
+            buffer: ManuallyDrop::new(Rc::new(buffer)),
+            homecoming: self.homecoming.clone(),
+        };
+        SealedUnit {
+            inner: Arc::new(inner),
         }
     }
 

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use glommio::timer::Timer;
 
-use crate::base::payload::{Chunk, FileSlice};
 use crate::net::listener::{Bound, ListenConfig, bind};
 use crate::net::quota::{ConnectionLimits, ConnectionQuota};
 use crate::net::server::{ServerConfig, serve};
@@ -55,10 +54,10 @@ pub(super) struct Peer {
     in_progress: Rc<Cell<usize>>,
 }
 
-pub(super) fn reply(chunks: Vec<Chunk>) -> Outcome {
-    let body: usize = chunks.iter().map(Chunk::len).sum();
+pub(super) fn reply(chunks: Vec<Bytes>) -> Outcome {
+    let body: usize = chunks.iter().map(Bytes::len).sum();
     let prefix = Bytes::copy_from_slice(&(body as u32).to_be_bytes());
-    let mut all = vec![Chunk::from(prefix)];
+    let mut all = vec![Bytes::from(prefix)];
     all.extend(chunks);
     Outcome::Reply(Reply {
         chunks: all,
@@ -79,26 +78,26 @@ impl Scripted {
         let Some((letter, rest)) = frame.get(2..).and_then(<[u8]>::split_first) else {
             return Outcome::Close("too short a request".to_owned());
         };
-        let echo = || reply(vec![Chunk::from(frame.slice(3..))]);
+        let echo = || reply(vec![Bytes::from(frame.slice(3..))]);
         match letter {
             b'e' | b'd' => echo(),
             b'b' => {
                 // Many pieces, so that more than one call is needed for their number alone.
                 let piece = Bytes::from(vec![b'x'; 500]);
                 let (whole, part) = (number(rest) / 500, number(rest) % 500);
-                let mut chunks = vec![Chunk::from(piece.clone()); whole];
-                chunks.push(Chunk::from(piece.slice(..part)));
+                let mut chunks = vec![Bytes::from(piece.clone()); whole];
+                chunks.push(Bytes::from(piece.slice(..part)));
                 reply(chunks)
             }
             b'f' => reply(vec![
-                Chunk::from(Bytes::from_static(b"before")),
-                Chunk::File(FileSlice {
+                Bytes::from(Bytes::from_static(b"before")),
+                Bytes::File(FileSlice {
                     file: self.file.clone(),
                     position: number(rest) as u64,
                     length: number(&rest[4..]) as u32,
                 }),
-                Chunk::from(Bytes::new()),
-                Chunk::from(Bytes::from_static(b"after")),
+                Bytes::from(Bytes::new()),
+                Bytes::from(Bytes::from_static(b"after")),
             ]),
             b'n' => Outcome::NoReply,
             b'c' => Outcome::Close("it asked for it".to_owned()),

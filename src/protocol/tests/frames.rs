@@ -2,7 +2,6 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::base::payload::Chunk;
 use crate::protocol::api::{ApiKey, SUPPORTED};
 use crate::protocol::error::{DecodeError, EncodeError};
 use crate::protocol::frame::{self, FrameError};
@@ -30,7 +29,7 @@ fn header(key: i16, version: i16, rest: &[u8]) -> Bytes {
 fn unframe(frame: frame::Frame) -> Bytes {
     assert_eq!(
         frame.length,
-        frame.chunks.iter().map(Chunk::len).sum::<usize>()
+        frame.chunks.iter().map(Bytes::len).sum::<usize>()
     );
     let bytes = Records::from(frame.chunks).to_bytes().expect("in memory");
     let length = bytes
@@ -170,7 +169,7 @@ fn records_of_a_response_stay_handles() {
         ..Default::default()
     };
     let partitions = vec![
-        with(vec![Chunk::File(slice.clone()), Chunk::Memory(tail.clone())].into()),
+        with(vec![Bytes::File(slice.clone()), Bytes::from(tail.clone())].into()),
         with(Records::new()),
         with(tail.clone().into()),
     ];
@@ -185,12 +184,12 @@ fn records_of_a_response_stay_handles() {
         let reply = frame::reply(ApiKey::Fetch, version, 7, &response).expect("a reply");
         assert_eq!(
             reply.length,
-            reply.chunks.iter().map(Chunk::len).sum::<usize>()
+            reply.chunks.iter().map(Bytes::len).sum::<usize>()
         );
         let kinds: Vec<_> = reply
             .chunks
             .iter()
-            .map(|it| matches!(it, Chunk::File(_)))
+            .map(|it| matches!(it, Bytes::File(_)))
             .collect();
         let last_is_records = version < 12;
         let expected: &[bool] = &[false, true, false, false, false, false];
@@ -199,7 +198,7 @@ fn records_of_a_response_stay_handles() {
             expected[..6 - usize::from(last_is_records)],
             "version {version}"
         );
-        let Chunk::Memory(handle) = &reply.chunks[2] else {
+        let Bytes::from(handle) = &reply.chunks[2] else {
             panic!("the tail is in memory");
         };
         assert_eq!(handle.as_ptr(), tail.as_ptr(), "not copied");

@@ -114,7 +114,7 @@ fn replies_that_nobody_takes_hold_a_bounded_part_of_memory() {
         let ReadPlan::Memory(chunks) = log.read(range).expect("a read") else {
             panic!("the newest batches are in memory");
         };
-        let bytes: usize = chunks.iter().map(Chunk::len).sum();
+        let bytes: usize = chunks.iter().map(Bytes::len).sum();
         assert!(
             (1..=OVERDRAWN_READ_BYTES_MAX.max(101_000)).contains(&bytes),
             "{bytes}"
@@ -125,7 +125,7 @@ fn replies_that_nobody_takes_hold_a_bounded_part_of_memory() {
         let ReadPlan::Memory(chunks) = log.read(range).expect("a read") else {
             panic!("the newest batches are in memory");
         };
-        let bytes: usize = chunks.iter().map(Chunk::len).sum();
+        let bytes: usize = chunks.iter().map(Bytes::len).sum();
         assert!(bytes > 500_000, "{bytes}");
     });
 }
