@@ -109,7 +109,7 @@ impl Service for Replying {
 
     async fn dispatch(&self, _connection: &Rc<()>, _frame: Bytes) -> Dispatched {
         Dispatched::Now(Outcome::Reply(Reply {
-            chunks: vec![Bytes::from(Bytes::from_static(REPLY))],
+            chunks: vec![Bytes::from_static(REPLY)],
             length: REPLY.len(),
         }))
     }

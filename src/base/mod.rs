@@ -1,4 +1,4 @@
-//! Words that every room shares: identifiers, the clock, bounds, and handles to bytes.
+//! Words that every room shares: identifiers, the clock and bounds.
 //!
 //! Depends on no other room. Nothing here does I/O, and nothing here knows what a request is.
 //!

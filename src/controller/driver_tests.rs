@@ -202,6 +202,7 @@ fn a_shard_that_is_gone_ends_the_controller() {
 fn storage(path: &std::path::Path) -> Rc<ShardStorage> {
     let limits = StorageLimits {
         tail_bytes_max: 1 << 20,
+        read_cache_bytes_max: 2 << 20,
         writes_max: 4,
         open_logs_max: 4,
         open_reads_max: 4,

@@ -52,6 +52,7 @@ impl Rig {
     fn new(directory: LogDirectory, context: &ShardContext) -> Self {
         let limits = StorageLimits {
             tail_bytes_max: 8 << 20,
+            read_cache_bytes_max: 2 << 20,
             writes_max: 64,
             open_logs_max: 16,
             open_reads_max: 16,

@@ -25,7 +25,7 @@
 //!
 //! # use millrace::protocol::records::Records;
 //! # let sent = frame::request(6, 7, &"me".into(), &ListOffsetsRequest::default())?;
-//! # let received = Records::from(sent.chunks).to_bytes().expect("in memory");
+//! # let received = Records::from(sent.chunks).to_bytes();
 //! # let received = received.slice(frame::LENGTH_BYTES..);
 //! let request = frame::parse_request(received)?;
 //! assert_eq!((request.header.key, request.header.version), (ApiKey::ListOffsets, 6));

@@ -429,10 +429,10 @@ impl Stretch<'_> {
         bytes.min(READ_PIECE_BYTES) as usize
     }
 
-    /// Has what lies between two positions loaded before it is wanted.
+    /// Has the pieces that begin between two positions loaded before they are wanted.
     fn read_ahead(&self, from: u64, to: u64) {
         let to = to.min(self.file_limit);
-        for number in from / READ_PIECE_BYTES..to.div_ceil(READ_PIECE_BYTES) {
+        for number in from.div_ceil(READ_PIECE_BYTES)..to.div_ceil(READ_PIECE_BYTES) {
             let length = Self::bytes_before(number, self.file_limit);
             self.cache.read_ahead(self.key(number), &self.file, length);
         }
@@ -442,7 +442,7 @@ impl Stretch<'_> {
     async fn reach(&mut self, to: u64, need: Need) -> Result<(), ReadError> {
         let to = to.min(self.file_limit);
         // The last one may have been loaded when the file was shorter.
-        if self.reached() < to && self.reached() % READ_PIECE_BYTES > 0 {
+        if self.reached() < to && !self.reached().is_multiple_of(READ_PIECE_BYTES) {
             self.pieces.pop();
         }
         let mut asked = VecDeque::new();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use glommio::{LocalExecutorBuilder, Placement};
 
 use super::checkpoint::{self, RecoveryPoints};
@@ -38,6 +38,7 @@ pub(super) fn config() -> LogConfig {
 pub(super) fn limits() -> StorageLimits {
     StorageLimits {
         tail_bytes_max: 8 << 20,
+        read_cache_bytes_max: 2 << 20,
         writes_max: 64,
         open_logs_max: 16,
         open_reads_max: 16,
@@ -138,20 +139,7 @@ pub(super) async fn read(log: &Rc<Log>, range: ReadRange) -> Result<Bytes, LogEr
         ReadPlan::Memory(chunks) => chunks,
         ReadPlan::Cold(cold) => cold.run().await?,
     };
-    let mut all = BytesMut::new();
-    for chunk in chunks {
-        match chunk {
-            bytes => all.extend_from_slice(&bytes),
-            Bytes::File(slice) => {
-                let file = slice.file.try_clone().expect("a descriptor");
-                let mut bytes = vec![0; slice.length as usize];
-                std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, slice.position)
-                    .expect("readable bytes");
-                all.extend_from_slice(&bytes);
-            }
-        }
-    }
-    Ok(all.freeze())
+    Ok(chunks.concat().into())
 }
 
 /// Reads the whole log by fetches of `bytes_max`, and checks that no offset is missing.
@@ -428,5 +416,6 @@ mod deletion;
 mod faults;
 mod lifecycle;
 mod memory;
+mod reads;
 mod recovery;
 mod sweep;

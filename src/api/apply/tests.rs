@@ -33,6 +33,7 @@ const POINT: RecoveryPoint = RecoveryPoint {
 fn broker(cluster: &Cluster, directory: LogDirectory) -> Rc<Broker> {
     let limits = StorageLimits {
         tail_bytes_max: 1 << 20,
+        read_cache_bytes_max: 2 << 20,
         writes_max: 8,
         open_logs_max: 8,
         open_reads_max: 8,

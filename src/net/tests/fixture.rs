@@ -4,7 +4,6 @@
 //! [`Scripted::outcome`]. A reply is a length and its bytes.
 
 use std::cell::{Cell, RefCell};
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
@@ -43,7 +42,7 @@ pub(super) struct Seen {
 pub(super) struct Scripted {
     shard: usize,
     seen: Arc<Seen>,
-    file: Arc<File>,
+    data: Bytes,
     frames: Frames,
     /// Frames that requests of the letter `h` have the service hold.
     held: RefCell<Vec<Bytes>>,
@@ -57,7 +56,7 @@ pub(super) struct Peer {
 pub(super) fn reply(chunks: Vec<Bytes>) -> Outcome {
     let body: usize = chunks.iter().map(Bytes::len).sum();
     let prefix = Bytes::copy_from_slice(&(body as u32).to_be_bytes());
-    let mut all = vec![Bytes::from(prefix)];
+    let mut all = vec![prefix];
     all.extend(chunks);
     Outcome::Reply(Reply {
         chunks: all,
@@ -72,33 +71,32 @@ fn number(bytes: &[u8]) -> usize {
 
 impl Scripted {
     /// The letters: `e` echoes; `d` echoes after so many milliseconds; `b` replies with so many
-    /// bytes; `f` replies with a range of the file between two short pieces; `n` does not reply;
+    /// bytes; `s` replies with a slice of the data between two short pieces; `n` does not reply;
     /// `c` closes; `h` echoes and has the frame held; `r` releases what is held; `p` panics.
     fn outcome(&self, frame: &Bytes) -> Outcome {
         let Some((letter, rest)) = frame.get(2..).and_then(<[u8]>::split_first) else {
             return Outcome::Close("too short a request".to_owned());
         };
-        let echo = || reply(vec![Bytes::from(frame.slice(3..))]);
+        let echo = || reply(vec![frame.slice(3..)]);
         match letter {
             b'e' | b'd' => echo(),
             b'b' => {
                 // Many pieces, so that more than one call is needed for their number alone.
                 let piece = Bytes::from(vec![b'x'; 500]);
                 let (whole, part) = (number(rest) / 500, number(rest) % 500);
-                let mut chunks = vec![Bytes::from(piece.clone()); whole];
-                chunks.push(Bytes::from(piece.slice(..part)));
+                let mut chunks = vec![piece.clone(); whole];
+                chunks.push(piece.slice(..part));
                 reply(chunks)
             }
-            b'f' => reply(vec![
-                Bytes::from(Bytes::from_static(b"before")),
-                Bytes::File(FileSlice {
-                    file: self.file.clone(),
-                    position: number(rest) as u64,
-                    length: number(&rest[4..]) as u32,
-                }),
-                Bytes::from(Bytes::new()),
-                Bytes::from(Bytes::from_static(b"after")),
-            ]),
+            b's' => {
+                let (from, length) = (number(rest), number(&rest[4..]));
+                reply(vec![
+                    Bytes::from_static(b"before"),
+                    self.data.slice(from..from + length),
+                    Bytes::new(),
+                    Bytes::from_static(b"after"),
+                ])
+            }
             b'n' => Outcome::NoReply,
             b'c' => Outcome::Close("it asked for it".to_owned()),
             b'h' => {
@@ -175,7 +173,7 @@ pub(super) struct Setup {
     pub(super) address: &'static str,
     pub(super) limits: ConnectionLimits,
     pub(super) server: ServerConfig,
-    pub(super) file: Vec<u8>,
+    pub(super) data: Bytes,
 }
 
 impl Default for Setup {
@@ -191,7 +189,7 @@ impl Default for Setup {
                 idle_max: None,
                 drain_max: Duration::from_secs(10),
             },
-            file: Vec::new(),
+            data: Bytes::new(),
         }
     }
 }
@@ -207,8 +205,6 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn start(setup: &Setup) -> Self {
-        let mut file = tempfile::tempfile().expect("a file");
-        file.write_all(&setup.file).expect("room on the disk");
         let config = ListenConfig {
             address: setup.address.parse().expect("an address"),
             backlog: 128,
@@ -223,13 +219,12 @@ impl Server {
         let seen: Arc<Seen> = Arc::default();
         let bodies = sockets.into_iter().map(|listening| {
             let (setup, seen, quota) = (setup.clone(), seen.clone(), quota.clone());
-            let file: File = file.try_clone().expect("a descriptor");
             move |context: ShardContext| async move {
                 let frames = Frames::new(Budget::new(setup.budget_bytes), Budget::new(1 << 20));
                 let service = Rc::new(Scripted {
                     shard: context.shard.0.into(),
                     seen,
-                    file: Arc::new(file),
+                    data: setup.data.clone(),
                     frames: frames.clone(),
                     held: RefCell::default(),
                 });

@@ -58,6 +58,7 @@ where
             let queues = Queues::create();
             let limits = StorageLimits {
                 tail_bytes_max: 8 << 20,
+                read_cache_bytes_max: 2 << 20,
                 writes_max: 64,
                 open_logs_max: 16,
                 open_reads_max: 16,

@@ -1,11 +1,9 @@
 //! What may come between the steps of a log's life: deletions, retention, failures.
 
-use std::sync::Arc;
-
 use futures_lite::future::zip;
 
 use super::*;
-use crate::storage::faults::{Call, Plan};
+use crate::storage::faults::Call;
 
 fn by_time() -> Retention {
     Retention {
