@@ -51,7 +51,6 @@ const ROOMS: &[(&str, &str)] = &[
 const UNSAFE_FILES: &[&str] = &[
     "src/shard/scheduling.rs",
     "src/storage/unit.rs",
-    "src/storage/sys.rs",
 ];
 
 const FILE_LINES_MAX: usize = 800;

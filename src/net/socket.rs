@@ -1,7 +1,8 @@
 //! One connection's socket: non-blocking calls, and waiting by the shard's reactor.
 //!
-//! Receives into slices of the caller, sends by scatter-gather. It holds no buffer and knows no frame. A call that moved less than it was asked to is followed by a
-//! wait rather than by a second call, which would only say that there is nothing to do.
+//! Receives into slices of the caller, sends by scatter-gather. It holds no buffer and knows no
+//! frame. A call that moved less than it was asked to is followed by a wait rather than by a second
+//! call, which would only say that there is nothing to do.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut, Read};

@@ -1,4 +1,5 @@
-//! A segment's file, to append to or to read: direct I/O through the shard's ring. Its shard's alone.
+//! A segment's file, to append to or to read: direct I/O through the shard's ring. Its shard's
+//! alone.
 //!
 //! [`File::write`], [`File::sync`] and [`File::preallocate`] may overlap each other, but never two
 //! writes of one block: the caller sees to that. A failed write or sync is reported once and takes

@@ -135,8 +135,8 @@ impl ReadCache {
         self.live_bytes() > 2 * self.pieces_max * READ_PIECE_BYTES as usize
     }
 
-    /// A piece that a reader wants, with at least `needed` bytes; if it is not there, `length` bytes
-    /// of it are loaded.
+    /// A piece that a reader wants, with at least `needed` bytes; if it is not there, `length`
+    /// bytes of it are loaded.
     pub fn demand(
         self: &Rc<Self>,
         key: PieceKey,
