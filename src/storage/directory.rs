@@ -216,18 +216,9 @@ impl LogDirectory {
         self.call(Call::Sync, path, || fs::File::open(path)?.sync_all())
     }
 
-    /// Opens a file for buffered reads, which `sendfile` wants.
+    /// Opens a file for buffered reads.
     pub fn open_for_reads(&self, path: &Path) -> Result<fs::File> {
-        self.call(Call::Open, path, || {
-            fs::OpenOptions::new()
-                .read(true)
-                .custom_flags(libc::O_NOATIME)
-                .open(path)
-                .or_else(
-                    // O_NOATIME is only for the owner of the file; it saves inode writes, no more.
-                    |_| fs::File::open(path),
-                )
-        })
+        self.call(Call::Open, path, || fs::File::open(path))
     }
 
     /// Cuts a file to `length` and makes that durable.
