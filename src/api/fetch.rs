@@ -334,6 +334,10 @@ fn by_topic(rows: Vec<(PartitionKey, Row)>, committed_only: bool) -> Vec<Fetchab
     let mut topics: Vec<FetchableTopicResponse> = Vec::new();
     let mut last: Option<TopicKey> = None;
     for (key, row) in rows {
+        if row.code != ErrorCode::None {
+            let (topic, code) = (&key.topic, row.code);
+            tracing::debug!(?topic, partition = %key.partition, %code, "fetch refused");
+        }
         if last.as_ref() != Some(&key.topic) {
             let mut topic = FetchableTopicResponse::default();
             match &key.topic {

@@ -96,6 +96,10 @@ pub async fn list(
                 None => Err(ErrorCode::NotLeaderOrFollower),
             },
         };
+        if let Err(code) = result {
+            let topic = &topics[at].name;
+            tracing::debug!(%topic, partition = partition_index, %code, "no offset listed");
+        }
         topics[at]
             .partitions
             .push(list_row(version, partition_index, result));

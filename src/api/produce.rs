@@ -151,7 +151,14 @@ impl Pending {
         for topic in self.topics {
             let mut partition_responses = Vec::with_capacity(topic.partitions.len());
             for (index, part) in topic.partitions {
-                let response = part.complete(index).await;
+                let (response, code) = part.complete(index).await;
+                if code != ErrorCode::None {
+                    let (topic, topic_id) = (&topic.name, topic.topic_id);
+                    let error = response.error_message.as_deref().unwrap_or_default();
+                    tracing::debug!(
+                        %topic, %topic_id, partition = index, %code, error, "append refused"
+                    );
+                }
                 if response.error_code != 0 {
                     first_error.get_or_insert(response.error_code);
                 }
@@ -177,7 +184,7 @@ impl Pending {
 }
 
 impl Part {
-    async fn complete(self, index: i32) -> PartitionProduceResponse {
+    async fn complete(self, index: i32) -> (PartitionProduceResponse, ErrorCode) {
         let result = match self {
             Self::Refused(code) => Err((code, None)),
             Self::Waits(answer) => match answer.await {
@@ -187,7 +194,11 @@ impl Part {
                 Err(_gone) => Err((ErrorCode::NotLeaderOrFollower, None)),
             },
         };
-        match result {
+        let code = result
+            .as_ref()
+            .err()
+            .map_or(ErrorCode::None, |(code, _)| *code);
+        let response = match result {
             Ok(appended) => PartitionProduceResponse {
                 index,
                 base_offset: appended.base_offset.0,
@@ -205,7 +216,8 @@ impl Part {
                 error_message: error.map(|error| error.to_string().into()),
                 ..PartitionProduceResponse::default()
             },
-        }
+        };
+        (response, code)
     }
 }
 

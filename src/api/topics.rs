@@ -90,6 +90,7 @@ fn creatable_result(
 }
 
 fn refused_creation(name: ByteString, error: ErrorCode, text: ByteString) -> CreatableTopicResult {
+    tracing::debug!(%name, code = %error, error = %text, "topic not created");
     CreatableTopicResult {
         name,
         error_code: error.into(),
@@ -235,6 +236,10 @@ fn named_for_deletion(request: &DeleteTopicsRequest) -> Vec<(Option<ByteString>,
 
 fn deletable_result(deleted: DeletedTopic) -> DeletableTopicResult {
     let error = deleted.result.err();
+    if let Some(error) = &error {
+        let name = deleted.name.as_deref().unwrap_or_default();
+        tracing::debug!(name, topic_id = %deleted.topic_id, %error, "topic not deleted");
+    }
     DeletableTopicResult {
         name: deleted.name,
         topic_id: deleted.topic_id,
@@ -273,6 +278,9 @@ pub async fn create_partitions(
 
 fn partitions_result((name, result): CreatedPartitions) -> CreatePartitionsTopicResult {
     let error = result.err();
+    if let Some(error) = &error {
+        tracing::debug!(%name, %error, "partitions not created");
+    }
     CreatePartitionsTopicResult {
         name,
         error_code: error.as_ref().map_or(ErrorCode::None, topic_error).into(),

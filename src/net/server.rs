@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::or;
 use glommio::timer::Timer;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::connection::{self, ConnectionError};
 use super::connections::{Connections, Entry};
@@ -138,6 +138,7 @@ impl<S: Service> Server<S> {
     async fn connection(self: Rc<Self>, socket: Socket, _ticket: ConnectionTicket) {
         let socket = Rc::new(socket);
         let peer = socket.peer();
+        debug!(listener = self.config.name, %peer, "connection opened");
         let entry = Rc::new(Entry::new(socket.clone(), Rc::new(Replies::default())));
         let _listed = self.connections.enter(entry.clone());
         let intake = Intake::new(
@@ -148,6 +149,12 @@ impl<S: Service> Server<S> {
         );
         let queue = self.context.queues.requests;
         let served = connection::serve(self.service.clone(), entry, intake, queue).await;
+        match &served {
+            Ok(()) => debug!(listener = self.config.name, %peer, "connection closed"),
+            Err(error) => {
+                debug!(listener = self.config.name, %peer, reason = %error, "connection closed");
+            }
+        }
         if let Err(error) = served
             && !error.is_departure()
         {

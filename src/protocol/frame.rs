@@ -23,7 +23,10 @@ pub const FIXED_HEADER_BYTES: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// A negative length, or one above `socket.request.max.bytes`.
-    #[error("a frame of {length} bytes, where 0 to {length_max} are allowed")]
+    #[error(
+        "a frame of {length} bytes, where 0 to {length_max} are allowed{}",
+        resemblance(*length)
+    )]
     Length {
         /// The length that was announced, in bytes.
         length: i32,
@@ -103,6 +106,21 @@ pub fn frame_length(prefix: [u8; LENGTH_BYTES], length_max: usize) -> Result<usi
         .ok()
         .filter(|length| *length <= length_max)
         .ok_or(FrameError::Length { length, length_max })
+}
+
+/// What a length that is none may be the start of: people see the number, and not what it spells.
+fn resemblance(length: i32) -> &'static str {
+    match &length.to_be_bytes() {
+        // A record with a handshake, of the versions 3.0 to 3.4.
+        [0x16, 3, 0..=4, _] => {
+            ": it looks like TLS, and the listener has none: the client's security.protocol is to \
+             be PLAINTEXT"
+        }
+        b"GET " | b"HEAD" | b"POST" | b"PUT " | b"DELE" | b"OPTI" | b"PATC" | b"CONN" | b"PRI " => {
+            ": it looks like HTTP, and the listener speaks Kafka's protocol"
+        }
+        _ => "",
+    }
 }
 
 /// The API key at the start of a request's frame, before the frame has arrived: so that the budget
