@@ -56,10 +56,11 @@ impl Listeners {
 
         let mut advertised = parse("advertised.listeners", &read.list("advertised.listeners")?)?;
         advertised.retain(|listener| !is_controller(listener));
-        if advertised.is_empty() {
+        let is_advertised = !advertised.is_empty();
+        if !is_advertised {
             advertised.clone_from(&listeners);
         }
-        check_advertised(&advertised, &listeners)?;
+        check_advertised(&advertised, &listeners, is_advertised)?;
         check_inter_broker(read, &advertised)?;
         let advertised = advertised
             .into_iter()
@@ -88,15 +89,22 @@ fn names(list: &[String]) -> Vec<String> {
 fn parse(key: &str, list: &[String]) -> Result<Vec<Listener>, ConfigError> {
     list.iter()
         .map(|text| {
-            parse_one(text).ok_or_else(|| {
+            let listener = parse_one(text).ok_or_else(|| {
                 let form = "a listener is written name://host:port, such as PLAINTEXT://:9092";
                 invalid(key, text, form.to_owned())
+            })?;
+            listener.map_err(|OutOfRange| {
+                invalid(key, text, "the port must be from 0 to 65535".to_owned())
             })
         })
         .collect()
 }
 
-fn parse_one(text: &str) -> Option<Listener> {
+/// The port is a number, and none of a port.
+struct OutOfRange;
+
+/// None where the text does not have the form of a listener.
+fn parse_one(text: &str) -> Option<Result<Listener, OutOfRange>> {
     let (name, address) = text.split_once("://")?;
     let (host, port) = address.rsplit_once(':')?;
     let host = match host.strip_prefix('[') {
@@ -105,11 +113,17 @@ fn parse_one(text: &str) -> Option<Listener> {
     };
     let is_host = |c: char| c.is_ascii_alphanumeric() || "-%._:".contains(c);
     (!name.is_empty() && host.chars().all(is_host)).then_some(())?;
-    Some(Listener {
+    let digits = port.strip_prefix('-').unwrap_or(port);
+    let is_number = !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit());
+    is_number.then_some(())?;
+    let Ok(port) = port.parse() else {
+        return Some(Err(OutOfRange));
+    };
+    Some(Ok(Listener {
         name: name.to_uppercase(),
         host: host.to_owned(),
-        port: port.parse().ok()?,
-    })
+        port,
+    }))
 }
 
 /// Two listeners may share neither a name nor a port, as in Kafka.
@@ -177,8 +191,16 @@ fn check_protocol(
     }
 }
 
-fn check_advertised(advertised: &[Listener], listeners: &[Listener]) -> Result<(), ConfigError> {
-    let key = "advertised.listeners";
+/// `is_own`: whether they were given as such, and are not the listeners themselves.
+fn check_advertised(
+    advertised: &[Listener],
+    listeners: &[Listener],
+    is_own: bool,
+) -> Result<(), ConfigError> {
+    let key = match is_own {
+        true => "advertised.listeners",
+        false => "listeners",
+    };
     for Listener { name, host, port } in advertised {
         let value = format!("{name}://{host}:{port}");
         if !listeners.iter().any(|listener| listener.name == *name) {
@@ -186,9 +208,14 @@ fn check_advertised(advertised: &[Listener], listeners: &[Listener]) -> Result<(
             return Err(invalid(key, &value, reason));
         }
         if matches!(host.as_str(), "0.0.0.0" | "::") {
-            let reason = "clients cannot connect to an address that stands for every interface; \
-                          give the name or address under which they reach this machine";
-            return Err(invalid(key, &value, reason.to_owned()));
+            let told = "clients cannot connect to an address that stands for every interface";
+            let what = match is_own {
+                true => "give",
+                false => "set advertised.listeners to",
+            };
+            let reason =
+                format!("{told}; {what} the name or address under which they reach this machine");
+            return Err(invalid(key, &value, reason));
         }
     }
     Ok(())

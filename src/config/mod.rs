@@ -100,4 +100,18 @@ impl ConfigError {
             Self::Conflict(_) => None,
         }
     }
+
+    /// What is wrong, for a text that has named the setting and its whole value already: only an
+    /// element of a list is named again.
+    pub(crate) fn reason(&self, whole: &str) -> String {
+        match self {
+            Self::InvalidValue { value, reason, .. } | Self::Unsupported { value, reason, .. } => {
+                match value.trim() == whole.trim() {
+                    true => reason.clone(),
+                    false => format!("{value}: {reason}"),
+                }
+            }
+            error => error.to_string(),
+        }
+    }
 }

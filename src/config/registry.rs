@@ -90,6 +90,9 @@ impl Setting {
         };
         match &self.allowed {
             Allowed::Any => kind.to_owned(),
+            Allowed::Range(..) | Allowed::OneOr(..) if self.key.ends_with(".bytes") => {
+                format!("{kind} without a unit, in bytes, {}", self.allowed)
+            }
             Allowed::Range(..) | Allowed::OneOr(..) => format!("{kind}, {}", self.allowed),
             allowed => allowed.to_string(),
         }

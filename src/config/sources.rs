@@ -17,6 +17,9 @@ use super::describe::listener_base;
 use super::layers::Values;
 use super::registry::{Settings, State};
 
+/// Before every setting that is not one of Kafka's.
+const OUR_KEYS: &str = "millrace.";
+
 /// Before every variable of the environment that sets something.
 const PREFIX: &str = "MILLRACE_";
 
@@ -52,7 +55,8 @@ pub struct Given {
     pub values: Values,
     /// Where each of them was given.
     pub origins: BTreeMap<String, Origin>,
-    /// Variables of the environment that have our prefix and set nothing.
+    /// Variables of the environment that have our prefix and set nothing. Others put such into a
+    /// container for reasons of their own.
     pub unknown_variables: Vec<String>,
 }
 
@@ -118,6 +122,33 @@ impl Given {
             .collect()
     }
 
+    /// The unknown variables, each with the one that may have been meant.
+    pub fn unknown_variables(&self) -> Vec<(&str, Option<String>)> {
+        let keys = environment_names();
+        self.unknown_variables
+            .iter()
+            .map(|name| {
+                (
+                    name.as_str(),
+                    nearest_of(name, keys.keys().map(String::as_str)),
+                )
+            })
+            .map(|(name, nearest)| (name, nearest.map(str::to_owned)))
+            .collect()
+    }
+
+    /// Tells why a key under our own prefix that is no setting is refused. Nobody else reads it, so
+    /// it is misspelt, and what it was to protect would silently not be.
+    pub fn explain_unknown_of_ours(&self) -> Option<String> {
+        let of_ours = |(key, _): &(&str, _)| key.starts_with(OUR_KEYS);
+        let (key, nearest) = self.unknown().into_iter().find(of_ours)?;
+        let (value, origin) = (self.values.get(key)?, self.origins.get(key)?);
+        let meant = nearest.map_or_else(String::new, |key| format!(": did you mean {key}?"));
+        Some(format!(
+            "{key}={value} (from {origin}): Millrace has no such setting{meant}"
+        ))
+    }
+
     /// The settings that were given and change nothing in this version.
     pub fn without_effect(&self) -> Vec<&str> {
         let kept = |key: &&String| {
@@ -141,13 +172,14 @@ impl Given {
         let (Some(value), Some(origin)) = (self.values.get(key), self.origins.get(key)) else {
             return error.to_string();
         };
+        let reason = error.reason(value);
         let Some(setting) = setting else {
-            return format!("{key}={value} (from {origin}): {error}");
+            return format!("{key}={value} (from {origin}): {reason}");
         };
         if setting.is_sensitive() {
             return format!("{key} (from {origin}) is not allowed: {}", setting.allows());
         }
-        let told = format!("{key}={value} (from {origin}): {error}");
+        let told = format!("{key}={value} (from {origin}): {reason}");
         match error {
             ConfigError::Unsupported { .. } => told,
             _ => format!(
@@ -168,7 +200,7 @@ fn is_known(key: &str) -> bool {
 
 /// The variable that sets `key`: upper case, dots as underscores, and our prefix once.
 pub fn environment_name(key: &str) -> String {
-    let key = key.strip_prefix("millrace.").unwrap_or(key);
+    let key = key.strip_prefix(OUR_KEYS).unwrap_or(key);
     format!("{PREFIX}{}", key.to_uppercase().replace('.', "_"))
 }
 
@@ -197,11 +229,16 @@ fn read_properties(path: &Path) -> Result<Values, SourceError> {
     Ok(values)
 }
 
-/// The known key that differs from `key` by the fewest letters, if few differ.
+/// The known key that may have been meant by `key`.
 fn nearest(key: &str) -> Option<&'static str> {
+    nearest_of(key, Settings::broker().iter().map(|setting| setting.key))
+}
+
+/// The one of `known` that differs from `name` by the fewest letters, if few differ.
+fn nearest_of<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     const LETTERS_MAX: usize = 2;
-    let keys = Settings::broker().iter().map(|setting| setting.key);
-    keys.map(|known| (distance(key, known), known))
+    known
+        .map(|known| (distance(name, known), known))
         .filter(|(distance, _)| *distance <= LETTERS_MAX)
         .min()
         .map(|(_, known)| known)

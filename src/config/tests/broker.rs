@@ -98,7 +98,9 @@ const REFUSED: &[(&[(&str, &str)], &str)] = &[
     ),
     (&[("listeners", "MINE://:1")], "names no security protocol"),
     (&[("listeners", "PLAINTEXT:9092")], "name://host:port"),
-    (&[("listeners", "PLAINTEXT://:99999")], "name://host:port"),
+    (&[("listeners", "PLAINTEXT://:99999")], "from 0 to 65535"),
+    (&[("listeners", "PLAINTEXT://:-1")], "from 0 to 65535"),
+    (&[("listeners", "PLAINTEXT://:port")], "name://host:port"),
     (&[("listeners", "PLAINTEXT://a b:1")], "name://host:port"),
     (&[("listeners", "")], "must not be empty"),
     (

@@ -103,6 +103,48 @@ fn unknown_keys_are_named_with_what_was_meant() {
 }
 
 #[test]
+fn misspelt_settings_of_ours_are_refused_and_variables_named_with_what_was_meant() {
+    let given = |variables: &[(&str, &str)], flags: &[(&str, &str)]| {
+        Given::gather(None, pairs(variables), pairs(flags)).expect("sources")
+    };
+    for (pair, expected) in [
+        (
+            ("millrace.flsh", "always"),
+            Some(
+                "millrace.flsh=always (from --override): Millrace has no such setting: did you \
+                 mean millrace.flush?",
+            ),
+        ),
+        (
+            ("millrace.no.such", "1"),
+            Some("millrace.no.such=1 (from --override): Millrace has no such setting"),
+        ),
+        (("millrace.flush", "always"), None),
+        (("flsh", "always"), None),
+    ] {
+        let found = given(&[], &[pair]).explain_unknown_of_ours();
+        assert_eq!(found.as_deref(), expected, "{pair:?}");
+    }
+    let given = given(
+        &[
+            ("MILLRACE_SHARD", "1"),
+            ("MILLRACE_NUM_PARTITION", "1"),
+            ("MILLRACE_SERVICE_HOST", "h"),
+        ],
+        &[],
+    );
+    let expected = [
+        (
+            "MILLRACE_NUM_PARTITION",
+            Some("MILLRACE_NUM_PARTITIONS".to_owned()),
+        ),
+        ("MILLRACE_SERVICE_HOST", None),
+        ("MILLRACE_SHARD", Some("MILLRACE_SHARDS".to_owned())),
+    ];
+    assert_eq!(given.unknown_variables(), expected);
+}
+
+#[test]
 fn settings_without_effect_are_known() {
     let given = Given::gather(
         None,
@@ -122,13 +164,13 @@ fn an_error_names_key_value_origin_and_what_is_allowed() {
     let table = [
         (
             ("num.partitions", "zero"),
-            "num.partitions=zero (from --override): Invalid value zero for configuration \
-             num.partitions: Not a number of type INT. Allowed: a 32-bit integer, at least 1",
+            "num.partitions=zero (from --override): Not a number of type INT. Allowed: a 32-bit \
+             integer, at least 1",
         ),
         (
             ("message.max.bytes", "-1"),
-            "message.max.bytes=-1 (from --override): Invalid value -1 for configuration \
-             message.max.bytes: Value must be at least 0. Allowed: a 32-bit integer, at least 0",
+            "message.max.bytes=-1 (from --override): Value must be at least 0. Allowed: a 32-bit \
+             integer without a unit, in bytes, at least 0",
         ),
         (
             ("log.cleanup.policy", "compact,compact"),
@@ -138,14 +180,31 @@ fn an_error_names_key_value_origin_and_what_is_allowed() {
         ),
         (
             ("auto.create.topics.enable", "yes"),
-            "auto.create.topics.enable=yes (from --override): Invalid value yes for configuration \
-             auto.create.topics.enable: Expected value to be either true or false. \
-             Allowed: true or false",
+            "auto.create.topics.enable=yes (from --override): Expected value to be either true or \
+             false. Allowed: true or false",
         ),
         (
             ("log.dirs", "/a,/b"),
-            "log.dirs=/a,/b (from --override): Unsupported value /a,/b for configuration \
-             log.dirs: several data directories are not supported yet: name one",
+            "log.dirs=/a,/b (from --override): several data directories are not supported yet: \
+             name one",
+        ),
+        (
+            ("listeners", "PLAINTEXT://0.0.0.0:9092"),
+            "listeners=PLAINTEXT://0.0.0.0:9092 (from --override): clients cannot connect to an \
+             address that stands for every interface; set advertised.listeners to the name or \
+             address under which they reach this machine. Allowed: a list without repeats or \
+             empty elements, one at least",
+        ),
+        (
+            ("listeners", "A://:1,PLAINTEXT://:99999"),
+            "listeners=A://:1,PLAINTEXT://:99999 (from --override): PLAINTEXT://:99999: the port \
+             must be from 0 to 65535. Allowed: a list without repeats or empty elements, one at \
+             least",
+        ),
+        (
+            ("millrace.memory.bytes", "512M"),
+            "millrace.memory.bytes=512M (from --override): Not a number of type LONG. Allowed: a \
+             64-bit integer without a unit, in bytes, at least 67108864",
         ),
     ];
     for (pair, expected) in table {
