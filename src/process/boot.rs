@@ -38,7 +38,9 @@ impl BootError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Source(_) | Self::Setting(_) | Self::Machine(_) => Exit::Configuration,
-            Self::Directory(DirectoryError::Io { .. }) => Exit::Io,
+            Self::Directory(DirectoryError::Io { .. } | DirectoryError::NoDirectory { .. }) => {
+                Exit::Io
+            }
             Self::Directory(DirectoryError::Locked { .. }) | Self::Listen(_) => Exit::Failure,
             Self::Directory(_) => Exit::Configuration,
         }
@@ -81,12 +83,19 @@ pub fn gather(
 }
 
 /// Checks the settings and the surroundings, and takes hold of the directory and the ports.
+///
+/// The ports come before the directory: a broker that is started a second time, or in another's
+/// place, must not leave a formatted directory behind.
 pub fn prepare(given: &Given, started: Instant) -> Result<Prepared, BootError> {
     tell_about(given);
+    if let Some(unknown) = given.explain_unknown_of_ours() {
+        return Err(BootError::Setting(unknown));
+    }
     let config = BrokerConfig::new(Layers::of_start(given.values.clone()))
         .map_err(|error| BootError::Setting(given.explain(&error)))?;
     let cpus = Cpus::of_process()?;
     let shards = config.shards.unwrap_or_else(|| cpus.shards());
+    cpus.tell_about_too_many(shards);
     let memory_bytes = machine::memory_ceiling(config.memory_bytes, shards)?;
     let request_bytes_max = request_bytes_max(&config, memory_bytes, shards)?;
     let open_files_max = machine::raise_open_files()?;
@@ -98,8 +107,8 @@ pub fn prepare(given: &Given, started: Instant) -> Result<Prepared, BootError> {
         io_memory_bytes: machine::io_memory_bytes(shards)? as usize,
         ..ExecutorConfig::default()
     };
-    let directory = DataDirectory::open(&config.log_dir, config.node_id)?;
     let listeners = listeners::reserve(&config.listeners)?;
+    let directory = DataDirectory::open(&config.log_dir, config.node_id)?;
     let advertised_listeners = listeners::advertise(&config.advertised_listeners, &listeners);
     Ok(Prepared {
         config,
@@ -148,12 +157,16 @@ fn request_bytes_max(
 
 /// Says what was given and is not known, or known and without effect.
 fn tell_about(given: &Given) {
-    let meant = |(key, nearest): (&str, Option<&str>)| match nearest {
-        Some(nearest) => format!("{key} (did you mean {nearest}?)"),
-        None => key.to_owned(),
-    };
-    let mut unknown: Vec<_> = given.unknown().into_iter().map(meant).collect();
-    unknown.extend(given.unknown_variables.iter().cloned());
+    fn meant(name: &str, nearest: Option<&str>) -> String {
+        match nearest {
+            Some(nearest) => format!("{name} (did you mean {nearest}?)"),
+            None => name.to_owned(),
+        }
+    }
+    let keys = given.unknown().into_iter();
+    let mut unknown: Vec<_> = keys.map(|(key, nearest)| meant(key, nearest)).collect();
+    let variables = given.unknown_variables().into_iter();
+    unknown.extend(variables.map(|(name, nearest)| meant(name, nearest.as_deref())));
     if !unknown.is_empty() {
         tracing::warn!("unknown settings are ignored: {}", unknown.join(", "));
     }

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use super::Exit;
 
@@ -23,9 +24,7 @@ Exit codes: 0 stopped cleanly, 1 failure, 2 wrong command line, 74 input or outp
     name = "millrace",
     version,
     about = "An event streaming broker that speaks the Kafka protocol",
-    after_help = AFTER_HELP,
-    args_conflicts_with_subcommands = true,
-    disable_help_subcommand = true
+    after_help = AFTER_HELP
 )]
 struct CommandLine {
     #[command(subcommand)]
@@ -50,8 +49,29 @@ pub(super) struct StartArguments {
     #[arg(long = "override", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(super) overrides: Vec<(String, String)>,
     /// How the log is written to standard error
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
-    pub(super) log_format: LogFormat,
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub(super) log_format: Option<LogFormat>,
+}
+
+impl StartArguments {
+    /// Joins what stands before the command with what stands behind it. Settings may be given in
+    /// both places, and the later one counts; anything else only once.
+    fn join(mut self, behind: Self) -> Result<Self, Told> {
+        fn once<T>(flag: &str, before: Option<T>, behind: Option<T>) -> Result<Option<T>, Told> {
+            if before.is_some() && behind.is_some() {
+                let told = format!("{flag} was given before the command and behind it");
+                let error = CommandLine::command().error(ErrorKind::ArgumentConflict, told);
+                return Err(Told(error));
+            }
+            Ok(before.or(behind))
+        }
+        self.overrides.extend(behind.overrides);
+        Ok(Self {
+            config: once("--config", self.config, behind.config)?,
+            overrides: self.overrides,
+            log_format: once("--log-format", self.log_format, behind.log_format)?,
+        })
+    }
 }
 
 /// How the log is written.
@@ -84,6 +104,7 @@ impl Told {
         exit.into()
     }
 
+    /// The code with which the process ends.
     pub(super) fn exit(&self) -> Exit {
         if self.0.use_stderr() {
             Exit::Usage
@@ -93,14 +114,39 @@ impl Told {
     }
 }
 
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.render().fmt(f)
+    }
+}
+
 pub(super) fn parse(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
 ) -> Result<Command, Told> {
-    let line = CommandLine::try_parse_from(arguments).map_err(Told)?;
+    let parsed = CommandLine::try_parse_from(arguments);
+    let line = parsed.map_err(|error| Told(with_hint(error)))?;
     Ok(match line.command {
-        Some(Subcommands::Start(arguments)) => Command::Start(arguments),
+        Some(Subcommands::Start(arguments)) => Command::Start(line.start.join(arguments)?),
         None => Command::Start(line.start),
     })
+}
+
+/// Kafka's own script takes the file by its place; here it has a flag.
+fn with_hint(mut error: clap::Error) -> clap::Error {
+    let misplaced = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand];
+    let misplaced = misplaced.into_iter().find_map(|kind| error.get(kind));
+    if let Some(ContextValue::String(text)) = misplaced
+        && matches!(
+            error.kind(),
+            ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand
+        )
+        && (text.ends_with(".properties") || text.contains('/'))
+    {
+        let hint = format!("a file of settings is given by a flag: --config {text}");
+        let hint = ContextValue::StyledStrs(vec![hint.into()]);
+        error.insert(ContextKind::Suggested, hint);
+    }
+    error
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

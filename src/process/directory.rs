@@ -22,6 +22,9 @@ const FORMAT: u32 = 1;
 /// The version of `meta.properties` itself, as Kafka writes it in KRaft mode.
 const META_VERSION: &str = "1";
 
+/// The first line of `meta.properties`, which tells a damaged one of ours from one of Kafka's.
+const META_HEAD: &str = "# Written by Millrace when it first used this directory.";
+
 const META_FILE: &str = "meta.properties";
 const META_FILE_NEW: &str = "meta.properties.tmp";
 const LOCK_FILE: &str = ".lock";
@@ -34,14 +37,25 @@ const HARMLESS: [&str; 4] = [LOCK_FILE, META_FILE_NEW, PROBE_FILE, "lost+found"]
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     /// The system refuses something.
-    #[error("the data directory {path}: {what}: {error}")]
+    #[error("the data directory {path}: {what}: {error}{}", advice(error))]
     Io {
         /// The directory.
         path: PathBuf,
-        /// What was tried.
-        what: &'static str,
+        /// What was tried, and where that is not the directory itself.
+        what: String,
         /// What the system says.
         error: io::Error,
+    },
+    /// There is something else in its place.
+    #[error(
+        "the data directory {path}: {file} is a file and no directory: set log.dirs to another \
+         place, or move the file away"
+    )]
+    NoDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// What is in its place, or in that of one above it.
+        file: PathBuf,
     },
     /// Another process runs on it.
     #[error(
@@ -56,8 +70,8 @@ pub enum DirectoryError {
     },
     /// Apache Kafka formatted it.
     #[error(
-        "the data directory {path} was formatted by Apache Kafka: it is not touched. Set log.dirs \
-         to another directory; `millrace import` will copy Kafka's data, in a later version"
+        "the data directory {path} was formatted by Apache Kafka: it is not touched, and there is \
+         no way yet to take its data over. Set log.dirs to another directory"
     )]
     OfKafka {
         /// The directory.
@@ -99,7 +113,10 @@ pub enum DirectoryError {
         wanted: NodeId,
     },
     /// `meta.properties` makes no sense.
-    #[error("the data directory {path}: {META_FILE} is damaged: {reason}")]
+    #[error(
+        "the data directory {path}: {META_FILE} is empty or damaged: {reason}. Restore it from a \
+         copy; nothing was touched"
+    )]
     Damaged {
         /// The directory.
         path: PathBuf,
@@ -171,25 +188,51 @@ impl DataDirectory {
     }
 }
 
-fn failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> DirectoryError {
-    let path = path.to_owned();
+fn failed(path: &Path, what: &str) -> impl FnOnce(io::Error) -> DirectoryError {
+    let (path, what) = (path.to_owned(), what.to_owned());
     move |error| DirectoryError::Io { path, what, error }
+}
+
+/// What to do about it, where that is known.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            ": let the user that runs the broker read, write and enter it, or set log.dirs to \
+             another directory"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            ": mount the file system writable, or set log.dirs to another directory"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ": make room, or set log.dirs to another directory"
+        }
+        _ => "",
+    }
 }
 
 /// Makes the directory and, one by one, those above it that are missing; each entry is synced.
 fn make(path: &Path) -> Result<(), DirectoryError> {
-    if path.is_dir() {
-        return Ok(());
+    let missing: Vec<_> = path.ancestors().take_while(|each| !each.is_dir()).collect();
+    for each in missing.into_iter().rev() {
+        let above = each.parent().unwrap_or(each);
+        match fs::create_dir(each) {
+            Ok(()) => sync(above).map_err(failed(path, "it cannot be synced"))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && each.is_dir() => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(DirectoryError::NoDirectory {
+                    path: path.to_owned(),
+                    file: each.to_owned(),
+                });
+            }
+            Err(error) => {
+                let name = each.file_name().unwrap_or(each.as_os_str());
+                let (name, above) = (name.to_string_lossy(), above.display());
+                let what = format!("{name} cannot be made in {above}");
+                return Err(failed(path, &what)(error));
+            }
+        }
     }
-    let Some(above) = path.parent() else {
-        return Ok(());
-    };
-    make(above)?;
-    match fs::create_dir(path) {
-        Ok(()) => sync(above).map_err(failed(path, "it cannot be synced")),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        Err(error) => Err(failed(path, "it cannot be made")(error)),
-    }
+    Ok(())
 }
 
 fn sync(directory: &Path) -> io::Result<()> {
@@ -263,11 +306,12 @@ fn read_meta(path: &Path) -> Result<Option<MetaProperties>, DirectoryError> {
         value.ok_or_else(|| damaged(format!("{key} is missing")))
     };
     match keys.get("millrace.format").map(|format| format.trim()) {
-        None => {
+        None if is_kafkas(&keys) && !starts_as_ours(&bytes) => {
             return Err(DirectoryError::OfKafka {
                 path: path.to_owned(),
             });
         }
+        None => return Err(damaged("millrace.format is missing".to_owned())),
         Some(format) => match format.parse::<u32>() {
             Ok(FORMAT) => {}
             Ok(newer) if newer > FORMAT => {
@@ -293,6 +337,17 @@ fn read_meta(path: &Path) -> Result<Option<MetaProperties>, DirectoryError> {
     }))
 }
 
+/// Whether somebody's `meta.properties` says whose the directory is, as Kafka's does in every
+/// version.
+fn is_kafkas(keys: &BTreeMap<String, String>) -> bool {
+    let of_kafka = ["cluster.id", "node.id", "broker.id", "directory.id"];
+    of_kafka.iter().any(|key| keys.contains_key(*key))
+}
+
+fn starts_as_ours(bytes: &[u8]) -> bool {
+    bytes.starts_with(META_HEAD.as_bytes())
+}
+
 /// Writes `meta.properties` so that after a crash at any point it is there whole or not at all.
 fn format(path: &Path, node_id: NodeId) -> Result<MetaProperties, DirectoryError> {
     let meta = MetaProperties {
@@ -300,7 +355,7 @@ fn format(path: &Path, node_id: NodeId) -> Result<MetaProperties, DirectoryError
         node_id,
         directory_id: TopicId::random(),
     };
-    let mut text = String::from("# Written by Millrace when it first used this directory.\n");
+    let mut text = format!("{META_HEAD}\n");
     for (key, value) in [
         ("version", META_VERSION),
         ("millrace.format", &FORMAT.to_string()),

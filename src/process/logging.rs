@@ -7,13 +7,20 @@ use std::panic::{self, PanicHookInfo};
 use std::process::ExitCode;
 use std::thread;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt, registry};
 
 use super::Exit;
 use super::cli::LogFormat;
 
 /// Filters what is logged.
 const FILTER_VARIABLE: &str = "MILLRACE_LOG";
+
+/// The runtime's own warnings are values printed for its developers; what they mean to an operator
+/// is checked and told before the shards start. Who names it in the filter sees them.
+const RUNTIME: &str = "glommio_ng";
 
 /// Why the log cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -29,25 +36,25 @@ pub(super) struct LogError {
 /// Installs the log for the whole process. Where the filter is wrong, everything from `info` on is
 /// logged, so that the error itself is seen.
 pub(super) fn install(format: LogFormat) -> Result<(), LogError> {
-    let wanted = std::env::var(FILTER_VARIABLE).unwrap_or_default();
-    let builder = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into());
-    let (filter, wrong) = match builder.parse(&wanted) {
-        Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new("info"), Some(error.to_string())),
+    let wanted = std::env::var_os(FILTER_VARIABLE).unwrap_or_default();
+    let wanted = wanted.to_string_lossy().into_owned();
+    let (targets, wrong) = match filter(&wanted) {
+        Ok(targets) => (targets, None),
+        Err(reason) => (default_filter(), Some(reason)),
     };
-    let subscriber = tracing_subscriber::fmt()
+    let lines = fmt::layer()
         .with_writer(|| OneLine(io::stderr()))
         .with_ansi(io::stderr().is_terminal())
-        .with_env_filter(filter)
         .with_target(false)
         .with_thread_names(true)
         // It would tell of a failed write by another write to standard error, and panic if that
         // fails: a closed pipe must not end the broker.
         .log_internal_errors(false);
-    match format {
-        LogFormat::Plain => subscriber.init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).init(),
-    }
+    let lines = match format {
+        LogFormat::Plain => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    registry().with(targets).with(lines).init();
     match wrong {
         None => Ok(()),
         Some(reason) => Err(LogError {
@@ -55,6 +62,42 @@ pub(super) fn install(format: LogFormat) -> Result<(), LogError> {
             reason,
         }),
     }
+}
+
+fn default_filter() -> Targets {
+    Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target(RUNTIME, LevelFilter::ERROR)
+}
+
+/// Reads a level for everything, or levels of modules, by comma; a module that is not named stays
+/// at the level of everything, which is `info` where none is given. Nothing turns errors off.
+pub(super) fn filter(text: &str) -> Result<Targets, String> {
+    let mut targets = default_filter();
+    for part in text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
+        targets = match part.split_once('=') {
+            None => targets.with_default(level(part)?),
+            Some((module, wanted)) => {
+                let is_path = |c: char| c.is_ascii_alphanumeric() || "_:".contains(c);
+                if module.is_empty() || !module.chars().all(is_path) {
+                    return Err(format!("'{module}' is no module"));
+                }
+                targets.with_target(module, level(wanted)?)
+            }
+        };
+    }
+    Ok(targets)
+}
+
+fn level(text: &str) -> Result<LevelFilter, String> {
+    let levels = ["error", "warn", "info", "debug", "trace"];
+    let is_level = levels.iter().any(|level| level.eq_ignore_ascii_case(text));
+    let level = text.parse().ok().filter(|_| is_level);
+    level.ok_or_else(|| format!("'{text}' is no level"))
 }
 
 /// Writes each event as one line, whatever the event says: the subscriber hands over an event and

@@ -56,8 +56,8 @@ pub enum MachineError {
     /// The rings take more locked memory than the process may have.
     #[error(
         "the limit of locked memory ({limit_bytes} bytes) is too low for the rings of {shards} \
-         shards ({error}): raise it to {wanted_bytes} bytes (ulimit -l, LimitMEMLOCK= of systemd, \
-         --ulimit memlock= of a container), or set millrace.shards lower"
+         shards ({error}): raise it to {wanted_bytes} bytes ({}), or set millrace.shards lower",
+        raise_locked_memory(*wanted_bytes)
     )]
     LockedMemory {
         /// What the system says.
@@ -130,6 +130,19 @@ impl Cpus {
     pub(super) fn shards(&self) -> u16 {
         let allowed = u16::try_from(self.allowed.len()).unwrap_or(u16::MAX).max(1);
         self.quota.map_or(allowed, |quota| quota.min(allowed))
+    }
+
+    /// Says that shards will share cores, where more are wanted than there are: they are then not
+    /// pinned, and wait for each other.
+    pub(super) fn tell_about_too_many(&self, shards: u16) {
+        let cores = self.shards();
+        if shards > cores {
+            tracing::warn!(
+                "millrace.shards={shards} is more than the {cores} cores that the process may \
+                 use: no shard is pinned and they share the cores, at more CPU and latency a \
+                 request; set it to {cores}, or leave it out"
+            );
+        }
     }
 
     /// The CPUs to pin to: none where a quota leaves it to the scheduler which ones are used, or
@@ -261,11 +274,13 @@ pub(super) fn io_memory_bytes(shards: u16) -> Result<u64, MachineError> {
     let share = io_memory_share(limit, shards);
     let buffers = RINGS_PER_SHARD * u64::from(shards);
     if share * buffers > limit {
+        let wanted = share * (RINGS_PER_SHARD + 1) * u64::from(shards);
         tracing::warn!(
             "the limit of locked memory is {limit} bytes, and {shards} shards register {}: some \
-             will do direct I/O without registered memory, at more CPU a write; raise it \
-             (ulimit -l, LimitMEMLOCK= of systemd)",
-            share * buffers
+             will do direct I/O without registered memory, at more CPU a write; raise it to \
+             {wanted} bytes ({})",
+            share * buffers,
+            raise_locked_memory(wanted)
         );
     }
     // Of a huge page the kernel counts all, also where a buffer has a corner of it: a buffer of
@@ -284,6 +299,15 @@ pub(super) fn io_memory_share(limit: u64, shards: u16) -> u64 {
     // glommio's allocator wants powers of two.
     let floor = 1 << share.max(1).ilog2();
     floor.clamp(IO_MEMORY_BYTES_MIN, IO_MEMORY_BYTES_MAX)
+}
+
+/// How the limit of locked memory is set to `bytes`: each tool counts in a unit of its own.
+fn raise_locked_memory(bytes: u64) -> String {
+    let kibibytes = bytes.div_ceil(1 << 10);
+    format!(
+        "ulimit -l {kibibytes}; LimitMEMLOCK={kibibytes}K of systemd; --ulimit memlock={bytes} of \
+         a container"
+    )
 }
 
 fn locked_memory_limit() -> Result<u64, MachineError> {

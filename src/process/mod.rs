@@ -68,7 +68,7 @@ pub fn main() -> ExitCode {
     let Command::Start(arguments) = command;
     // Before any thread exists: they all inherit that these signals are blocked.
     let signals = Signals::block();
-    if let Err(error) = logging::install(arguments.log_format) {
+    if let Err(error) = logging::install(arguments.log_format.unwrap_or_default()) {
         return logging::fail(Exit::Configuration, &error);
     }
     logging::install_panic_hook();

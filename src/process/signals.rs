@@ -1,10 +1,14 @@
-//! Signals. A thread of its own waits for SIGTERM and SIGINT: the first asks for a clean stop, a
-//! later one ends the process at once. No signal handler runs code: the signals are blocked in
-//! every thread, and the waiting thread takes them.
+//! Signals. A thread of its own waits for SIGTERM, SIGINT and SIGHUP: the first asks for a clean
+//! stop, a later one ends the process at once. No signal handler runs code: the signals are blocked
+//! in every thread, and the waiting thread takes them.
+//!
+//! A terminal that closes sends SIGHUP. Who started the process so that it ignores it (`nohup`)
+//! wants it to go on; blocked it would come all the same, so then it is left alone.
 //!
 //! SIGPIPE is ignored by Rust's runtime before `main`, so a closed socket or pipe is an error of
 //! the write and never kills.
 
+use std::fs;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -32,7 +36,10 @@ pub(super) struct Signals {
 impl Signals {
     /// Blocks the signals. Must come before the process starts any other thread.
     pub(super) fn block() -> Self {
-        let set: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+        let mut set: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+        if !is_ignored(Signal::SIGHUP) {
+            set.add(Signal::SIGHUP);
+        }
         Self {
             set,
             blocked: set.thread_block(),
@@ -49,6 +56,14 @@ impl Signals {
             .spawn(move || wait(self.set, &told))?;
         Ok(request)
     }
+}
+
+/// Whether the process was started with the signal ignored. Where that cannot be told, it was not.
+fn is_ignored(signal: Signal) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (signal as u32 - 1)) != 0)
 }
 
 /// Whether somebody asked the process to stop, and what happens then. Any thread may hold one.
@@ -136,7 +151,10 @@ fn wait(set: SigSet, request: &StopRequest) {
         let signal = set.wait().map_or("an unknown signal", Signal::as_str);
         match meanings.of(Instant::now()) {
             Meaning::Stop => {
-                tracing::info!("{signal}: stopping; a second signal stops at once");
+                tracing::info!(
+                    "{signal}: stopping; another signal, half a second later or more, stops at \
+                     once"
+                );
                 watch_deadline();
                 request.request();
             }

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::cli::{Command, LogFormat, StartArguments};
+use super::machine::MachineError;
 use super::signals::{Meaning, Meanings};
 use super::*;
 use crate::base::ids::NodeId;
@@ -18,30 +19,31 @@ use crate::config::{AdvertisedListener, Listener};
 
 #[test]
 fn the_command_line_is_read() {
-    let start = |config: Option<&str>, overrides: &[(&str, &str)], log_format| {
+    let start = |config: Option<&str>, overrides: &[(&str, &str)], log_format: &[LogFormat]| {
         Command::Start(StartArguments {
             config: config.map(Into::into),
             overrides: overrides
                 .iter()
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect(),
-            log_format,
+            log_format: log_format.first().copied(),
         })
     };
     let table = [
-        ("", start(None, &[], LogFormat::Plain)),
-        ("start", start(None, &[], LogFormat::Plain)),
-        ("--config c", start(Some("c"), &[], LogFormat::Plain)),
-        ("start --config c", start(Some("c"), &[], LogFormat::Plain)),
+        ("", start(None, &[], &[])),
+        ("start", start(None, &[], &[])),
+        ("--config c", start(Some("c"), &[], &[])),
+        ("start --config c", start(Some("c"), &[], &[])),
+        ("--config c start", start(Some("c"), &[], &[])),
         (
             "start --override a=1 --override b=x=y --override c=",
-            start(
-                None,
-                &[("a", "1"), ("b", "x=y"), ("c", "")],
-                LogFormat::Plain,
-            ),
+            start(None, &[("a", "1"), ("b", "x=y"), ("c", "")], &[]),
         ),
-        ("--log-format json", start(None, &[], LogFormat::Json)),
+        (
+            "--override a=1 --config c start --override a=2 --log-format plain",
+            start(Some("c"), &[("a", "1"), ("a", "2")], &[LogFormat::Plain]),
+        ),
+        ("--log-format json", start(None, &[], &[LogFormat::Json])),
     ];
     for (line, expected) in table {
         let arguments = ["millrace"].into_iter().chain(line.split_whitespace());
@@ -54,6 +56,8 @@ fn the_command_line_is_read() {
 fn a_wrong_command_line_is_a_usage_error_and_help_is_none() {
     for (line, exit) in [
         ("--help", Exit::Clean),
+        ("help", Exit::Clean),
+        ("help start", Exit::Clean),
         ("start --help", Exit::Clean),
         ("--version", Exit::Clean),
         ("--no-such", Exit::Usage),
@@ -62,10 +66,71 @@ fn a_wrong_command_line_is_a_usage_error_and_help_is_none() {
         ("--override =1", Exit::Usage),
         ("--log-format xml", Exit::Usage),
         ("--config", Exit::Usage),
+        ("--config c --config d", Exit::Usage),
+        ("--config c start --config d", Exit::Usage),
+        ("server.properties", Exit::Usage),
+        ("start server.properties", Exit::Usage),
     ] {
         let arguments = ["millrace"].into_iter().chain(line.split_whitespace());
         let told = cli::parse(arguments).expect_err(line);
         assert_eq!(told.exit(), exit, "{line}");
+    }
+}
+
+#[test]
+fn a_file_without_its_flag_is_told_the_flag() {
+    for line in [
+        "server.properties",
+        "start server.properties",
+        "start /etc/conf",
+    ] {
+        let arguments = ["millrace"].into_iter().chain(line.split_whitespace());
+        let told = cli::parse(arguments).expect_err(line).to_string();
+        let file = line.rsplit(' ').next().expect("a word");
+        assert!(told.contains(&format!("--config {file}")), "{line}: {told}");
+    }
+    let told = cli::parse(["millrace", "stop"]).expect_err("no such command");
+    assert!(!told.to_string().contains("--config stop"), "{told}");
+}
+
+#[test]
+fn a_filter_is_read_and_never_hides_an_error() {
+    use tracing::Level;
+    for (text, net, storage, runtime) in [
+        ("", Level::INFO, Level::INFO, Level::ERROR),
+        ("debug", Level::DEBUG, Level::DEBUG, Level::ERROR),
+        (" WARN ,", Level::WARN, Level::WARN, Level::ERROR),
+        (
+            "millrace::net=debug",
+            Level::DEBUG,
+            Level::INFO,
+            Level::ERROR,
+        ),
+        (
+            "error,millrace::net=trace",
+            Level::TRACE,
+            Level::ERROR,
+            Level::ERROR,
+        ),
+        ("glommio_ng=warn", Level::INFO, Level::INFO, Level::WARN),
+    ] {
+        let filter = logging::filter(text).unwrap_or_else(|reason| panic!("{text}: {reason}"));
+        for (target, highest) in [
+            ("millrace::net::server", net),
+            ("millrace::storage", storage),
+            ("glommio_ng::sys::uring", runtime),
+        ] {
+            for level in [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG] {
+                let expected = level <= highest;
+                let found = filter.would_enable(target, &level);
+                assert_eq!(found, expected, "{text}: {target} at {level}");
+            }
+        }
+    }
+    for text in [
+        "verbose", "off", "3", "=debug", "a=", "a b=info", "[s]=info",
+    ] {
+        logging::filter(text).expect_err(text);
     }
 }
 
@@ -235,7 +300,7 @@ fn directories_that_are_not_ours_are_refused_and_left_alone() {
         (
             "meta.properties",
             ours.replace("format=1", "format=x"),
-            "is damaged",
+            "damaged",
         ),
         (
             "meta.properties",
@@ -248,7 +313,23 @@ fn directories_that_are_not_ours_are_refused_and_left_alone() {
             "node.id is missing",
         ),
         ("meta.properties", ours.replace("AAAQ", ""), "directory.id"),
-        ("meta.properties", "\\uZZZZ=1".to_owned(), "is damaged"),
+        (
+            "meta.properties",
+            "\\uZZZZ=1".to_owned(),
+            "is empty or damaged",
+        ),
+        ("meta.properties", String::new(), "is empty or damaged"),
+        ("meta.properties", "version=1\n".to_owned(), "Restore it"),
+        (
+            "meta.properties",
+            "\0\0\0\0\0\0\0\0".to_owned(),
+            "is empty or damaged",
+        ),
+        (
+            "meta.properties",
+            format!("# Written by Millrace when it first used this directory.\n{kafka}"),
+            "millrace.format is missing",
+        ),
         ("topic-0", String::new(), "is not empty"),
     ];
     for (name, text, expected) in table {
@@ -270,8 +351,43 @@ fn a_directory_that_cannot_be_one_is_an_io_error() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     for path in [file.path().to_owned(), file.path().join("below")] {
         let error = open(&path).expect_err("no directory");
-        assert!(matches!(error, DirectoryError::Io { .. }), "{error}");
+        let told = format!("{} is a file and no directory", file.path().display());
+        assert!(error.to_string().contains(&told), "{error}");
         assert_eq!(BootError::from(error).exit(), Exit::Io);
+    }
+    // Not even root may make one here.
+    let error = open(Path::new("/proc/self/a/b")).expect_err("no directory");
+    let told = error.to_string();
+    assert!(told.contains("a cannot be made in /proc/self"), "{told}");
+    assert_eq!(BootError::from(error).exit(), Exit::Io);
+    let denied = failed_with(io::ErrorKind::PermissionDenied);
+    assert!(denied.contains("or set log.dirs"), "{denied}");
+}
+
+fn failed_with(kind: io::ErrorKind) -> String {
+    let error = DirectoryError::Io {
+        path: "/data".into(),
+        what: "it cannot be read".to_owned(),
+        error: kind.into(),
+    };
+    error.to_string()
+}
+
+#[test]
+fn a_limit_of_locked_memory_is_told_in_the_unit_of_each_tool() {
+    let error = MachineError::LockedMemory {
+        error: io::ErrorKind::OutOfMemory.into(),
+        limit_bytes: 65_536,
+        wanted_bytes: 4 << 20,
+        shards: 2,
+    };
+    let told = error.to_string();
+    for expected in [
+        "ulimit -l 4096;",
+        "LimitMEMLOCK=4096K",
+        "memlock=4194304 of a container",
+    ] {
+        assert!(told.contains(expected), "{expected}: {told}");
     }
 }
 
