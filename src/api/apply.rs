@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Display;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,7 +101,7 @@ impl Follower {
             }
             match self.to_open(&image, topic, *id, &at_start) {
                 Ok(open) => wanted.push(open),
-                Err(error) => tracing::error!(%error, "partition not opened"),
+                Err(error) => tell_not_opened(&error),
             }
         }
         self.open(wanted).await;
@@ -196,7 +197,7 @@ impl Follower {
                     self.waiting.borrow_mut().insert(id, next);
                     return;
                 }
-                Err(error) => tracing::error!(%error, "partition not opened"),
+                Err(error) => tell_not_opened(&error),
             }
         }
     }
@@ -222,10 +223,19 @@ impl Follower {
                     tracing::error!(%error, "partition not opened yet: there is no room for it");
                     self.waiting.borrow_mut().insert(first.id, first);
                 }
-                Err(error) => tracing::error!(%error, "partition not opened"),
+                Err(error) => tell_not_opened(&error),
             }
         }
     }
+}
+
+/// The others are served, and this one is not until somebody has done something about it.
+fn tell_not_opened(error: &dyn Display) {
+    tracing::error!(
+        %error,
+        "partition not opened, its clients are refused: mend what the error names, then start \
+         the broker again"
+    );
 }
 
 #[cfg(test)]

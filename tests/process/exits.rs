@@ -90,6 +90,33 @@ fn a_shard_that_fails_at_start_is_told_with_its_code() {
     }
 }
 
+#[test]
+fn a_partition_that_cannot_be_read_is_told_with_what_to_do_and_the_others_serve() {
+    let data = used();
+    block(&data.path().join("used-2").join("00000000000000000000.log"));
+    let (broker, ready) = Broker::start(command(data.path()));
+    let mut wire = Wire::connect(ready.port());
+    let mut fetch_error = |partition| {
+        let fetch = requests::fetch("used", partition, 0);
+        let key = kacrab_protocol::generated::ApiKey::Fetch;
+        let mut answer = wire.call(key, 12, |body, version| fetch.write(body, version));
+        requests::fetched(&mut answer, 12).error_code
+    };
+    assert_ne!(fetch_error(2), 0);
+    for partition in [0, 1, 3] {
+        assert_eq!(fetch_error(partition), 0, "partition {partition}");
+    }
+    let (code, log) = broker.stop();
+    assert_eq!(code, Some(0), "{log}");
+    let told = |line: &&str| line.contains("ERROR") && line.contains("partition not opened");
+    let errors: Vec<_> = log.lines().filter(told).collect();
+    let [error] = errors[..] else {
+        panic!("{errors:?} in {log}");
+    };
+    assert!(error.contains("used-2"), "{error}");
+    assert!(error.contains("then start the broker again"), "{error}");
+}
+
 /// The lines of a checkpoint, in an order of their own.
 fn lines(checkpoint: &Path) -> Vec<String> {
     let text = fs::read_to_string(checkpoint).expect("a checkpoint");
