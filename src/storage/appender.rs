@@ -1,7 +1,7 @@
 //! The tasks behind a log's appends: writing, preallocating, rolling, parking.
 //!
 //! Each runs on the log's shard, in the storage task queue, and only while it has work. What may
-//! overlap: one write and one preallocation of a log. What may not: two writes; a transition (open,
+//! overlap: one write and one preallocation of a log, or its being taken back for want of room. What may not: two writes; a transition (open,
 //! roll, park) with another or with writes, since it first waits until all is durable; and two
 //! users of the names in the log's directory, of which its deletion is one.
 //!
@@ -122,24 +122,52 @@ impl Log {
             ready.growing = true;
             let step = ready.pace.take_step(ready.used_ms);
             let length = (ready.allocated + step).min(segment_bytes);
-            (Rc::clone(&ready.file), length.next_multiple_of(BLOCK_BYTES))
+            let length = length.next_multiple_of(BLOCK_BYTES);
+            (Rc::clone(&ready.file), ready.allocated, length)
         };
         let log = Rc::clone(self);
         self.shard.spawn(async move {
-            let (file, length) = next;
-            let grown = file.preallocate(length).await;
-            if let Appender::Ready(ready) = &mut log.state.borrow_mut().appender {
-                ready.growing = false;
-                if grown.is_ok() {
-                    ready.allocated = ready.allocated.max(length);
-                }
-            }
+            let (file, allocated, length) = next;
+            let grown = grow(&file, allocated, length, length).await;
+            log.grew(&grown, length);
             match grown {
                 // Without room the append that needs it asks again and gets the answer.
                 Err(error) if !error.is_no_room() => log.fail(&error),
                 _ => log.progressed(),
             }
         });
+    }
+
+    /// Notes how an attempt to grow to `wanted` ended. After one that found less room the next
+    /// steps are small, and go as far as there is room.
+    fn grew(&self, grown: &Result<u64, FileError>, wanted: u64) {
+        let mut state = self.state.borrow_mut();
+        let Appender::Ready(ready) = &mut state.appender else {
+            return;
+        };
+        ready.growing = false;
+        if let Ok(length) = grown {
+            ready.allocated = ready.allocated.max(*length);
+        }
+        if !matches!(grown, Ok(length) if *length == wanted) {
+            ready.pace = Pace::new(ready.used_ms);
+        }
+        drop(state);
+        self.wake_waiting();
+        if grown.is_ok() {
+            self.shard.directory.found_room();
+        }
+    }
+
+    /// Waits until no task preallocates.
+    pub(super) async fn growth_ends(&self) {
+        let grows = || match &self.state.borrow().appender {
+            Appender::Ready(ready) => ready.growing,
+            Appender::Parked => false,
+        };
+        while grows() {
+            self.next_progress().await;
+        }
     }
 
     /// Waits for its turn to change how the active segment is held, and keeps it while the permit
@@ -180,6 +208,8 @@ impl Log {
         if must_roll {
             self.roll(incoming.now).await?;
         }
+        self.growth_ends().await;
+        self.check()?;
         if !self.has_room(incoming) {
             self.preallocate(incoming.bytes).await?;
         }
@@ -214,9 +244,9 @@ impl Log {
         Ok(())
     }
 
-    /// Gives the file room for `batch_bytes` more.
+    /// Gives the file room for `batch_bytes` more, and for a step if there is that much.
     async fn preallocate(&self, batch_bytes: usize) -> Result<(), LogError> {
-        let (file, length) = {
+        let (file, allocated, needed, wanted) = {
             let mut borrow = self.state.borrow_mut();
             let state = &mut *borrow;
             let size = state.active().size;
@@ -224,17 +254,19 @@ impl Log {
             let Appender::Ready(ready) = &mut state.appender else {
                 return Err(LogError::Closed);
             };
-            let needed = size + batch_bytes as u64;
-            let length = (size + ready.pace.step()).min(segment_bytes).max(needed);
-            (Rc::clone(&ready.file), length.next_multiple_of(BLOCK_BYTES))
+            let needed = (size + batch_bytes as u64).next_multiple_of(BLOCK_BYTES);
+            let wanted = (size + ready.pace.step()).min(segment_bytes);
+            let wanted = wanted.next_multiple_of(BLOCK_BYTES).max(needed);
+            // A write that completes meanwhile begins no other.
+            ready.growing = true;
+            (Rc::clone(&ready.file), ready.allocated, needed, wanted)
         };
-        file.preallocate(length)
-            .await
-            .map_err(|error| self.refuse(error))?;
-        if let Appender::Ready(ready) = &mut self.state.borrow_mut().appender {
-            ready.allocated = ready.allocated.max(length);
+        let grown = grow(&file, allocated, needed, wanted).await;
+        self.grew(&grown, wanted);
+        match grown {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.refuse_growth(error, needed.saturating_sub(allocated))),
         }
-        Ok(())
     }
 
     /// Ends the active segment and begins the next one at the log's end. The old one is complete,
@@ -251,21 +283,25 @@ impl Log {
         let file = made.map_err(|error| self.refuse(error))?;
         let parent = self.path.clone();
         let directory = &self.shard.directory;
-        let mut readied = file.preallocate(STEP_BYTES_MIN).await;
-        if readied.is_ok() {
+        let mut readied = grow(&file, 0, BLOCK_BYTES, STEP_BYTES_MIN).await;
+        if let Ok(allocated) = readied {
             let synced = directory.off_reactor(move |dir| dir.sync_directory(&parent));
-            readied = synced.await;
+            readied = synced.await.map(|()| allocated);
         }
-        if let Err(error) = readied {
-            let refused = self.refuse(error);
-            file.close().await;
-            let removed = directory.off_reactor(move |dir| dir.remove_file(&path));
-            removed.await.map_err(|error| self.refuse(error))?;
-            return Err(refused);
-        }
+        let allocated = match readied {
+            Ok(allocated) => allocated,
+            Err(error) => {
+                let refused = self.refuse_growth(error, BLOCK_BYTES);
+                file.close().await;
+                let removed = directory.off_reactor(move |dir| dir.remove_file(&path));
+                removed.await.map_err(|error| self.refuse(error))?;
+                return Err(refused);
+            }
+        };
+        directory.found_room();
         let mut state = self.state.borrow_mut();
         state.segments.push_back(Segment::new(base_offset, now));
-        let mut ready = Ready::new(Rc::new(file), STEP_BYTES_MIN, Vec::new(), now);
+        let mut ready = Ready::new(Rc::new(file), allocated, Vec::new(), now);
         ready.pace = pace;
         state.appender = Appender::Ready(Box::new(ready));
         drop(state);
@@ -388,16 +424,22 @@ impl Log {
 
     /// What a failed call means for the log. The files of one that is being deleted matter no more.
     pub(super) fn refuse(&self, error: FileError) -> LogError {
-        if self.state.borrow().closed {
-            return LogError::Closed;
-        }
-        self.failed(error)
+        self.refuse_call(error, None)
+    }
+
+    /// As [`Log::refuse`], for a call that was to give a file so many bytes more.
+    fn refuse_growth(&self, error: FileError, needed_bytes: u64) -> LogError {
+        self.refuse_call(error, Some(needed_bytes))
     }
 
     /// No room and no descriptor are the failures that heal; any other takes the directory out of
     /// service.
-    pub(super) fn failed(&self, error: FileError) -> LogError {
+    fn refuse_call(&self, error: FileError, needed_bytes: Option<u64>) -> LogError {
+        if self.state.borrow().closed {
+            return LogError::Closed;
+        }
         if error.is_no_room() {
+            self.shard.directory.found_no_room(&error, needed_bytes);
             return LogError::NoRoom;
         }
         if error.is_no_descriptor() {
@@ -407,4 +449,28 @@ impl Log {
         self.fail(&error);
         LogError::Failed(error.to_string())
     }
+}
+
+/// Gives `file`, which has room up to `allocated`, room up to `wanted`, or where there is not that
+/// much, up to `needed`. Returns how far it got.
+async fn grow(file: &File, allocated: u64, needed: u64, wanted: u64) -> Result<u64, FileError> {
+    let refused = match file.preallocate(wanted).await {
+        Ok(()) => return Ok(wanted),
+        Err(error) => error,
+    };
+    if !refused.is_no_room() {
+        return Err(refused);
+    }
+    // Some file systems keep the blocks that they found before there were no more: others need them.
+    file.truncate(allocated).await?;
+    if needed == wanted {
+        return Err(refused);
+    }
+    if let Err(refused) = file.preallocate(needed).await {
+        if refused.is_no_room() {
+            file.truncate(allocated).await?;
+        }
+        return Err(refused);
+    }
+    Ok(needed)
 }

@@ -10,9 +10,11 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use super::error::{FileError, LogError};
 use super::faults::{Call, Faults};
+use super::room::Room;
 
 /// A log directory, `log.dirs`. Cheap to clone; may cross shards.
 #[derive(Clone, Debug)]
@@ -25,6 +27,7 @@ struct State {
     path: PathBuf,
     /// Why the directory is out of service, written once.
     failure: OnceLock<String>,
+    room: Room,
     faults: Faults,
     /// Whether its file system takes `O_DIRECT`; otherwise writes go through the page cache.
     direct: bool,
@@ -45,6 +48,7 @@ impl LogDirectory {
             state: Arc::new(State {
                 path,
                 failure: OnceLock::new(),
+                room: Room::default(),
                 faults,
                 direct,
             }),
@@ -69,6 +73,34 @@ impl LogDirectory {
                 directory = %self.path().display(),
                 reason = %reason,
                 "log directory taken out of service; restart the broker once the disk is mended"
+            );
+        }
+    }
+
+    /// A call needed so many bytes more, as far as is known, and there was no room. It is told, but
+    /// not each time.
+    pub(super) fn found_no_room(&self, error: &FileError, needed_bytes: Option<u64>) {
+        let needed = needed_bytes.unwrap_or(0);
+        if let Some(refused) = self.state.room.refused(needed, Instant::now()) {
+            tracing::error!(
+                directory = %self.path().display(),
+                free_bytes = free_bytes(self.path()),
+                needed_bytes,
+                refused,
+                %error,
+                "no room left in the log directory: appends that need more are refused"
+            );
+        }
+    }
+
+    /// A call was given room.
+    pub(super) fn found_room(&self) {
+        let free = || free_bytes(self.path()).unwrap_or(u64::MAX);
+        if self.state.room.granted(free) {
+            tracing::info!(
+                directory = %self.path().display(),
+                free_bytes = free_bytes(self.path()),
+                "there is room in the log directory again: appends are taken"
             );
         }
     }
@@ -100,6 +132,12 @@ impl LogDirectory {
             .spawn_blocking(move || work(&directory))
             .await
     }
+}
+
+/// What the file system of `path` has left, in bytes, for a process that is not root's.
+fn free_bytes(path: &Path) -> Option<u64> {
+    let found = nix::sys::statvfs::statvfs(path).ok()?;
+    Some(found.blocks_available() * found.fragment_size())
 }
 
 /// Calls that block: made at start, or by [`LogDirectory::off_reactor`].

@@ -33,6 +33,8 @@ mod file;
 mod index;
 mod pace;
 mod read_cache;
+mod residency;
+mod room;
 mod segment;
 mod tail;
 mod timestamps;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::*;
+use crate::base::limits::BLOCK_BYTES;
 use crate::storage::faults::{How, Plan};
 
 /// Seeds in one run of the test; `MILLRACE_FAULT_SEEDS` asks for more.
@@ -232,5 +233,89 @@ fn a_full_disk_refuses_and_goes_on_once_there_is_room() {
         log.make_durable(log.end()).await.expect("a sync");
         assert_eq!(storage.directory().failure(), None);
         assert_eq!(read_all(&log, Offset(0), 10_000).await.len(), taken);
+    });
+}
+
+/// A directory in which `calls` preallocations from the `first` on find no room.
+fn without_room(home: &Home, first: u64, calls: u64) -> (LogDirectory, Arc<Plan>) {
+    let plan = Arc::new(Plan {
+        first: first.into(),
+        count: calls,
+        only: Some(crate::storage::faults::Call::Preallocate),
+        errno: libc::ENOSPC,
+        ..Plan::default()
+    });
+    let faults = Faults::planned(Arc::clone(&plan));
+    let root = home.directory.path().to_owned();
+    (LogDirectory::with_faults(root, true, faults), plan)
+}
+
+fn length(log: &Log, base: Offset) -> u64 {
+    let file = log.path().join(format!("{:020}.log", base.0));
+    std::fs::metadata(file).expect("a segment").len()
+}
+
+#[test]
+fn an_append_that_fits_is_taken_where_a_step_does_not() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    let (directory, _) = without_room(&home, 1, 1);
+    on_shard(directory, limits(), async move |storage| {
+        let (log, _) = open(&storage, &path, config(), None, false);
+        append(&log, &batch(1, 1, 5000)).await.expect("room for it");
+        log.make_durable(log.end()).await.expect("a sync");
+        log.growth_ends().await;
+        assert_eq!(read_all(&log, Offset(0), 10_000).await.len(), 1);
+    });
+}
+
+#[test]
+fn a_segment_begins_where_there_is_room_for_a_block() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    let (directory, plan) = without_room(&home, 0, 1);
+    on_shard(directory, limits(), async move |storage| {
+        let (log, _) = open(&storage, &path, small_segments(), None, false);
+        while log.size_bytes() < 58_000 {
+            append(&log, &batch(1, 1, 5000)).await.expect("room for it");
+        }
+        log.make_durable(log.end()).await.expect("a sync");
+        log.growth_ends().await;
+        let end = log.end();
+        plan.fail_next();
+        append(&log, &batch(2, 1, 9000)).await.expect("room for it");
+        assert_eq!(log.segments(), 2);
+        log.make_durable(log.end()).await.expect("a sync");
+        assert!(length(&log, end) >= 9000, "{}", length(&log, end));
+        assert_eq!(
+            read_all(&log, Offset(0), 10_000).await.len() as i64,
+            log.end().0
+        );
+    });
+}
+
+#[test]
+fn a_log_takes_no_more_than_it_needs_while_there_is_no_room_for_a_step() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    // Each append finds no room for its step, and then room for itself.
+    let (directory, plan) = without_room(&home, 0, 1);
+    on_shard(directory, limits(), async move |storage| {
+        let (log, _) = open(&storage, &path, config(), None, false);
+        for seed in 0..8 {
+            plan.fail_next();
+            append(&log, &batch(seed, 1, 4500))
+                .await
+                .expect("room for it");
+            let needed = log.size_bytes().next_multiple_of(BLOCK_BYTES);
+            assert_eq!(length(&log, Offset(0)), needed, "append {seed}");
+            // The growth behind the write finds none either.
+            plan.fail_next();
+            log.make_durable(log.end()).await.expect("a sync");
+            log.growth_ends().await;
+            assert_eq!(length(&log, Offset(0)), needed, "append {seed}");
+        }
+        assert_eq!(storage.directory().failure(), None);
+        assert_eq!(read_all(&log, Offset(0), 10_000).await.len(), 8);
     });
 }
