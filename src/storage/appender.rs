@@ -1,9 +1,10 @@
 //! The tasks behind a log's appends: writing, preallocating, rolling, parking.
 //!
 //! Each runs on the log's shard, in the storage task queue, and only while it has work. What may
-//! overlap: one write and one preallocation of a log, or its being taken back for want of room. What may not: two writes; a transition (open,
-//! roll, park) with another or with writes, since it first waits until all is durable; and two
-//! users of the names in the log's directory, of which its deletion is one.
+//! overlap: one write and one preallocation of a log, or its being taken back where there was not
+//! enough room. What may not: two writes; a transition (open, roll, park) with another or with
+//! writes, since it first waits until all is durable; and two users of the names in the log's
+//! directory, of which its deletion is one.
 //!
 //! A segment is opened with `O_DSYNC`, so a write that has completed is durable, with the length
 //! and the blocks it needs: `kernel-notes/sync.md` has the figures. While a unit is being written
@@ -461,7 +462,7 @@ async fn grow(file: &File, allocated: u64, needed: u64, wanted: u64) -> Result<u
     if !refused.is_no_room() {
         return Err(refused);
     }
-    // Some file systems keep the blocks that they found before there were no more: others need them.
+    // Some file systems keep the blocks that they found: other logs need them.
     file.truncate(allocated).await?;
     if needed == wanted {
         return Err(refused);

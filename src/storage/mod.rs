@@ -33,7 +33,6 @@ mod file;
 mod index;
 mod pace;
 mod read_cache;
-mod residency;
 mod room;
 mod segment;
 mod tail;
