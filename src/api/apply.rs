@@ -20,6 +20,7 @@ use crate::metadata::delta::Changes;
 use crate::metadata::image::{ConfigResource, MetadataImage, TopicImage};
 use crate::partition::open::OpenPartition;
 use crate::storage::checkpoint::RecoveryPoints;
+use crate::storage::recovery::RecoveryTally;
 
 /// Partitions opened at once: as many as the blocking pool has threads, and some on the way.
 const OPENING_MAX: usize = 8;
@@ -39,6 +40,8 @@ pub struct OpenedAtStart {
     pub points: RecoveryPoints,
     /// Whether the broker stopped cleanly after it recorded that.
     pub clean: bool,
+    /// Where the shards count what they recover.
+    pub tally: Arc<RecoveryTally>,
 }
 
 /// Follows the metadata on one shard.
@@ -166,6 +169,7 @@ impl Follower {
             config: self.config_of(image, &topic.name)?,
             point: at_start.points.get(&id).copied(),
             clean: at_start.clean,
+            tally: Arc::clone(&at_start.tally),
         })
     }
 

@@ -5,6 +5,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::base::clock::TimestampMs;
 use crate::base::ids::{LeaderEpoch, Offset, TopicId, TopicIdPartition};
@@ -14,7 +15,7 @@ use crate::storage::error::FileError;
 use crate::storage::layout;
 use crate::storage::lifecycle::create_files;
 use crate::storage::log::{Log, LogConfig};
-use crate::storage::recovery::{Recovered, RecoveryInput, RecoveryPoint, recover};
+use crate::storage::recovery::{Recovered, RecoveryInput, RecoveryPoint, RecoveryTally, recover};
 use crate::storage::shard::ShardStorage;
 
 use super::core::{Partition, Shared};
@@ -37,6 +38,8 @@ pub struct OpenPartition {
     pub point: Option<RecoveryPoint>,
     /// Whether the broker stopped cleanly.
     pub clean: bool,
+    /// Where its recovery is counted.
+    pub tally: Arc<RecoveryTally>,
 }
 
 /// What was read from a partition's files.
@@ -80,6 +83,7 @@ pub async fn open(
     let now = shared.clock.now_ms();
     let config = wanted.config.clone();
     let (id, leader_epoch) = (wanted.id, wanted.leader_epoch);
+    let tally = Arc::clone(&wanted.tally);
     let opened = storage
         .directory()
         .off_reactor(move |directory| read(directory, &wanted, now));
@@ -89,6 +93,7 @@ pub async fn open(
         producers,
         epochs,
     } = opened.await?;
+    tally.add(&recovered);
     for report in &recovered.reports {
         tracing::error!(partition = %path.display(), "recovery: {report}");
     }

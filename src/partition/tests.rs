@@ -86,6 +86,7 @@ impl Rig {
             config,
             point: points.get(&id(number)).copied(),
             clean: false,
+            tally: std::sync::Arc::default(),
         };
         self.table.open(wanted).await.expect("a partition");
         self.table.get(&id(number)).expect("it is here")

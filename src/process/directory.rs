@@ -172,7 +172,11 @@ impl DataDirectory {
             });
         }
         let direct_io = does_direct_io(&path)?;
-        if !direct_io {
+        let file_system = FileSystem::of(&path).map_err(failed(&path, "it cannot be looked at"))?;
+        if let Some(risk) = file_system.risk() {
+            tracing::warn!("the data directory {} is on {risk}", path.display());
+        }
+        if !direct_io && !file_system.is_memory() {
             tracing::warn!(
                 "the file system of {} has no direct I/O: writes go through the page cache, at \
                  more CPU; use ext4 or XFS",
@@ -184,6 +188,54 @@ impl DataDirectory {
             meta,
             direct_io,
             _lock: lock,
+        })
+    }
+}
+
+/// What holds the directory, by the number that `statfs` gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileSystem(u32);
+
+/// Those whose syncs are relied on. The number is that of ext2 and ext3, too.
+const TRUSTED: [FileSystem; 3] = [
+    FileSystem(0xEF53),
+    FileSystem(0x5846_5342),
+    FileSystem(0x9123_683E),
+];
+
+/// Those that are memory.
+const MEMORY: [(FileSystem, &str); 2] = [
+    (FileSystem(0x0102_1994), "tmpfs"),
+    (FileSystem(0x8584_58F6), "ramfs"),
+];
+
+impl FileSystem {
+    fn of(path: &Path) -> io::Result<Self> {
+        let found = nix::sys::statfs::statfs(path)?.filesystem_type();
+        // The numbers have 32 bits, whatever the field has.
+        Ok(Self(found.0 as u32))
+    }
+
+    fn is_memory(self) -> bool {
+        MEMORY.iter().any(|(known, _)| *known == self)
+    }
+
+    /// What an operator should know of it, if anything.
+    fn risk(self) -> Option<String> {
+        if TRUSTED.contains(&self) {
+            return None;
+        }
+        let memory = MEMORY.iter().find(|(known, _)| *known == self);
+        Some(match memory {
+            Some((_, name)) => format!(
+                "{name}, which is memory: acknowledged records do not survive a restart of the \
+                 machine; use ext4 or XFS"
+            ),
+            None => format!(
+                "a file system (type {:#x}) that Millrace is not tested on: acknowledged records \
+                 may not survive a power loss; use ext4, XFS or btrfs",
+                self.0
+            ),
         })
     }
 }
@@ -401,5 +453,34 @@ fn does_direct_io(path: &Path) -> Result<bool, DirectoryError> {
         // A full disk says nothing against direct I/O, and must not keep the broker from starting.
         Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(true),
         Err(error) => Err(failed(path, "it cannot be written")(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_to_keep_records_is_a_risk() {
+        let table = [
+            (0xEF53, None),
+            (0x5846_5342, None),
+            (0x9123_683E, None),
+            (0x0102_1994, Some("tmpfs, which is memory")),
+            (0x8584_58F6, Some("ramfs, which is memory")),
+            (0x6969, Some("type 0x6969) that Millrace is not tested on")),
+        ];
+        for (number, expected) in table {
+            let risk = FileSystem(number).risk();
+            assert_eq!(risk.is_some(), expected.is_some(), "{number:#x}");
+            if let (Some(risk), Some(expected)) = (risk, expected) {
+                assert!(risk.contains(expected), "{risk}");
+            }
+        }
+        let memory = FileSystem::of(Path::new("/dev/shm"));
+        assert!(
+            memory.is_ok_and(FileSystem::is_memory),
+            "Linux has it there"
+        );
     }
 }

@@ -22,7 +22,7 @@ use super::Exit;
 use super::due::Due;
 use super::plan::{ShardEnds, ShardListener, ShardPlan};
 use super::service::ApiService;
-use crate::api::apply;
+use crate::api::apply::{self, OpenedAtStart};
 use crate::api::broker::Broker;
 use crate::api::fetch_session::FetchSessions;
 use crate::base::clock::{Clock, TimestampMs};
@@ -281,6 +281,7 @@ impl Shard {
         let opened = &self.plan.opened_at_start;
         let point = opened.points.get(&id).copied();
         let clock = self.broker.clock.clone();
+        let began = Instant::now();
         let loaded =
             controller::load::open(&self.storage, point, opened.clean, clock.now_ms()).await?;
         let LoadedMetadata {
@@ -295,6 +296,7 @@ impl Shard {
             .publish(&image, &changes)
             .await
             .map_err(ControllerError::from)?;
+        tell_recovery(opened, began.elapsed());
         let stored = MetadataLog::Stored {
             log: Rc::clone(&log),
             clock: clock.clone(),
@@ -481,6 +483,20 @@ async fn maintain(
                 partition.forget_producers(now, config.producer_id_expiration_ms as i64);
             }
         }
+    }
+}
+
+/// Says what a start after an unclean stop had to do, once every shard has done it.
+fn tell_recovery(opened: &OpenedAtStart, took: Duration) {
+    let tally = &opened.tally;
+    if !opened.clean && tally.logs() > 0 {
+        tracing::info!(
+            milliseconds = took.as_millis() as u64,
+            "unclean shutdown: {} partitions checked, {} bytes, {} cut",
+            tally.logs(),
+            tally.scanned_bytes(),
+            tally.cut()
+        );
     }
 }
 

@@ -29,6 +29,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::clock::TimestampMs;
 use crate::base::ids::Offset;
@@ -79,6 +80,8 @@ pub struct Recovered {
     pub(super) damaged: Vec<Range<Offset>>,
     /// Bytes that were scanned.
     pub scanned_bytes: u64,
+    /// Whether anything but space that was preallocated had to be cut off.
+    pub is_cut: bool,
     /// What an operator should know, a sentence each.
     pub reports: Vec<String>,
 }
@@ -87,6 +90,40 @@ impl Recovered {
     /// The offset that the next record gets.
     pub fn end(&self) -> Offset {
         self.end
+    }
+}
+
+/// What the recovery of all logs came to, counted by all shards.
+#[derive(Debug, Default)]
+pub struct RecoveryTally {
+    logs: AtomicU64,
+    scanned_bytes: AtomicU64,
+    cut: AtomicU64,
+}
+
+impl RecoveryTally {
+    /// One more log was recovered.
+    pub fn add(&self, recovered: &Recovered) {
+        self.logs.fetch_add(1, Ordering::Relaxed);
+        self.scanned_bytes
+            .fetch_add(recovered.scanned_bytes, Ordering::Relaxed);
+        self.cut
+            .fetch_add(u64::from(recovered.is_cut), Ordering::Relaxed);
+    }
+
+    /// How many logs there were.
+    pub fn logs(&self) -> u64 {
+        self.logs.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that were scanned.
+    pub fn scanned_bytes(&self) -> u64 {
+        self.scanned_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many logs something was cut off from.
+    pub fn cut(&self) -> u64 {
+        self.cut.load(Ordering::Relaxed)
     }
 }
 
@@ -111,6 +148,7 @@ pub fn recover(
             end: Offset(0),
             damaged: Vec::new(),
             scanned_bytes: 0,
+            is_cut: false,
             reports: Vec::new(),
         },
         is_behind_gap: false,
@@ -312,6 +350,7 @@ impl Recovery<'_> {
                 aside.display()
             ));
         }
+        self.found.is_cut |= scan.found_bytes;
         let path = layout::segment_file(&self.input.path, base, layout::LOG);
         self.directory.truncate_file(&path, at)
     }
@@ -325,6 +364,7 @@ impl Recovery<'_> {
             self.found.end,
             aside.display()
         ));
+        self.found.is_cut = true;
         self.directory.rename(&path, &aside)?;
         for extension in [layout::INDEX, layout::TIME_INDEX] {
             let index = layout::segment_file(&self.input.path, base, extension);
@@ -473,6 +513,8 @@ struct Scan {
     buffer: Vec<u8>,
     /// Position of the buffer's first byte.
     buffered_at: u64,
+    /// Whether a search for batches has met anything but zeros.
+    found_bytes: bool,
 }
 
 impl Scan {
@@ -492,6 +534,7 @@ impl Scan {
             read_bytes: SCAN_BYTES,
             buffer: Vec::new(),
             buffered_at,
+            found_bytes: false,
         })
     }
 
@@ -554,7 +597,9 @@ impl Scan {
                 continue;
             }
             // The magic byte rules out nearly every position without a closer look.
-            if bytes[MAGIC_AT] == MAGIC_V2 as u8 && self.batch_at(position)?.is_some() {
+            let may_begin = bytes[MAGIC_AT] == MAGIC_V2 as u8;
+            self.found_bytes = true;
+            if may_begin && self.batch_at(position)?.is_some() {
                 return Ok(Some(position));
             }
             position += 1;

@@ -1,12 +1,17 @@
-//! What the log tells an operator of topics.
+//! What the log tells an operator of topics, and of a start after a crash.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
 
 use kacrab_protocol::generated::{
     ApiKey, CreatePartitionsRequestData, CreatePartitionsResponseData, CreatePartitionsTopic,
 };
+use nix::sys::signal::Signal;
 
 use super::deletion::{create, delete};
 use super::program::{Broker, command, directory, with_override};
 use super::support::wire::{Wire, text};
+use super::support::{batches, requests};
 
 fn grow(wire: &mut Wire, name: &str, count: i32) {
     let topic = CreatePartitionsTopic::default()
@@ -23,7 +28,7 @@ fn grow(wire: &mut Wire, name: &str, count: i32) {
 }
 
 /// The lines of `log` that contain each of `parts`.
-fn lines<'a>(log: &'a str, parts: &[&str]) -> Vec<&'a str> {
+pub fn lines<'a>(log: &'a str, parts: &[&str]) -> Vec<&'a str> {
     let has_all = |line: &&str| parts.iter().all(|part| line.contains(part));
     log.lines().filter(has_all).collect()
 }
@@ -78,4 +83,51 @@ fn compaction_that_there_is_not_is_told_at_the_start_and_for_each_topic() {
     let of_topics = lines(&log, &["WARN", kept, "topics=keyed"]);
     assert_eq!(of_topics.len(), 1, "{log}");
     assert_eq!(lines(&log, &[kept]).len(), 2, "{log}");
+}
+
+#[test]
+fn a_start_after_a_kill_tells_what_was_checked_and_a_clean_one_nothing() {
+    let data = directory();
+    let (broker, ready) = Broker::start(command(data.path()));
+    assert!(!broker.log().contains("unclean"), "nothing was there");
+    let mut wire = Wire::connect(ready.port());
+    create(&mut wire, "some", 3);
+    let batch = batches::batch(&[b"value"]);
+    let request = requests::produce("some", 1, -1, &batch);
+    let mut answer = wire.call(ApiKey::Produce, 9, |body, version| {
+        request.write(body, version)
+    });
+    assert_eq!(requests::produced(&mut answer, 9).error_code, 0);
+    broker.signal(Signal::SIGKILL);
+    let (code, log) = broker.end();
+    assert_eq!(code, None, "{log}");
+
+    let (broker, _) = Broker::start(with_override(command(data.path()), "millrace.shards=2"));
+    broker.signal(Signal::SIGKILL);
+    let (_, log) = broker.end();
+    let checked = format!("3 partitions checked, {} bytes, 0 cut", batch.len());
+    let told = lines(&log, &["INFO", "unclean shutdown: ", &checked]);
+    assert!(
+        told.len() == 1 && told[0].contains("milliseconds="),
+        "{log}"
+    );
+
+    // A write that was torn.
+    let segment = data.path().join("some-1/00000000000000000000.log");
+    let segment = fs::OpenOptions::new().write(true).open(segment);
+    let segment = segment.expect("a segment");
+    let torn = segment.write_all_at(&batch[..batch.len() - 1], batch.len() as u64);
+    torn.expect("a write");
+    let (broker, _) = Broker::start(command(data.path()));
+    let (code, log) = broker.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(
+        lines(&log, &["3 partitions checked", "1 cut"]).len(),
+        1,
+        "{log}"
+    );
+
+    let (broker, _) = Broker::start(command(data.path()));
+    let (_, log) = broker.stop();
+    assert!(!log.contains("unclean"), "{log}");
 }

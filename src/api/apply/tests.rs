@@ -84,6 +84,7 @@ where
         let at_start = OpenedAtStart {
             points: created.iter().map(|id| (*id, POINT)).collect(),
             clean: false,
+            ..OpenedAtStart::default()
         };
         let changes = Changes {
             created,

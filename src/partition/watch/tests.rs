@@ -75,6 +75,7 @@ where
                     config: TopicConfig::default(),
                     point: None,
                     clean: false,
+                    tally: std::sync::Arc::default(),
                 };
                 table.open(wanted).await.expect("a new partition");
             }
