@@ -14,6 +14,7 @@ use tracing_subscriber::{Layer, fmt, registry};
 
 use super::Exit;
 use super::cli::LogFormat;
+use super::log_threads::ByThread;
 
 /// Filters what is logged.
 const FILTER_VARIABLE: &str = "MILLRACE_LOG";
@@ -46,13 +47,15 @@ pub(super) fn install(format: LogFormat) -> Result<(), LogError> {
         .with_writer(|| OneLine(io::stderr()))
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
-        .with_thread_names(true)
         // It would tell of a failed write by another write to standard error, and panic if that
         // fails: a closed pipe must not end the broker.
         .log_internal_errors(false);
     let lines = match format {
-        LogFormat::Plain => lines.boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        LogFormat::Plain => lines.map_event_format(ByThread::new).boxed(),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true);
+            lines.map_event_format(ByThread::new).boxed()
+        }
     };
     registry().with(targets).with(lines).init();
     match wrong {

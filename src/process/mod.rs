@@ -14,6 +14,7 @@ mod cli;
 mod directory;
 mod due;
 mod listeners;
+mod log_threads;
 mod logging;
 mod machine;
 mod plan;

@@ -173,4 +173,6 @@ fn records_in_a_directory_that_does_not_say_whose_they_are_are_set_aside() {
     let told = log.lines().find(|line| line.contains("no topic claims"));
     let told = told.unwrap_or_else(|| panic!("not told: {log}"));
     assert!(told.contains("nameless-0") && told.contains(aside), "{log}");
+    // It was told by a thread without a name, and in its place there is no number.
+    assert!(!log.contains("ThreadId"), "{log}");
 }
