@@ -17,7 +17,8 @@ pub const PIPELINED_REQUESTS_MAX: usize = 64;
 /// Slices handed to one `sendmsg`, the kernel's `IOV_MAX`.
 pub const IOV_MAX: usize = 1024;
 
-/// A connection gives way to the others after it has received this many bytes in one go.
+/// A connection gives way to the others after it has received this many bytes in one go, and
+/// gathers about as many of replies to send.
 pub const BYTES_BEFORE_YIELD_MAX: usize = 1 << 20;
 
 /// A connection gives way after it has sent this many bytes in one go: on a loopback the call that
@@ -35,8 +36,8 @@ pub const READS_IN_FLIGHT_MAX: usize = 2;
 /// for 1 MiB by default.
 pub const COLD_READ_BYTES_MAX: u64 = 4 << 20;
 
-/// Twice what a reader has asked for is read ahead of it, but of no more than this.
-pub const READ_AHEAD_BYTES_MAX: u64 = 1 << 20;
+/// Twice what a reader has asked for is read ahead of it, but no more than this.
+pub const READ_AHEAD_BYTES_MAX: u64 = 2 << 20;
 
 /// The most of one shard's partitions in one reply from memory while slow consumers hold as much
 /// memory as they may, unless the first batch is larger.

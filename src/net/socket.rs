@@ -115,18 +115,19 @@ impl Socket {
     /// Sends from the first chunks, as much as goes in one go: bytes wanted and sent.
     fn send_some(&self, chunks: &VecDeque<Bytes>) -> io::Result<(usize, usize)> {
         let mut slices = Vec::with_capacity(chunks.len().min(IOV_MAX));
-        let mut wanted = 0;
+        let (mut wanted, mut is_cut) = (0, false);
         let mut rest = chunks.iter();
         while slices.len() < IOV_MAX
             && wanted < SENT_BYTES_BEFORE_YIELD_MAX
             && let Some(bytes) = rest.next()
         {
-            let bytes = &bytes[..bytes.len().min(SENT_BYTES_BEFORE_YIELD_MAX - wanted)];
-            wanted += bytes.len();
-            slices.push(IoSlice::new(bytes));
+            let part = bytes.len().min(SENT_BYTES_BEFORE_YIELD_MAX - wanted);
+            is_cut = part < bytes.len();
+            wanted += part;
+            slices.push(IoSlice::new(&bytes[..part]));
         }
         // What follows at once goes into the same segments instead of a short one before it.
-        let has_more = slices.len() < chunks.len();
+        let has_more = slices.len() < chunks.len() || is_cut;
         let flags = libc::MSG_NOSIGNAL | if has_more { libc::MSG_MORE } else { 0 };
         let socket = self.socket.get_ref();
         let sent = retry(|| match &*slices {

@@ -11,7 +11,7 @@ use ahash::AHashMap;
 
 use crate::base::clock::TimestampMs;
 use crate::base::ids::{LeaderEpoch, Offset, TopicIdPartition};
-use crate::base::limits::OVERDRAWN_READ_BYTES_MAX;
+use crate::base::limits::{COLD_READ_BYTES_MAX, OVERDRAWN_READ_BYTES_MAX};
 use crate::config::TopicConfig;
 use crate::shard::queues::spawn_into;
 use crate::shard::reply::Sender;
@@ -201,8 +201,11 @@ impl PartitionTable {
                     result.chunks = chunks;
                 }
                 Ok(ReadPlan::Cold(read)) => {
+                    if self.storage.is_read_cache_overdrawn() {
+                        left = left.min(OVERDRAWN_READ_BYTES_MAX);
+                    }
                     // How much it gives is known later; it may take all that it is allowed.
-                    left -= limit;
+                    left = left.saturating_sub(limit.min(COLD_READ_BYTES_MAX as usize));
                     at_least_one = false;
                     cold.push((index, read));
                 }

@@ -34,7 +34,7 @@ pub struct ExecutorConfig {
     /// in bytes. At least 512 KiB.
     pub io_memory_bytes: usize,
     /// Threads of each shard for calls that may block: one for checkpoints and retention, one for
-    /// reads of the disk, and two for what appends wait for.
+    /// searches in index files, and two for what appends wait for.
     pub blocking_threads: usize,
     /// The longest that ready tasks keep the reactor from polling I/O, if none of them gives way.
     /// Far longer than the thread is ever off its core: a timer that fires before the first task

@@ -12,6 +12,8 @@ use std::rc::Rc;
 use glommio::GlommioError;
 use glommio::io::{BufferedFile, DmaBuffer, DmaFile, OpenOptions, ReadResult};
 
+use crate::base::limits::BLOCK_BYTES;
+
 use super::directory::LogDirectory;
 use super::error::FileError;
 use super::faults::{Call, Fault};
@@ -148,11 +150,19 @@ impl File {
         self.after(Call::Truncate, fault)
     }
 
-    /// Reads `length` bytes at `position`, as many as there are.
+    /// Reads `length` bytes at `position`, a multiple of the block; fewer if the file ends before.
     pub async fn read(&self, position: u64, length: usize) -> Result<ReadResult> {
         let fault = self.before(Call::Read)?;
         let done = match &self.inner {
-            Inner::Direct(file) => file.read_at(position, length).await,
+            // Whole blocks of ours, whatever blocks the runtime takes the disk to have.
+            Inner::Direct(file) => {
+                let blocks = length.next_multiple_of(BLOCK_BYTES as usize);
+                let read = file.read_at_aligned(position, blocks).await;
+                read.map(|read| {
+                    let length = read.len().min(length);
+                    ReadResult::slice(&read, 0, length).expect("it is no longer than the read")
+                })
+            }
             Inner::Buffered(file) => file.read_at(position, length).await,
         };
         let read = done.map_err(|error| self.failed(Call::Read, error))?;

@@ -1,19 +1,23 @@
 //! Older data of a shard's logs in memory: pieces of segments' files, read directly. The shard's
 //! alone.
 //!
-//! A piece begins at a multiple of [`READ_PIECE_BYTES`]. Few are on their way from the disk at a
-//! time, since a write that is to be acknowledged waits behind them (`kernel-notes/cold-reads.md`):
-//! first those that a reader waits for, in the order in which they were asked for, then those that
-//! are read ahead. They stay until the budget is used up, and go least recently used first. What
-//! replies hold of them stays beyond that, see [`ReadCache::is_overdrawn`].
+//! A piece lies within [`READ_PIECE_BYTES`] of a file that begin at a multiple of that. Few are on
+//! their way from the disk at a time, since a write that is to be acknowledged waits behind them
+//! (`kernel-notes/cold-reads.md`): first those that a reader waits for, in the order in which they
+//! were asked for, then those that are read ahead. They stay until the budget is used up, and go
+//! least recently used first. What replies hold of them stays beyond that, see
+//! [`ReadCache::is_overdrawn`]; what readers collect at a time is bounded by [`ReadCache::admit`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::poll_fn;
+use std::ops::Range;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+use bytes::Bytes;
 use glommio::TaskQueueHandle;
+use glommio::sync::{Permit, Semaphore};
 
 use crate::base::ids::Offset;
 use crate::base::limits::{READ_PIECE_BYTES, READS_IN_FLIGHT_MAX};
@@ -26,17 +30,14 @@ use super::unit::{SealedUnit, UnitHome};
 /// So many pieces are kept at least, whatever the budget.
 const PIECES_MIN: usize = 8;
 
-/// So many ends of reads are remembered.
-const ENDS_MAX: usize = 1024;
-
 /// Names a piece.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PieceKey {
     /// The log's number.
     pub log: u64,
     /// Base offset of the segment.
     pub segment: Offset,
-    /// Where the piece begins in the file, in pieces.
+    /// Where in the file, in pieces.
     pub number: u64,
 }
 
@@ -44,32 +45,37 @@ pub(super) struct PieceKey {
 #[derive(Debug)]
 pub(super) struct Piece {
     key: PieceKey,
-    file: Rc<File>,
-    /// How many bytes are read: those that will not change any more.
-    length: usize,
+    /// Where it lies in the file. These bytes will not change any more.
+    range: Range<u64>,
     stage: RefCell<Stage>,
     waiting: RefCell<Vec<Waker>>,
     /// Asked for ahead of a reader, and not yet wanted.
     is_ahead: Cell<bool>,
-    /// When it was wanted last, counted in uses.
-    used: Cell<u64>,
+    /// When it was wanted last, counted in uses, once it is loaded.
+    used_at: Cell<Option<u64>>,
 }
 
 #[derive(Debug)]
 enum Stage {
-    Asked,
+    /// To be read from this file, which only this keeps open.
+    Asked(Rc<File>),
     Loading,
     Loaded(SealedUnit),
     Failed(Rc<FileError>),
 }
 
 impl Piece {
-    /// Its bytes, once they are there: fewer than were to be read if the file has ended.
+    /// Where it begins in the file.
+    pub fn start(&self) -> u64 {
+        self.range.start
+    }
+
+    /// Its bytes, once they are there: fewer than were asked for if the file has ended.
     pub async fn loaded(&self) -> Result<SealedUnit, Rc<FileError>> {
         poll_fn(|context| match &*self.stage.borrow() {
             Stage::Loaded(unit) => Poll::Ready(Ok(unit.clone())),
             Stage::Failed(error) => Poll::Ready(Err(Rc::clone(error))),
-            Stage::Asked | Stage::Loading => {
+            Stage::Asked(_) | Stage::Loading => {
                 self.waiting.borrow_mut().push(context.waker().clone());
                 Poll::Pending
             }
@@ -77,8 +83,16 @@ impl Piece {
         .await
     }
 
-    fn is(&self, wanted: fn(&Stage) -> bool) -> bool {
-        wanted(&self.stage.borrow())
+    fn is_asked(&self) -> bool {
+        matches!(&*self.stage.borrow(), Stage::Asked(_))
+    }
+
+    fn bytes(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    fn holds(&self, wanted: &Range<u64>) -> bool {
+        self.range.start <= wanted.start && wanted.end <= self.range.end
     }
 }
 
@@ -86,40 +100,39 @@ impl Piece {
 #[derive(Debug)]
 pub(super) struct ReadCache {
     queue: TaskQueueHandle,
-    pieces_max: usize,
+    bytes_max: u64,
     home: UnitHome,
+    /// Pieces that readers may collect at a time.
+    admitted: Semaphore,
     state: RefCell<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    pieces: HashMap<PieceKey, Rc<Piece>>,
-    /// The same, the least recently used first.
+    pieces: BTreeMap<PieceKey, Rc<Piece>>,
+    /// The loaded ones, the least recently used first.
     by_use: BTreeMap<u64, PieceKey>,
+    loaded_bytes: u64,
     uses: u64,
-    /// What is to be loaded. A piece whose stage says otherwise is passed over.
+    /// What is to be loaded; a piece that is on its way already is passed over.
     demanded: VecDeque<Rc<Piece>>,
-    ahead: VecDeque<Rc<Piece>>,
+    /// What is to be loaded after that; all of them are asked for.
+    ahead: VecDeque<PieceKey>,
     loading: usize,
-    /// How many were asked for ahead and are not yet wanted.
-    ahead_pieces: usize,
+    /// Bytes that were asked for ahead and are not yet wanted.
+    ahead_bytes: u64,
     ends: Ends,
-}
-
-/// Where reads have ended: a log, the offset after the last, the position in its segment.
-#[derive(Debug, Default)]
-struct Ends {
-    positions: HashMap<(u64, Offset), u64>,
-    oldest_first: VecDeque<(u64, Offset)>,
 }
 
 impl ReadCache {
     /// Keeps about `bytes_max` bytes. Loads run in `queue`.
     pub fn new(bytes_max: usize, queue: TaskQueueHandle) -> Rc<Self> {
+        let pieces_max = (bytes_max as u64 / READ_PIECE_BYTES).max(PIECES_MIN as u64);
         Rc::new(Self {
             queue,
-            pieces_max: (bytes_max / READ_PIECE_BYTES as usize).max(PIECES_MIN),
+            bytes_max: pieces_max * READ_PIECE_BYTES,
             home: UnitHome::new(),
+            admitted: Semaphore::new(pieces_max),
             state: RefCell::default(),
         })
     }
@@ -129,27 +142,55 @@ impl ReadCache {
         self.home.live_bytes()
     }
 
-    /// Whether replies that wait for their receivers hold as much beyond the cache as it may keep.
-    /// Then reads are small, and copies.
-    pub fn is_overdrawn(&self) -> bool {
-        self.live_bytes() > 2 * self.pieces_max * READ_PIECE_BYTES as usize
+    /// Frees what other shards are done with.
+    pub fn welcome(&self) {
+        self.home.welcome();
     }
 
-    /// A piece that a reader wants, with at least `needed` bytes; if it is not there, `length`
-    /// bytes of it are loaded.
+    /// Bytes of copies that replies hold.
+    pub fn copied_bytes(&self) -> usize {
+        self.home.copied_bytes()
+    }
+
+    /// A copy of a part of a piece, which does not keep the piece. It counts until it is dropped.
+    pub fn copy(&self, bytes: &[u8]) -> Bytes {
+        self.home.copy(bytes)
+    }
+
+    /// Whether replies that wait for their receivers hold half as much memory again as the cache
+    /// may keep. Then reads are small, and copies. With what readers collect meanwhile, pieces take
+    /// at most two and a half times what the cache may keep.
+    pub fn is_overdrawn(&self) -> bool {
+        let live = self.live_bytes() + self.copied_bytes();
+        live as u64 > self.bytes_max / 2 * 3
+    }
+
+    /// Waits until a reader may collect `bytes` of pieces: all readers together at most what the
+    /// cache may keep, whoever comes first is first.
+    pub async fn admit(&self, bytes: u64) -> Permit<'_> {
+        let pieces = bytes.div_ceil(READ_PIECE_BYTES) + 1;
+        let admitted = self
+            .admitted
+            .acquire_permit(pieces.min(self.bytes_max / READ_PIECE_BYTES));
+        admitted.await.expect("the semaphore is never closed")
+    }
+
+    /// A piece that a reader wants, with at least what lies in `wanted`; if it is not there, `load`
+    /// is read from `file`.
     pub fn demand(
         self: &Rc<Self>,
         key: PieceKey,
         file: &Rc<File>,
-        needed: usize,
-        length: usize,
+        wanted: Range<u64>,
+        load: Range<u64>,
     ) -> Rc<Piece> {
+        debug_assert!(load.start <= wanted.start && wanted.end <= load.end);
         let piece = {
             let mut state = self.state.borrow_mut();
-            let found = state.pieces.get(&key).filter(|it| it.length >= needed);
+            let found = state.pieces.get(&key).filter(|it| it.holds(&wanted));
             let piece = match found.cloned() {
                 Some(piece) => piece,
-                None => state.add(key, file, length, false),
+                None => state.add(key, file, load, false),
             };
             state.wanted(&piece);
             piece
@@ -158,16 +199,16 @@ impl ReadCache {
         piece
     }
 
-    /// Has `length` bytes of a piece loaded before it is wanted, unless too much is already.
-    pub fn read_ahead(self: &Rc<Self>, key: PieceKey, file: &Rc<File>, length: usize) {
+    /// Has `load` read before it is wanted, unless some of that piece is there or too much was read
+    /// ahead already.
+    pub fn read_ahead(self: &Rc<Self>, key: PieceKey, file: &Rc<File>, load: Range<u64>) {
         {
             let mut state = self.state.borrow_mut();
-            let is_there = state.pieces.get(&key).is_some_and(|it| it.length >= length);
-            if is_there || state.ahead_pieces >= self.pieces_max / 2 {
+            if state.pieces.contains_key(&key) || state.ahead_bytes >= self.bytes_max / 2 {
                 return;
             }
-            let piece = state.add(key, file, length, true);
-            state.ahead.push_back(piece);
+            state.add(key, file, load, true);
+            state.ahead.push_back(key);
         }
         self.load_next();
     }
@@ -182,31 +223,49 @@ impl ReadCache {
             let Some(piece) = state.next_to_load() else {
                 return;
             };
-            *piece.stage.borrow_mut() = Stage::Loading;
+            let Stage::Asked(file) = piece.stage.replace(Stage::Loading) else {
+                unreachable!("what is to be loaded was asked for");
+            };
             state.loading += 1;
             drop(state);
             let cache = Rc::clone(self);
-            spawn_into(self.queue, async move { cache.load(&piece).await });
+            spawn_into(self.queue, async move { cache.load(&piece, &file).await });
         }
     }
 
-    async fn load(self: Rc<Self>, piece: &Rc<Piece>) {
-        let position = piece.key.number * READ_PIECE_BYTES;
-        let read = piece.file.read(position, piece.length).await;
+    async fn load(self: Rc<Self>, piece: &Rc<Piece>, file: &File) {
+        let read = file.read(piece.range.start, piece.bytes() as usize).await;
         let mut state = self.state.borrow_mut();
-        *piece.stage.borrow_mut() = match read {
-            Ok(read) => Stage::Loaded(self.home.adopt(read)),
+        state.loading -= 1;
+        let stage = match read {
+            Ok(read) => {
+                let unit = self.home.adopt(read, piece.bytes() as usize);
+                // What came short is not kept: whoever asks again has it read again.
+                match unit.len() as u64 == piece.bytes() {
+                    true => state.loaded(piece),
+                    false => state.remove(piece),
+                }
+                Stage::Loaded(unit)
+            }
             Err(error) => {
-                // Whoever asks again has it read again.
                 state.remove(piece);
                 Stage::Failed(Rc::new(error))
             }
         };
-        state.loading -= 1;
-        state.evict(self.pieces_max);
+        *piece.stage.borrow_mut() = stage;
+        while state.loaded_bytes > self.bytes_max && state.evict_oldest() {}
+        // What replies hold is no less for it, but nothing else stays beside that.
+        while self.live_bytes() as u64 > 2 * self.bytes_max && state.evict_oldest() {}
         drop(state);
         piece.waiting.take().into_iter().for_each(Waker::wake);
         self.load_next();
+    }
+
+    /// Whether nothing is on its way from the disk or waits for it.
+    #[cfg(test)]
+    pub fn is_idle(&self) -> bool {
+        let state = self.state.borrow();
+        state.loading == 0 && state.demanded.is_empty() && state.ahead.is_empty()
     }
 
     /// Where a read that begins at `from` may begin, if another has ended there.
@@ -219,94 +278,155 @@ impl ReadCache {
             .copied()
     }
 
-    /// Remembers that a read has ended before `next`, which lies at `position` of the same segment.
-    pub fn ended(&self, log: u64, next: Offset, position: u64) {
+    /// Remembers that a read has ended before `next`, which lies at `position` of the same segment;
+    /// it had begun at `from`.
+    pub fn ended(&self, log: u64, from: Offset, next: Offset, position: u64) {
         let ends = &mut self.state.borrow_mut().ends;
-        if ends.positions.insert((log, next), position).is_none() {
-            ends.oldest_first.push_back((log, next));
-        }
-        if ends.oldest_first.len() > ENDS_MAX {
-            let oldest = ends.oldest_first.pop_front();
-            oldest.map(|oldest| ends.positions.remove(&oldest));
-        }
+        ends.ended((log, from), (log, next), position);
     }
 
     /// Forgets a segment that is deleted; replies keep what they hold.
     pub fn forget(&self, log: u64, segment: Offset) {
+        let key = |number| PieceKey {
+            log,
+            segment,
+            number,
+        };
         let mut state = self.state.borrow_mut();
-        let pieces = state.pieces.values();
-        let of_it = pieces.filter(|it| it.key.log == log && it.key.segment == segment);
-        let of_it: Vec<_> = of_it.cloned().collect();
+        let of_it = state.pieces.range(key(0)..=key(u64::MAX));
+        let of_it: Vec<_> = of_it.map(|(_, piece)| Rc::clone(piece)).collect();
         of_it.iter().for_each(|piece| state.remove(piece));
     }
 }
 
+/// Where reads have ended, and readers go on: a log and the offset after the last, with the position
+/// in its segment.
+#[derive(Debug, Default)]
+struct Ends {
+    positions: HashMap<(u64, Offset), u64>,
+    /// Those from which a reader has gone on, the oldest first: kept for those in step with it.
+    passed: VecDeque<(u64, Offset)>,
+}
+
+impl Ends {
+    /// Remembered in all. Readers that stopped leave theirs behind.
+    const REMEMBERED_MAX: usize = 16 << 10;
+    const PASSED_MAX: usize = 256;
+
+    fn ended(&mut self, from: (u64, Offset), next: (u64, Offset), position: u64) {
+        if self.positions.len() >= Self::REMEMBERED_MAX {
+            // Who goes on looks into the index once, as at its start.
+            *self = Self::default();
+        }
+        self.positions.insert(next, position);
+        if self.positions.contains_key(&from) {
+            self.passed.push_back(from);
+        }
+        if self.passed.len() > Self::PASSED_MAX {
+            let oldest = self.passed.pop_front();
+            oldest.map(|oldest| self.positions.remove(&oldest));
+        }
+    }
+}
+
 impl State {
-    /// Adds a piece, in place of a shorter one.
-    fn add(&mut self, key: PieceKey, file: &Rc<File>, length: usize, is_ahead: bool) -> Rc<Piece> {
-        if let Some(shorter) = self.pieces.get(&key).cloned() {
-            self.remove(&shorter);
+    /// Adds a piece, in place of one that holds less of what is wanted now.
+    fn add(
+        &mut self,
+        key: PieceKey,
+        file: &Rc<File>,
+        range: Range<u64>,
+        is_ahead: bool,
+    ) -> Rc<Piece> {
+        if let Some(other) = self.pieces.get(&key).cloned() {
+            self.remove(&other);
         }
         let piece = Rc::new(Piece {
             key,
-            file: Rc::clone(file),
-            length,
-            stage: RefCell::new(Stage::Asked),
+            range,
+            stage: RefCell::new(Stage::Asked(Rc::clone(file))),
             waiting: RefCell::default(),
             is_ahead: Cell::new(is_ahead),
-            used: Cell::new(0),
+            used_at: Cell::new(None),
         });
         self.pieces.insert(key, Rc::clone(&piece));
-        self.ahead_pieces += usize::from(is_ahead);
-        self.used(&piece);
+        if is_ahead {
+            self.ahead_bytes += piece.bytes();
+        }
         piece
     }
 
     /// A reader wants it now.
     fn wanted(&mut self, piece: &Rc<Piece>) {
-        self.used(piece);
-        self.ahead_pieces -= usize::from(piece.is_ahead.replace(false));
-        if piece.is(|stage| matches!(stage, Stage::Asked)) {
+        self.no_longer_ahead(piece);
+        if piece.used_at.get().is_some() {
+            self.touch(piece);
+        } else if piece.is_asked() {
             self.demanded.push_back(Rc::clone(piece));
         }
     }
 
-    fn used(&mut self, piece: &Piece) {
-        self.by_use.remove(&piece.used.get());
+    fn no_longer_ahead(&mut self, piece: &Piece) {
+        if piece.is_ahead.replace(false) {
+            self.ahead_bytes -= piece.bytes();
+            self.ahead.retain(|key| *key != piece.key);
+        }
+    }
+
+    /// Takes note of a use of a loaded piece.
+    fn touch(&mut self, piece: &Piece) {
         self.uses += 1;
-        piece.used.set(self.uses);
+        if let Some(before) = piece.used_at.replace(Some(self.uses)) {
+            self.by_use.remove(&before);
+        }
         self.by_use.insert(self.uses, piece.key);
     }
 
     fn next_to_load(&mut self) -> Option<Rc<Piece>> {
         loop {
-            let next = self.demanded.pop_front();
-            let next = next.or_else(|| self.ahead.pop_front())?;
-            if next.is(|stage| matches!(stage, Stage::Asked)) {
+            let demanded = self.demanded.pop_front();
+            let next = demanded.or_else(|| {
+                let key = self.ahead.pop_front()?;
+                Some(Rc::clone(&self.pieces[&key]))
+            })?;
+            if next.is_asked() {
                 return Some(next);
             }
         }
     }
 
-    /// Takes a piece out, if it is still in.
-    fn remove(&mut self, piece: &Rc<Piece>) {
-        let found = self.pieces.get(&piece.key);
-        if found.is_some_and(|found| Rc::ptr_eq(found, piece)) {
-            self.pieces.remove(&piece.key);
-            self.by_use.remove(&piece.used.get());
-            self.ahead_pieces -= usize::from(piece.is_ahead.replace(false));
+    /// A piece has come. It is kept, if it is still in.
+    fn loaded(&mut self, piece: &Rc<Piece>) {
+        if self.is_in(piece) {
+            self.loaded_bytes += piece.bytes();
+            self.touch(piece);
         }
     }
 
-    fn evict(&mut self, pieces_max: usize) {
-        while self.pieces.len() > pieces_max {
-            let mut oldest_first = self.by_use.values().map(|key| &self.pieces[key]);
-            // What is not loaded takes no memory, and somebody waits for it.
-            let oldest = oldest_first.find(|it| it.is(|stage| matches!(stage, Stage::Loaded(_))));
-            let Some(oldest) = oldest.cloned() else {
-                return;
-            };
-            self.remove(&oldest);
+    fn is_in(&self, piece: &Rc<Piece>) -> bool {
+        let found = self.pieces.get(&piece.key);
+        found.is_some_and(|found| Rc::ptr_eq(found, piece))
+    }
+
+    /// Takes a piece out, if it is still in.
+    fn remove(&mut self, piece: &Rc<Piece>) {
+        if !self.is_in(piece) {
+            return;
         }
+        self.pieces.remove(&piece.key);
+        self.no_longer_ahead(piece);
+        if let Some(used_at) = piece.used_at.take() {
+            self.by_use.remove(&used_at);
+            self.loaded_bytes -= piece.bytes();
+        }
+    }
+
+    fn evict_oldest(&mut self) -> bool {
+        let Some((_, oldest)) = self.by_use.first_key_value() else {
+            return false;
+        };
+        let oldest = Rc::clone(&self.pieces[oldest]);
+        self.remove(&oldest);
+        true
     }
 }

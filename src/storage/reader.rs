@@ -8,13 +8,15 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use glommio::timer::Timer;
 
 use crate::base::ids::Offset;
 use crate::base::limits::{
-    BATCH_HEADER_BYTES, COLD_READ_BYTES_MAX, OVERDRAWN_READ_BYTES_MAX, READ_AHEAD_BYTES_MAX,
-    READ_PIECE_BYTES,
+    BATCH_HEADER_BYTES, BLOCK_BYTES, COLD_READ_BYTES_MAX, OVERDRAWN_READ_BYTES_MAX,
+    READ_AHEAD_BYTES_MAX, READ_PIECE_BYTES,
 };
 
 use super::error::{FileError, LogError};
@@ -22,7 +24,7 @@ use super::file::File;
 use super::index;
 use super::layout;
 use super::log::{Appender, Log, State};
-use super::read_cache::{PieceKey, ReadCache};
+use super::read_cache::{Piece, PieceKey};
 use super::segment::Segment;
 use super::shard::ShardStorage;
 use super::tail::TailUnit;
@@ -30,6 +32,12 @@ use super::unit::SealedUnit;
 
 /// So many pieces does one read ask for at a time, so that others come between.
 const PIECES_ASKED_MAX: usize = 4;
+
+/// So many batches are walked before other tasks get their turn.
+const BATCHES_BEFORE_YIELD_MAX: usize = 8 << 10;
+
+/// What may lie between the place that an index gives and the batch that is looked for, mostly.
+const FIND_BYTES: u64 = 8 << 10;
 
 /// What to read.
 #[derive(Clone, Copy, Debug)]
@@ -129,7 +137,7 @@ impl Log {
         let mut chunks = Vec::new();
         state.walk_tail(range, |unit, batches| {
             let bytes = &unit.unit.as_bytes()[batches];
-            chunks.push(self.shard.tails.copy(bytes));
+            chunks.push(self.shard.units.copy(bytes));
         });
         chunks
     }
@@ -156,14 +164,20 @@ impl Log {
 }
 
 impl ShardStorage {
-    /// Whether reads from memory are small now, since slow consumers hold as much as they may.
+    /// Whether reads of tails are small now, since slow consumers hold as much as they may.
     pub fn is_overdrawn(&self) -> bool {
-        self.tails.is_overdrawn(self.units.live_bytes())
+        let live = self.units.live_bytes() + self.units.copied_bytes();
+        self.tails.is_overdrawn(live)
     }
 
-    /// Bytes that such reads have copied and that replies still hold.
+    /// Whether reads of older data are small now, for the same reason.
+    pub fn is_read_cache_overdrawn(&self) -> bool {
+        self.read_cache.is_overdrawn()
+    }
+
+    /// Bytes that small reads have copied and that replies still hold.
     pub fn copied_bytes(&self) -> usize {
-        self.tails.copied_bytes()
+        self.units.copied_bytes() + self.read_cache.copied_bytes()
     }
 }
 
@@ -256,75 +270,90 @@ impl State {
 impl ColdRead {
     /// Brings the bytes: whole batches, as many as are wanted and there.
     pub async fn run(self) -> Result<Vec<Bytes>, LogError> {
+        let from = self.range.from;
         self.collect().await.map_err(|error| match error {
             // Files that are gone are no failure once the log says so.
-            ReadError::File(error) => self.log.deleted(self.range.from).unwrap_or_else(|| {
+            ReadError::File(error) => self.log.deleted(from).unwrap_or_else(|| {
                 tracing::error!(%error, "read failed");
                 LogError::Failed(error.to_string())
             }),
-            ReadError::Damaged => LogError::Damaged(self.range.from),
+            ReadError::Damaged { position } => self.log.deleted(from).unwrap_or_else(|| {
+                let file = layout::segment_file(&self.log.path, self.segment, layout::LOG);
+                let file = file.display();
+                tracing::error!(%file, position, offset = from.0, "no batch where one was written");
+                LogError::Damaged(from)
+            }),
         })
     }
 
     async fn collect(&self) -> Result<Vec<Bytes>, ReadError> {
-        let shard = &self.log.shard;
-        let (from, bytes_max) = (self.range.from, self.range.bytes_max as u64);
-        let mut stretch = Stretch {
-            cache: &shard.read_cache,
-            log: self.log.number,
-            segment: self.segment,
-            file: self.file().await?,
-            file_limit: self.file_limit,
-            carry: self.carry.clone(),
-            first: 0,
-            pieces: Vec::new(),
+        let (log, from) = (&self.log, self.range.from);
+        let cache = &log.shard.read_cache;
+        let bytes_max = COLD_READ_BYTES_MAX.min(self.range.bytes_max as u64);
+        let _admitted = cache.admit(bytes_max).await;
+        let is_overdrawn = cache.is_overdrawn();
+        let bytes_max = match is_overdrawn {
+            true => bytes_max.min(OVERDRAWN_READ_BYTES_MAX as u64),
+            false => bytes_max,
         };
+        let mut stretch = Stretch::new(self, self.file().await?, bytes_max);
         let first = stretch.find(self.position().await?, from).await?;
         let stops_before = |batch: &Batch| self.stop_at.is_some_and(|stop| batch.base >= stop);
         if stops_before(&first) || (!self.range.at_least_one && first.bytes() > bytes_max) {
             return Ok(Vec::new());
         }
-        let wanted = first.start + bytes_max.min(COLD_READ_BYTES_MAX);
-        let wanted = wanted.max(first.end).min(stretch.limit());
-        if self.goes_on {
-            let ahead = 2 * (wanted - first.start).min(READ_AHEAD_BYTES_MAX);
+        if first.bytes() > COLD_READ_BYTES_MAX {
+            stretch.check_next(&first).await?;
+        }
+        let wanted = (first.start + bytes_max)
+            .max(first.end)
+            .min(stretch.limit());
+        stretch.ask(wanted)?;
+        if self.goes_on && !is_overdrawn {
+            let ahead = READ_AHEAD_BYTES_MAX.min(2 * (wanted - first.start));
             stretch.read_ahead(wanted, wanted + ahead);
         }
-        stretch.reach(first.end, Need::Must).await?;
-        stretch.reach(wanted, Need::IfAffordable).await?;
-        let (start, wanted) = (first.start, wanted.min(stretch.reached()));
-        let mut last = first;
-        while let Some(next) = stretch.batch_at(last.end)? {
-            if next.end > wanted || stops_before(&next) {
-                break;
-            }
+        stretch.reach(wanted).await?;
+        let (mut last, mut walked) = (first, 0);
+        // Damage that follows does not take what is sound before it.
+        while let Ok(Some(next)) = stretch.batch_at(last.end)
+            && next.end <= wanted
+            && next.base == last.next_offset
+            && !stops_before(&next)
+        {
             last = next;
+            walked += 1;
+            if walked % BATCHES_BEFORE_YIELD_MAX == 0 {
+                Timer::new(Duration::from_micros(1)).await;
+            }
         }
         // What follows the end of a segment lies in another.
-        if last.end < stretch.limit() && self.log.deleted(from).is_none() {
-            let number = self.log.number;
-            shard.read_cache.ended(number, last.next_offset, last.end);
+        if last.end < stretch.limit() {
+            cache.ended(log.number, from, last.next_offset, last.end);
         }
-        if !shard.read_cache.is_overdrawn() {
-            return Ok(stretch.slices(start, last.end));
+        let slices = stretch.slices(first.start, last.end);
+        match is_overdrawn {
+            true => Ok(slices.iter().map(|slice| cache.copy(slice)).collect()),
+            false => Ok(slices),
         }
-        let end = last
-            .end
-            .min(first.end.max(start + OVERDRAWN_READ_BYTES_MAX as u64));
-        let slices = stretch.slices(start, end);
-        Ok(slices.iter().map(|slice| shard.tails.copy(slice)).collect())
     }
 
     /// The segment's file, open for reads.
-    async fn file(&self) -> Result<Rc<File>, FileError> {
-        let (shard, number) = (&self.log.shard, self.log.number);
-        if let Some(file) = shard.reads.get(number, self.segment) {
+    async fn file(&self) -> Result<Rc<File>, ReadError> {
+        let (log, shard) = (&self.log, &self.log.shard);
+        if let Some(file) = shard.reads.get(log.number, self.segment) {
             return Ok(file);
         }
-        let path = layout::segment_file(&self.log.path, self.segment, layout::LOG);
+        let path = layout::segment_file(&log.path, self.segment, layout::LOG);
+        // No file changes its name meanwhile: the runtime asks by the name again once it is open.
+        let files = log.files.acquire_permit(1).await;
+        let _files = files.expect("the semaphore is never closed");
+        if let Some(file) = shard.reads.get(log.number, self.segment) {
+            return Ok(file);
+        }
         let file = Rc::new(File::open_to_read(&shard.directory, &path).await?);
-        if self.log.deleted(self.range.from).is_none() {
-            shard.reads.put(number, self.segment, Rc::clone(&file));
+        if log.deleted(self.range.from).is_none() {
+            shard.reads.put(log.number, self.segment, Rc::clone(&file));
         }
         Ok(file)
     }
@@ -347,8 +376,10 @@ impl ColdRead {
 
 enum ReadError {
     File(Rc<FileError>),
-    /// What stands where a batch should stand is none.
-    Damaged,
+    /// What stands at this position of the segment is no batch that belongs there.
+    Damaged {
+        position: u64,
+    },
 }
 
 impl From<Rc<FileError>> for ReadError {
@@ -361,26 +392,6 @@ impl From<FileError> for ReadError {
     fn from(error: FileError) -> Self {
         Self::File(Rc::new(error))
     }
-}
-
-/// Whether a stretch is also brought in while replies hold too much memory.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Need {
-    Must,
-    IfAffordable,
-}
-
-/// A stretch of a segment, collected piece after piece; behind the file's limit lies the carry.
-struct Stretch<'a> {
-    cache: &'a Rc<ReadCache>,
-    log: u64,
-    segment: Offset,
-    file: Rc<File>,
-    file_limit: u64,
-    carry: Bytes,
-    /// The number of the first piece.
-    first: u64,
-    pieces: Vec<SealedUnit>,
 }
 
 /// Where a batch lies.
@@ -398,99 +409,183 @@ impl Batch {
     }
 }
 
-impl Stretch<'_> {
+/// A piece that has come, and where in the file it begins.
+struct Held {
+    start: u64,
+    unit: SealedUnit,
+}
+
+impl Held {
+    fn end(&self) -> u64 {
+        self.start + self.unit.len() as u64
+    }
+}
+
+/// A stretch of a segment, collected piece after piece; behind the file's limit lies the carry.
+struct Stretch<'a> {
+    read: &'a ColdRead,
+    file: Rc<File>,
+    /// How much is loaded from where the stretch begins, at least, unless pieces are loaded whole.
+    likely_bytes: u64,
+    /// Where the stretch begins, and no more than what is wanted of it from there on.
+    start: u64,
+    /// In order and without a gap between them; the first holds `start`.
+    pieces: VecDeque<Held>,
+    /// Asked for, with where it has to reach; they follow `pieces`.
+    asked: VecDeque<(Rc<Piece>, u64)>,
+}
+
+impl<'a> Stretch<'a> {
+    fn new(read: &'a ColdRead, file: Rc<File>, likely_bytes: u64) -> Self {
+        Self {
+            read,
+            file,
+            likely_bytes,
+            start: 0,
+            pieces: VecDeque::new(),
+            asked: VecDeque::new(),
+        }
+    }
+
+    /// Where the file's part ends and the carry's begins.
+    fn file_limit(&self) -> u64 {
+        self.read.file_limit
+    }
+
     fn limit(&self) -> u64 {
-        self.file_limit + self.carry.len() as u64
+        self.file_limit() + self.read.carry.len() as u64
     }
 
     /// How far it goes without a gap.
     fn reached(&self) -> u64 {
-        let start = self.first * READ_PIECE_BYTES;
-        let end = self.pieces.last().map_or(start, |last| {
-            start + (self.pieces.len() as u64 - 1) * READ_PIECE_BYTES + last.len() as u64
-        });
-        match end >= self.file_limit {
+        let end = self.pieces.back().map_or(self.start, Held::end);
+        match end >= self.file_limit() {
             true => self.limit(),
             false => end,
         }
     }
 
-    fn key(&self, number: u64) -> PieceKey {
+    fn key(&self, position: u64) -> PieceKey {
         PieceKey {
-            log: self.log,
-            segment: self.segment,
-            number,
+            log: self.read.log.number,
+            segment: self.read.segment,
+            number: position / READ_PIECE_BYTES,
         }
     }
 
-    /// How many bytes of a piece lie before `position`.
-    fn bytes_before(number: u64, position: u64) -> usize {
-        let bytes = position.saturating_sub(number * READ_PIECE_BYTES);
-        bytes.min(READ_PIECE_BYTES) as usize
+    /// What is loaded of the piece that holds `wanted`: all that is behind it, if the reader is one
+    /// that goes on, else what it is likely to take.
+    fn load_for(&self, wanted: &Range<u64>) -> Range<u64> {
+        let piece_end = (wanted.start / READ_PIECE_BYTES + 1) * READ_PIECE_BYTES;
+        let end = match self.read.goes_on {
+            true => piece_end,
+            false => {
+                let likely = self.start + self.likely_bytes + FIND_BYTES;
+                likely
+                    .next_multiple_of(BLOCK_BYTES)
+                    .max(wanted.end)
+                    .min(piece_end)
+            }
+        };
+        let start = wanted.start - wanted.start % BLOCK_BYTES;
+        start..end.min(self.file_limit()).max(wanted.end)
     }
 
     /// Has the pieces that begin between two positions loaded before they are wanted.
     fn read_ahead(&self, from: u64, to: u64) {
-        let to = to.min(self.file_limit);
-        for number in from.div_ceil(READ_PIECE_BYTES)..to.div_ceil(READ_PIECE_BYTES) {
-            let length = Self::bytes_before(number, self.file_limit);
-            self.cache.read_ahead(self.key(number), &self.file, length);
+        let cache = &self.read.log.shard.read_cache;
+        let mut start = from.next_multiple_of(READ_PIECE_BYTES);
+        while start < to.min(self.file_limit()) {
+            let end = (start + READ_PIECE_BYTES).min(self.file_limit());
+            cache.read_ahead(self.key(start), &self.file, start..end);
+            start += READ_PIECE_BYTES;
         }
+    }
+
+    /// Asks for what is missing up to `to`, or to the limit, as much as may be asked for at a time.
+    fn ask(&mut self, to: u64) -> Result<(), ReadError> {
+        let to = to.min(self.file_limit());
+        let reached = self.reached();
+        let mut next = self.asked.back().map_or(reached, |(_, reaches)| *reaches);
+        while next < to && self.asked.len() < PIECES_ASKED_MAX {
+            if self.read.log.deleted(self.read.range.from).is_some() {
+                return Err(ReadError::Damaged { position: next });
+            }
+            let piece_end = (next / READ_PIECE_BYTES + 1) * READ_PIECE_BYTES;
+            let wanted = next..to.min(piece_end);
+            let load = self.load_for(&wanted);
+            let reaches = wanted.end;
+            let cache = &self.read.log.shard.read_cache;
+            let piece = cache.demand(self.key(next), &self.file, wanted, load);
+            self.asked.push_back((piece, reaches));
+            next = reaches;
+        }
+        Ok(())
     }
 
     /// Goes on to `to`, or to the limit.
-    async fn reach(&mut self, to: u64, need: Need) -> Result<(), ReadError> {
-        let to = to.min(self.file_limit);
-        // The last one may have been loaded when the file was shorter.
-        if self.reached() < to && !self.reached().is_multiple_of(READ_PIECE_BYTES) {
-            self.pieces.pop();
-        }
-        let mut asked = VecDeque::new();
-        let mut next = self.first + self.pieces.len() as u64;
-        loop {
-            while asked.len() < PIECES_ASKED_MAX
-                && next * READ_PIECE_BYTES < to
-                && (need == Need::Must || !self.cache.is_overdrawn())
-            {
-                let needed = Self::bytes_before(next, to);
-                let length = Self::bytes_before(next, self.file_limit);
-                let piece = self
-                    .cache
-                    .demand(self.key(next), &self.file, needed, length);
-                asked.push_back((piece, needed));
-                next += 1;
-            }
-            let Some((piece, needed)) = asked.pop_front() else {
-                return Ok(());
+    async fn reach(&mut self, to: u64) -> Result<(), ReadError> {
+        while self.reached() < to.min(self.file_limit()) {
+            self.ask(to)?;
+            let (piece, reaches) = self.asked.pop_front().expect("something is missing");
+            let held = Held {
+                start: piece.start(),
+                unit: piece.loaded().await?,
             };
-            let piece = piece.loaded().await?;
-            if piece.len() < needed {
+            if held.end() < reaches {
                 // The file has ended before what was written to it.
-                return Err(ReadError::Damaged);
+                return Err(ReadError::Damaged {
+                    position: held.end(),
+                });
             }
-            self.pieces.push(piece);
+            self.pieces.push_back(held);
+        }
+        Ok(())
+    }
+
+    /// Begins anew at `position`; what lies before is not wanted.
+    fn begin_at(&mut self, position: u64) {
+        self.start = position;
+        self.asked.clear();
+        while self
+            .pieces
+            .front()
+            .is_some_and(|held| held.end() <= position)
+        {
+            self.pieces.pop_front();
         }
     }
 
-    /// The batch that holds `offset`, or the first one after it, looking from `position` on.
+    /// The batch that holds `offset`, looking from `position` on.
     async fn find(&mut self, mut position: u64, offset: Offset) -> Result<Batch, ReadError> {
         loop {
-            // What lies before is not wanted.
-            let number = position / READ_PIECE_BYTES;
-            let passed = (number.saturating_sub(self.first) as usize).min(self.pieces.len());
-            self.pieces.drain(..passed);
-            if self.pieces.is_empty() {
-                self.first = number;
-            }
-            self.first = self.first.max(number);
-            let header_end = position + BATCH_HEADER_BYTES as u64;
-            self.reach(header_end, Need::Must).await?;
+            self.begin_at(position);
+            self.reach(position + BATCH_HEADER_BYTES as u64).await?;
             // The offset is of this segment, so a file that ends before it has lost it.
-            let batch = self.batch_at(position)?.ok_or(ReadError::Damaged)?;
+            let batch = self.batch_at(position)?;
+            let batch = batch.ok_or(ReadError::Damaged { position })?;
+            if batch.base > offset {
+                return Err(ReadError::Damaged { position });
+            }
             if batch.next_offset > offset {
                 return Ok(batch);
             }
             position = batch.end;
+        }
+    }
+
+    /// Looks whether a batch follows `batch`, which is too large to be read on its word alone.
+    async fn check_next(&self, batch: &Batch) -> Result<(), ReadError> {
+        if batch.end == self.limit() {
+            return Ok(());
+        }
+        let mut behind = Stretch::new(self.read, Rc::clone(&self.file), 0);
+        let next = behind.find(batch.end, batch.next_offset).await?;
+        match next.base == batch.next_offset {
+            true => Ok(()),
+            false => Err(ReadError::Damaged {
+                position: batch.start,
+            }),
         }
     }
 
@@ -499,42 +594,64 @@ impl Stretch<'_> {
         if start + BATCH_HEADER_BYTES as u64 > self.reached() {
             return Ok(None);
         }
-        let mut header = [0; BATCH_HEADER_BYTES];
+        let mut copy = [0; BATCH_HEADER_BYTES];
+        let header = match self.part(start).first_chunk() {
+            Some(header) => header,
+            None => {
+                self.copy(start, &mut copy);
+                &copy
+            }
+        };
+        let damaged = ReadError::Damaged { position: start };
+        let int32 =
+            |at: usize| i32::from_be_bytes(header[at..at + 4].try_into().expect("four bytes"));
+        let base = i64::from_be_bytes(header[..8].try_into().expect("eight bytes"));
+        let (length, last_delta) = (int32(8), int32(23));
+        let end = start + 12 + length.max(0) as u64;
+        let next_offset = base.checked_add(i64::from(last_delta) + 1);
+        let (true, Some(next_offset)) = (base >= 0 && last_delta >= 0, next_offset) else {
+            return Err(damaged);
+        };
+        let is_whole = length >= (BATCH_HEADER_BYTES - 12) as i32 && end <= self.limit();
+        if !is_whole || header[16] != 2 {
+            return Err(damaged);
+        }
+        Ok(Some(Batch {
+            start,
+            end,
+            base: Offset(base),
+            next_offset: Offset(next_offset),
+        }))
+    }
+
+    /// Copies what lies at `position`, all of it within reach.
+    fn copy(&self, position: u64, out: &mut [u8]) {
         let mut filled = 0;
-        while filled < header.len() {
-            let (part, rest) = (self.part(start + filled as u64), &mut header[filled..]);
+        while filled < out.len() {
+            let (part, rest) = (self.part(position + filled as u64), &mut out[filled..]);
             let length = part.len().min(rest.len());
             rest[..length].copy_from_slice(&part[..length]);
             filled += length;
         }
-        let field =
-            |at: usize| i32::from_be_bytes(header[at..at + 4].try_into().expect("four bytes"));
-        let base = i64::from_be_bytes(header[..8].try_into().expect("eight bytes"));
-        let (length, last_delta) = (field(8), field(23));
-        if length < (BATCH_HEADER_BYTES - 12) as i32 || last_delta < 0 || header[16] != 2 {
-            return Err(ReadError::Damaged);
-        }
-        Ok(Some(Batch {
-            start,
-            end: start + 12 + length as u64,
-            base: Offset(base),
-            next_offset: Offset(base).plus(i64::from(last_delta) + 1),
-        }))
     }
 
     /// The piece at `position`, which is within reach and below the file's limit, and the range of
     /// its bytes from there on.
     fn piece_at(&self, position: u64) -> (&SealedUnit, Range<usize>) {
-        let number = position / READ_PIECE_BYTES;
-        let piece = &self.pieces[(number - self.first) as usize];
-        let end = Self::bytes_before(number, self.file_limit).min(piece.len());
-        (piece, (position % READ_PIECE_BYTES) as usize..end)
+        // They may overlap where one was loaded again, longer.
+        let after = self.pieces.partition_point(|held| held.start <= position);
+        let held = &self.pieces[after - 1];
+        let end = held.end().min(self.file_limit());
+        (
+            &held.unit,
+            (position - held.start) as usize..(end - held.start) as usize,
+        )
     }
 
     /// What lies at `position`, which is within reach, as far as it is in one piece.
     fn part(&self, position: u64) -> &[u8] {
-        if position >= self.file_limit {
-            return &self.carry[(position - self.file_limit) as usize..];
+        if position >= self.file_limit() {
+            return &self.read.carry[(position - self.file_limit()) as usize..];
         }
         let (piece, range) = self.piece_at(position);
         &piece.as_bytes()[range]
@@ -543,15 +660,16 @@ impl Stretch<'_> {
     /// Handles to what lies between two positions within reach.
     fn slices(&self, mut start: u64, end: u64) -> Vec<Bytes> {
         let mut slices = Vec::with_capacity(self.pieces.len() + 1);
-        while start < end.min(self.file_limit) {
+        let file_limit = self.file_limit();
+        while start < end.min(file_limit) {
             let (piece, range) = self.piece_at(start);
             let length = (range.len() as u64).min(end - start);
             slices.push(piece.slice(range.start..range.start + length as usize));
             start += length;
         }
         if start < end {
-            let from = (start - self.file_limit) as usize;
-            slices.push(self.carry.slice(from..(end - self.file_limit) as usize));
+            let (from, to) = (start - file_limit, end - file_limit);
+            slices.push(self.read.carry.slice(from as usize..to as usize));
         }
         slices
     }

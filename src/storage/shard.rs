@@ -133,8 +133,11 @@ impl ShardStorage {
         self.open.borrow_mut().remove(&log.number);
     }
 
-    /// Parks the logs that were not written since `before`.
+    /// Parks the logs that were not written since `before`, and frees what other shards are done
+    /// with.
     pub fn park_idle(&self, before: TimestampMs) {
+        self.units.welcome();
+        self.read_cache.welcome();
         let idle: Vec<_> = {
             let mut open = self.open.borrow_mut();
             open.retain(|_, log| log.strong_count() > 0);

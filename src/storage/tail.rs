@@ -8,10 +8,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use bytes::Bytes;
 
 use crate::base::ids::Offset;
 
@@ -120,30 +116,9 @@ fn batch_next_offset(bytes: &[u8], at: usize) -> Offset {
 pub struct TailBudget {
     bytes_max: usize,
     bytes: Cell<usize>,
-    /// What [`TailBudget::copy`] has made and replies still hold, on whichever shard.
-    copied_bytes: Arc<AtomicUsize>,
     next_ticket: Cell<u64>,
     /// The log of each unit that is kept, the oldest unit first.
     oldest_first: RefCell<BTreeMap<u64, Weak<Log>>>,
-}
-
-/// A copy that is accounted for as long as this lives.
-struct Copied {
-    bytes: Box<[u8]>,
-    copied_bytes: Arc<AtomicUsize>,
-}
-
-impl AsRef<[u8]> for Copied {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for Copied {
-    fn drop(&mut self) {
-        self.copied_bytes
-            .fetch_sub(self.bytes.len(), Ordering::Relaxed);
-    }
 }
 
 /// The memory of one unit, accounted for as long as this lives.
@@ -169,34 +144,19 @@ impl TailBudget {
         Rc::new(Self {
             bytes_max,
             bytes: Cell::new(0),
-            copied_bytes: Arc::default(),
             next_ticket: Cell::new(0),
             oldest_first: RefCell::default(),
         })
     }
 
     /// Whether replies that wait for their receivers hold half as much memory again as the tails
-    /// may keep, where `live_bytes` is what all units take; copies count too. Then reads are small,
+    /// may keep, where `live_bytes` is what all units and copies take. Then reads are small,
     /// and copies: slow consumers may not take more. What they hold of the tails already can leave
     /// these later, so that all units together take at most two and a half times what the tails may
     /// keep.
     pub fn is_overdrawn(&self, live_bytes: usize) -> bool {
         let allowed = self.bytes_max.saturating_add(self.bytes_max / 2);
-        live_bytes.saturating_add(self.copied_bytes()) > allowed.max(OVERDRAFT_BYTES_MIN)
-    }
-
-    /// A copy of what lies in a unit, which does not keep the unit. It counts until it is dropped.
-    pub fn copy(&self, bytes: &[u8]) -> Bytes {
-        self.copied_bytes.fetch_add(bytes.len(), Ordering::Relaxed);
-        Bytes::from_owner(Copied {
-            bytes: bytes.into(),
-            copied_bytes: Arc::clone(&self.copied_bytes),
-        })
-    }
-
-    /// Bytes of copies that are held now.
-    pub fn copied_bytes(&self) -> usize {
-        self.copied_bytes.load(Ordering::Relaxed)
+        live_bytes > allowed.max(OVERDRAFT_BYTES_MIN)
     }
 
     /// Bytes kept now.

@@ -1,7 +1,8 @@
-//! The aligned buffers that a log is written from, which are also its tail cache.
+//! The aligned buffers that a log is written from, which are also its tail cache, and those that
+//! older data is read into.
 //!
 //! A [`Unit`] is filled by one log, sealed, written by one direct write, and then kept as long as
-//! the cache's budget lets it. A sealed unit never changes; its bytes may be sent by any shard, as
+//! the cache's budget lets it. What is read is sealed at once, see [`UnitHome::adopt`]. A sealed unit never changes; its bytes may be sent by any shard, as
 //! [`Bytes`] that keep it alive.
 //!
 //! This is the file that holds the unsafe code for bytes that cross shards. The runtime's buffers
@@ -11,6 +12,7 @@
 
 #![allow(unsafe_code)]
 
+use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::rc::Rc;
@@ -35,6 +37,19 @@ struct Homecoming {
     thread: ThreadId,
     returned: SegQueue<Returned>,
     live_bytes: Arc<AtomicUsize>,
+    copied_bytes: Arc<AtomicUsize>,
+}
+
+/// A copy, which counts until it is dropped.
+struct Copied {
+    bytes: Box<[u8]>,
+    _live: Live,
+}
+
+impl AsRef<[u8]> for Copied {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Counts a buffer among the live ones until it is dropped, which is beside the buffer.
@@ -96,6 +111,7 @@ impl UnitHome {
                 thread,
                 returned: SegQueue::new(),
                 live_bytes: Arc::default(),
+                copied_bytes: Arc::default(),
             }),
         }
     }
@@ -114,8 +130,10 @@ impl UnitHome {
         }
     }
 
-    /// A unit of what was read from a file, which takes the place of its buffer.
-    pub fn adopt(&self, read: ReadResult) -> SealedUnit {
+    /// A unit of what was read from a file, in the buffer that it was read into, of `capacity`
+    /// bytes. The read has completed, so nobody writes to it any more, and no other reader has it:
+    /// files here have no scheduler that would share reads.
+    pub fn adopt(&self, read: ReadResult, capacity: usize) -> SealedUnit {
         self.welcome();
         let length = read.len();
         let buffer = DmaBuffer::from(read);
@@ -123,7 +141,7 @@ impl UnitHome {
             address: buffer.as_ptr(),
             length,
             live: ManuallyDrop::new(Live::new(
-                length.next_multiple_of(BLOCK_BYTES as usize),
+                capacity.next_multiple_of(BLOCK_BYTES as usize),
                 &self.homecoming.live_bytes,
             )),
             buffer: ManuallyDrop::new(Rc::new(buffer)),
@@ -134,6 +152,19 @@ impl UnitHome {
         }
     }
 
+    /// A copy of a part of a unit, which does not keep the unit.
+    pub fn copy(&self, bytes: &[u8]) -> Bytes {
+        Bytes::from_owner(Copied {
+            bytes: bytes.into(),
+            _live: Live::new(bytes.len(), &self.homecoming.copied_bytes),
+        })
+    }
+
+    /// Bytes of copies that are held now.
+    pub fn copied_bytes(&self) -> usize {
+        self.homecoming.copied_bytes.load(Ordering::Relaxed)
+    }
+
     /// The memory that all units take together, in bytes: those in tails, and those that left them
     /// but are still held by replies.
     pub fn live_bytes(&self) -> usize {
@@ -142,7 +173,7 @@ impl UnitHome {
     }
 
     /// Drops the buffers that came home.
-    fn welcome(&self) {
+    pub fn welcome(&self) {
         assert_eq!(
             thread::current().id(),
             self.homecoming.thread,
@@ -231,7 +262,6 @@ pub struct SealedUnit {
     inner: Arc<SealedInner>,
 }
 
-#[derive(Debug)]
 struct SealedInner {
     address: *const u8,
     length: usize,
@@ -241,12 +271,19 @@ struct SealedInner {
 }
 
 // SAFETY: other threads only read the `length` bytes at `address`, which are initialised, never
-// change after sealing (the kernel only reads them too), and live until the last handle is dropped.
-// The `Rc` is cloned on the home thread alone (`SealedUnit::for_write` checks), and dropped there
-// (`Drop` sends it home).
+// change after sealing (nor after the read that filled them has completed: the kernel only reads
+// them then), and live until the last handle is dropped. The `Rc` is cloned on the home thread
+// alone (`SealedUnit::for_write` checks), and dropped there (`Drop` sends it home).
 unsafe impl Send for SealedInner {}
-// SAFETY: as above; there is no interior mutability that another thread can reach.
+// SAFETY: as above; what is not atomic in the buffer, which may be the runtime's record of a read,
+// is out of reach of other threads: nothing here looks into it, `Debug` included.
 unsafe impl Sync for SealedInner {}
+
+impl fmt::Debug for SealedInner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:p}[..{}]", self.address, self.length)
+    }
+}
 
 impl Drop for SealedInner {
     fn drop(&mut self) {

@@ -98,7 +98,7 @@ fn replies_that_nobody_takes_hold_a_bounded_part_of_memory() {
             let ReadPlan::Memory(chunks) = log.read(range).expect("a read") else {
                 panic!("the newest batch is in memory");
             };
-            small += usize::from(storage.tails.is_overdrawn(storage.units.live_bytes()));
+            small += usize::from(storage.is_overdrawn());
             held.push(chunks);
             let live = storage.units.live_bytes();
             // Two and a half times the budget, and what is being filled and written.

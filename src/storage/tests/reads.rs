@@ -3,10 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::base::limits::{OVERDRAWN_READ_BYTES_MAX, READ_PIECE_BYTES};
+use crate::base::limits::{OVERDRAWN_READ_BYTES_MAX, READ_PIECE_BYTES, READS_IN_FLIGHT_MAX};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
+
+/// Two and a half times what the cache of the tests may keep, and what is on its way.
+const LIVE_MAX: usize = 5 * MIB + (READS_IN_FLIGHT_MAX + 1) * READ_PIECE_BYTES as usize;
 
 /// Nothing stays in the tail.
 fn no_tail() -> StorageLimits {
@@ -128,11 +131,11 @@ fn what_one_reader_brought_in_another_finds() {
         }
         assert_eq!(readers, [end; 3]);
         let calls = plan.calls.load(Ordering::Relaxed) - before;
-        // The carry is in memory, so the last piece may not be read at all.
         let pieces = log.size_bytes().div_ceil(READ_PIECE_BYTES);
         assert!(pieces > 8, "more than the cache keeps");
+        // The first read of all loads a part of its piece only.
         assert!(
-            (pieces - 1..=pieces).contains(&calls),
+            (pieces - 1..=pieces + 2).contains(&calls),
             "{calls} of {pieces}"
         );
     });
@@ -157,9 +160,9 @@ fn only_who_goes_on_is_read_ahead_of() {
         let next = next_offset(&first.expect("a read"));
         let second = read(&log, from(next, end, 500 * KIB)).await;
         assert!(!second.expect("a read").is_empty());
-        // 600 KiB are read, and twice 500 follow.
+        // Of the first piece more is read now; 600 KiB are wanted, and twice 500 follow.
         for _ in 0..1000 {
-            if calls() == 7 {
+            if calls() == 1 + 7 {
                 return;
             }
             glommio::timer::Timer::new(std::time::Duration::from_millis(5)).await;
@@ -174,19 +177,25 @@ fn replies_of_old_data_that_nobody_takes_hold_a_bounded_part_of_memory() {
     let path = home.log.clone();
     on_shard(home.directory.clone(), no_tail(), async move |storage| {
         let (log, _) = open(&storage, &path, large_segments(), None, false);
-        for seed in 0..400 {
-            append(&log, &batch(seed, 10, 10_000)).await.expect("room");
+        for seed in 0..2500 {
+            append(&log, &batch(seed, 10, 1000)).await.expect("room");
         }
         durable(&log).await;
         let end = log.end();
         let (mut held, mut next) = (Vec::new(), Offset(0));
         while next < end {
-            let reply = read(&log, from(next, end, MIB)).await.expect("a read");
-            next = next_offset(&reply);
-            let Ok(ReadPlan::Cold(cold)) = log.read(from(next.plus(-1), end, MIB)) else {
+            let Ok(ReadPlan::Cold(cold)) = log.read(from(next, end, MIB)) else {
                 panic!("nothing stays in the tail");
             };
-            held.push(cold.run().await.expect("a read"));
+            let reply = cold.run().await.expect("a read");
+            let bytes = Bytes::from(reply.concat());
+            let whole: usize = Batches::new(&bytes)
+                .map_while(Result::ok)
+                .map(|it| it.1.len())
+                .sum();
+            assert_eq!(whole, bytes.len(), "whole batches only");
+            next = next_offset(&bytes);
+            held.push(reply);
             let live = storage.read_cache.live_bytes();
             assert!(
                 live <= 5 * MIB,
@@ -195,16 +204,169 @@ fn replies_of_old_data_that_nobody_takes_hold_a_bounded_part_of_memory() {
             );
         }
         let bytes = |reply: &Vec<Bytes>| reply.iter().map(Bytes::len).sum::<usize>();
-        let last = bytes(&held[held.len() - 2]);
-        let small = 101_000.max(OVERDRAWN_READ_BYTES_MAX);
-        assert!((1..=small).contains(&last), "{last}");
-        assert!(storage.copied_bytes() <= held.len() * small);
+        assert!(bytes(&held[0]) > 900_000, "{}", bytes(&held[0]));
+        let small: Vec<_> = held
+            .iter()
+            .map(bytes)
+            .filter(|bytes| *bytes < 900_000)
+            .collect();
+        assert!(small.len() > 100, "the bound was never met");
+        assert!(small.iter().all(|bytes| *bytes <= OVERDRAWN_READ_BYTES_MAX));
+        assert_eq!(storage.copied_bytes(), small.iter().sum::<usize>());
         // Once they are read, or given up, replies are as large as before.
         held.clear();
+        assert_eq!(storage.copied_bytes(), 0);
         let reply = read(&log, from(Offset(0), end, MIB)).await.expect("a read");
         assert!(reply.len() > 900_000, "{}", reply.len());
-        assert!(storage.read_cache.live_bytes() <= 3 * MIB);
     });
+}
+
+#[test]
+fn many_readers_at_once_all_come_to_the_end_in_bounded_memory() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), no_tail(), async move |storage| {
+        let (log, _) = open(&storage, &path, config(), None, false);
+        let end = fill(&log, 0, 6000).await;
+        let mut random = Random(7);
+        let mut readers = Vec::new();
+        for _ in 0..60 {
+            let start = Offset(random.below(end.0 as u64) as i64);
+            let bytes_max = [20_000, 300_000, MIB, 4 * MIB][random.below(4) as usize];
+            let (log, storage) = (Rc::clone(&log), Rc::clone(&storage));
+            readers.push(glommio::spawn_local(async move {
+                let (mut next, mut most) = (start, 0);
+                while next < end {
+                    let bytes = read(&log, from(next, end, bytes_max))
+                        .await
+                        .expect("a read");
+                    most = most.max(storage.read_cache.live_bytes());
+                    next = next_offset(&bytes);
+                }
+                (next, most)
+            }));
+        }
+        for reader in readers {
+            let (next, most) = reader.await;
+            assert_eq!(next, end);
+            assert!(most <= LIVE_MAX, "{most}");
+        }
+        while !storage.read_cache.is_idle() {
+            glommio::timer::Timer::new(std::time::Duration::from_millis(1)).await;
+        }
+        let kept = storage.read_cache.live_bytes();
+        assert!((MIB..=2 * MIB).contains(&kept), "{kept}");
+    });
+}
+
+#[test]
+fn damage_takes_nothing_before_it_and_is_never_served() {
+    // Where in the header, what is put there.
+    let damages: [(u64, &[u8]); 7] = [
+        (0, &[0, 0, 0, 0, 0, 1]),
+        (0, &[0xff; 8]),
+        (8, &[0xff; 4]),
+        (8, &[0x01]),
+        (8, &[0x7f]),
+        (16, &[1]),
+        (23, &[0x7f, 0xff, 0xff, 0xff]),
+    ];
+    for (at, bytes) in damages {
+        let home = home(Faults::default());
+        let path = home.log.clone();
+        on_shard(home.directory.clone(), no_tail(), async move |storage| {
+            let (log, _) = open(&storage, &path, large_segments(), None, false);
+            for seed in 0..100 {
+                append(&log, &batch(seed, 10, 1000)).await.expect("room");
+            }
+            durable(&log).await;
+            log.park().await.expect("a parked log");
+            let file = path.join("00000000000000000000.log");
+            let file = std::fs::OpenOptions::new().write(true).open(file);
+            let position = 30 * batch(0, 10, 1000).len() as u64 + at;
+            std::os::unix::fs::FileExt::write_all_at(&file.expect("a file"), bytes, position)
+                .expect("a write");
+            let end = log.end();
+            let before = read(&log, from(Offset(0), end, MIB))
+                .await
+                .expect("what is sound");
+            // A batch that claims too many offsets is whole itself.
+            let sound = if at == 23 { 310 } else { 300 };
+            let read_to = Batches::new(&before).map_while(Result::ok).last();
+            let read_to = read_to.expect("a batch").0.base_offset;
+            assert_eq!(read_to, Offset(sound - 10), "{at} {bytes:?}");
+            let found = read(&log, from(Offset(315), end, MIB)).await;
+            if at != 23 {
+                let found = read(&log, from(Offset(305), end, MIB)).await;
+                assert_eq!(found, Err(LogError::Damaged(Offset(305))), "{at} {bytes:?}");
+            }
+            assert!(!matches!(found, Err(LogError::Failed(_))), "{found:?}");
+        });
+    }
+}
+
+#[test]
+fn a_deleted_segment_leaves_neither_memory_nor_descriptor() {
+    for round in 0..20 {
+        let home = home(Faults::default());
+        let path = home.log.clone();
+        let limits = StorageLimits {
+            open_reads_max: 2,
+            ..no_tail()
+        };
+        on_shard(home.directory.clone(), limits, async move |storage| {
+            let (log, _) = open(&storage, &path, config(), None, false);
+            let end = fill(&log, 0, 2000).await;
+            if round % 2 == 0 {
+                read_all(&log, Offset(0), 200 * KIB).await;
+            }
+            let mut readers = Vec::new();
+            for number in 0..8 {
+                let log = Rc::clone(&log);
+                readers.push(glommio::spawn_local(async move {
+                    let mut next = Offset(number * 100);
+                    loop {
+                        let found = read(&log, from(next, end, 100 * KIB)).await;
+                        match found {
+                            Ok(bytes) => next = next_offset(&bytes),
+                            Err(LogError::OutOfRange { .. }) => return,
+                            Err(error) => panic!("{error:?} at {next}"),
+                        }
+                        if next >= end {
+                            return;
+                        }
+                    }
+                }));
+            }
+            let by_time = Retention {
+                retention_ms: Some(1),
+                ..Retention::default()
+            };
+            log.retain(by_time, end, NOW + 10_000_000)
+                .await
+                .expect("a deletion");
+            for reader in readers {
+                reader.await;
+            }
+            for _ in 0..1000 {
+                let is_open = |name: &std::path::Path| {
+                    name.starts_with(&path) && !name.ends_with(layout_name(end))
+                };
+                let open = std::fs::read_dir("/proc/self/fd").expect("descriptors");
+                let open = open.filter_map(|it| std::fs::read_link(it.ok()?.path()).ok());
+                let open = open.filter(|name| is_open(name)).count();
+                if open == 0 && storage.read_cache.live_bytes() == 0 {
+                    return;
+                }
+                glommio::timer::Timer::new(std::time::Duration::from_millis(5)).await;
+            }
+            panic!("{} bytes stay", storage.read_cache.live_bytes());
+        });
+    }
+}
+
+fn layout_name(base: Offset) -> String {
+    format!("{:020}.log", base.0)
 }
 
 #[test]
