@@ -30,7 +30,7 @@ pub const SENT_BYTES_BEFORE_YIELD_MAX: usize = 256 << 10;
 pub const READ_PIECE_BYTES: u64 = 256 << 10;
 
 /// So many pieces may be on their way from the disk for one shard.
-pub const READS_IN_FLIGHT_MAX: usize = 2;
+pub const READS_IN_FLIGHT_MAX: usize = 3;
 
 /// The most old data of one partition in one reply, unless its first batch is larger. Clients ask
 /// for 1 MiB by default.

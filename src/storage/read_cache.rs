@@ -299,7 +299,7 @@ impl ReadCache {
     }
 }
 
-/// Where reads have ended, and readers go on: a log and the offset after the last, with the position
+/// Where reads have ended and readers go on: a log and the offset after the last, with the position
 /// in its segment.
 #[derive(Debug, Default)]
 struct Ends {
