@@ -200,6 +200,7 @@ impl PartitionTable {
                     }
                     result.chunks = chunks;
                 }
+                Ok(ReadPlan::Cold(_)) if limit == 0 && !at_least_one => {}
                 Ok(ReadPlan::Cold(read)) => {
                     if self.storage.is_read_cache_overdrawn() {
                         left = left.min(OVERDRAWN_READ_BYTES_MAX);

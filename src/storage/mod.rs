@@ -28,6 +28,7 @@ pub mod shard;
 pub mod sweep;
 pub mod unit;
 
+mod admission;
 mod appender;
 mod file;
 mod index;

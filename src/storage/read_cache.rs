@@ -17,11 +17,11 @@ use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use glommio::TaskQueueHandle;
-use glommio::sync::{Permit, Semaphore};
 
 use crate::base::ids::Offset;
 use crate::base::limits::{READ_PIECE_BYTES, READS_IN_FLIGHT_MAX};
 
+use super::admission::{Admission, Admitted};
 use super::error::FileError;
 use super::file::File;
 use super::shard::spawn_into;
@@ -91,6 +91,10 @@ impl Piece {
         self.range.end - self.range.start
     }
 
+    fn touches(&self, other: &Range<u64>) -> bool {
+        self.range.start <= other.end && other.start <= self.range.end
+    }
+
     fn holds(&self, wanted: &Range<u64>) -> bool {
         self.range.start <= wanted.start && wanted.end <= self.range.end
     }
@@ -103,7 +107,7 @@ pub(super) struct ReadCache {
     bytes_max: u64,
     home: UnitHome,
     /// Pieces that readers may collect at a time.
-    admitted: Semaphore,
+    admission: Admission,
     state: RefCell<State>,
 }
 
@@ -132,7 +136,7 @@ impl ReadCache {
             queue,
             bytes_max: pieces_max * READ_PIECE_BYTES,
             home: UnitHome::new(),
-            admitted: Semaphore::new(pieces_max),
+            admission: Admission::new(pieces_max),
             state: RefCell::default(),
         })
     }
@@ -165,14 +169,16 @@ impl ReadCache {
         live as u64 > self.bytes_max / 2 * 3
     }
 
+    /// The most that a reader may collect, but for a batch that is larger.
+    pub fn collected_max(&self) -> u64 {
+        self.bytes_max - READ_PIECE_BYTES
+    }
+
     /// Waits until a reader may collect `bytes` of pieces: all readers together at most what the
-    /// cache may keep, whoever comes first is first.
-    pub async fn admit(&self, bytes: u64) -> Permit<'_> {
+    /// cache may keep. Whoever comes first is first.
+    pub async fn admit(&self, bytes: u64) -> Admitted {
         let pieces = bytes.div_ceil(READ_PIECE_BYTES) + 1;
-        let admitted = self
-            .admitted
-            .acquire_permit(pieces.min(self.bytes_max / READ_PIECE_BYTES));
-        admitted.await.expect("the semaphore is never closed")
+        self.admission.admit(pieces).await
     }
 
     /// A piece that a reader wants, with at least what lies in `wanted`; if it is not there, `load`
@@ -187,10 +193,15 @@ impl ReadCache {
         debug_assert!(load.start <= wanted.start && wanted.end <= load.end);
         let piece = {
             let mut state = self.state.borrow_mut();
-            let found = state.pieces.get(&key).filter(|it| it.holds(&wanted));
-            let piece = match found.cloned() {
-                Some(piece) => piece,
-                None => state.add(key, file, load, false),
+            let piece = match state.pieces.get(&key).cloned() {
+                Some(piece) if piece.holds(&wanted) => piece,
+                // What is read again is longer, so that two readers do not evict each other.
+                Some(piece) if piece.touches(&load) => {
+                    let start = piece.range.start.min(load.start);
+                    let end = piece.range.end.max(load.end);
+                    state.add(key, file, start..end, false)
+                }
+                _ => state.add(key, file, load, false),
             };
             state.wanted(&piece);
             piece
@@ -268,21 +279,18 @@ impl ReadCache {
         state.loading == 0 && state.demanded.is_empty() && state.ahead.is_empty()
     }
 
-    /// Where a read that begins at `from` may begin, if another has ended there.
-    pub fn end_at(&self, log: u64, from: Offset) -> Option<u64> {
-        self.state
-            .borrow()
-            .ends
-            .positions
-            .get(&(log, from))
-            .copied()
+    /// Where in `segment` a read that begins at `from` may begin, if another has ended there.
+    pub fn end_at(&self, log: u64, segment: Offset, from: Offset) -> Option<u64> {
+        let state = self.state.borrow();
+        let (of, position) = state.ends.positions.get(&(log, from))?;
+        (*of == segment).then_some(*position)
     }
 
-    /// Remembers that a read has ended before `next`, which lies at `position` of the same segment;
-    /// it had begun at `from`.
-    pub fn ended(&self, log: u64, from: Offset, next: Offset, position: u64) {
+    /// Remembers that a read of a segment has ended before `next`, at `position`; it had begun at
+    /// `from`.
+    pub fn ended(&self, from: (u64, Offset), next: Offset, segment: Offset, position: u64) {
         let ends = &mut self.state.borrow_mut().ends;
-        ends.ended((log, from), (log, next), position);
+        ends.ended(from, (from.0, next), (segment, position));
     }
 
     /// Forgets a segment that is deleted; replies keep what they hold.
@@ -299,11 +307,11 @@ impl ReadCache {
     }
 }
 
-/// Where reads have ended and readers go on: a log and the offset after the last, with the position
-/// in its segment.
+/// Where reads have ended and readers go on: a log and the offset after the last, with the segment
+/// and the position in it.
 #[derive(Debug, Default)]
 struct Ends {
-    positions: HashMap<(u64, Offset), u64>,
+    positions: HashMap<(u64, Offset), (Offset, u64)>,
     /// Those from which a reader has gone on, the oldest first: kept for those in step with it.
     passed: VecDeque<(u64, Offset)>,
 }
@@ -313,7 +321,7 @@ impl Ends {
     const REMEMBERED_MAX: usize = 16 << 10;
     const PASSED_MAX: usize = 256;
 
-    fn ended(&mut self, from: (u64, Offset), next: (u64, Offset), position: u64) {
+    fn ended(&mut self, from: (u64, Offset), next: (u64, Offset), position: (Offset, u64)) {
         if self.positions.len() >= Self::REMEMBERED_MAX {
             // Who goes on looks into the index once, as at its start.
             *self = Self::default();

@@ -148,7 +148,8 @@ impl Log {
             .partition_point(|segment| segment.base_offset <= range.from);
         let segment = &state.segments[after.saturating_sub(1)];
         let (file_limit, limit_offset, carry) = state.file_limit(segment);
-        let end_of_another = self.shard.read_cache.end_at(self.number, range.from);
+        let cache = &self.shard.read_cache;
+        let end_of_another = cache.end_at(self.number, segment.base_offset, range.from);
         ReadPlan::Cold(ColdRead {
             log: Rc::clone(self),
             range,
@@ -240,11 +241,9 @@ impl State {
             .iter()
             .find(|unit| unit.segment == segment.base_offset);
         if let Some(unit) = in_memory {
-            return (
-                unit.position,
-                unit.base_offset,
-                unit.unit.slice(0..unit.carry),
-            );
+            // A copy of less than a block: a handle would keep the whole unit.
+            let carry = Bytes::copy_from_slice(&unit.unit.as_bytes()[..unit.carry]);
+            return (unit.position, unit.base_offset, carry);
         }
         let is_active = segment.base_offset == self.active().base_offset;
         let next = self
@@ -290,7 +289,8 @@ impl ColdRead {
         let (log, from) = (&self.log, self.range.from);
         let cache = &log.shard.read_cache;
         let bytes_max = COLD_READ_BYTES_MAX.min(self.range.bytes_max as u64);
-        let _admitted = cache.admit(bytes_max).await;
+        let bytes_max = bytes_max.min(cache.collected_max());
+        let mut admitted = cache.admit(bytes_max).await;
         let is_overdrawn = cache.is_overdrawn();
         let bytes_max = match is_overdrawn {
             true => bytes_max.min(OVERDRAWN_READ_BYTES_MAX as u64),
@@ -304,6 +304,13 @@ impl ColdRead {
         }
         if first.bytes() > COLD_READ_BYTES_MAX {
             stretch.check_next(&first).await?;
+        }
+        if first.bytes() > bytes_max {
+            // It is collected whole. Nobody waits while holding what others wait for.
+            stretch.begin_at(stretch.limit());
+            drop(admitted);
+            admitted = cache.admit(first.bytes()).await;
+            stretch.begin_at(first.start);
         }
         let wanted = (first.start + bytes_max)
             .max(first.end)
@@ -329,8 +336,10 @@ impl ColdRead {
         }
         // What follows the end of a segment lies in another.
         if last.end < stretch.limit() {
-            cache.ended(log.number, from, last.next_offset, last.end);
+            let from = (log.number, from);
+            cache.ended(from, last.next_offset, self.segment, last.end);
         }
+        drop(admitted);
         let slices = stretch.slices(first.start, last.end);
         match is_overdrawn {
             true => Ok(slices.iter().map(|slice| cache.copy(slice)).collect()),
@@ -493,7 +502,11 @@ impl<'a> Stretch<'a> {
 
     /// Has the pieces that begin between two positions loaded before they are wanted.
     fn read_ahead(&self, from: u64, to: u64) {
-        let cache = &self.read.log.shard.read_cache;
+        let log = &self.read.log;
+        if log.deleted(self.read.range.from).is_some() {
+            return;
+        }
+        let cache = &log.shard.read_cache;
         let mut start = from.next_multiple_of(READ_PIECE_BYTES);
         while start < to.min(self.file_limit()) {
             let end = (start + READ_PIECE_BYTES).min(self.file_limit());
@@ -558,7 +571,12 @@ impl<'a> Stretch<'a> {
 
     /// The batch that holds `offset`, looking from `position` on.
     async fn find(&mut self, mut position: u64, offset: Offset) -> Result<Batch, ReadError> {
+        let mut walked = 0;
         loop {
+            walked += 1;
+            if walked % BATCHES_BEFORE_YIELD_MAX == 0 {
+                Timer::new(Duration::from_micros(1)).await;
+            }
             self.begin_at(position);
             self.reach(position + BATCH_HEADER_BYTES as u64).await?;
             // The offset is of this segment, so a file that ends before it has lost it.

@@ -65,8 +65,9 @@ fn a_log_that_grows_is_read_as_it_is() {
             let (log, _) = open(&storage, &path, config(), None, false);
             for round in 0..150 {
                 for _ in 0..=random.below(3) {
-                    // Now and then one that is larger than a piece.
-                    let scale = [100, 5_000, 40_000, 300_000][random.below(4) as usize];
+                    // Some are larger than a piece, and a few than all that is collected.
+                    let scale = [100, 5_000, 40_000, 300_000, 900_000];
+                    let scale = scale[random.below(if round % 20 == 0 { 5 } else { 4 }) as usize];
                     let value = 1 + random.below(scale) as usize;
                     let batch = batch(round, 1 + random.below(3) as usize, value);
                     append(&log, &batch).await.expect("an append");
