@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use crate::base::ids::NodeId;
 
 use super::ConfigError;
+use super::groups::GroupsConfig;
 use super::layers::{Layers, Values, known};
 use super::listener::{AdvertisedListener, Listener, Listeners};
 use super::read::Read;
@@ -21,6 +22,8 @@ pub struct BrokerConfig {
     pub layers: Layers,
     /// What counts for a topic that sets nothing.
     pub topic_defaults: TopicConfig,
+    /// What consumer groups go by.
+    pub groups: GroupsConfig,
 
     /// `node.id`.
     pub node_id: NodeId,
@@ -140,6 +143,7 @@ impl BrokerConfig {
         Ok(Self {
             layers: Layers::default(),
             topic_defaults: TopicConfig::new(layers, &Values::new())?,
+            groups: GroupsConfig::read(read)?,
             node_id: NodeId(read.integer("node.id")? as i32),
             rack: read.optional_text("broker.rack")?,
             listeners,

@@ -14,6 +14,7 @@
 
 mod broker;
 mod describe;
+mod groups;
 mod layers;
 mod listener;
 mod read;
@@ -27,6 +28,7 @@ mod tests;
 
 pub use broker::BrokerConfig;
 pub use describe::{Described, Synonym};
+pub use groups::GroupsConfig;
 pub use layers::{Layers, Source, Values};
 pub use listener::{AdvertisedListener, Listener};
 pub use registry::{Importance, Setting, Settings, State, Update, broker_synonyms};

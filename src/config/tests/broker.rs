@@ -198,3 +198,40 @@ fn every_broker_setting_that_is_always_set_can_be_described() {
     assert_eq!(described.len(), public.count());
     assert!(described.iter().all(|each| each.doc.is_some()));
 }
+
+#[test]
+fn groups_go_by_the_defaults_of_kafka() {
+    let expected = GroupsConfig {
+        group_min_session_timeout_ms: 6_000,
+        group_max_session_timeout_ms: 1_800_000,
+        group_initial_rebalance_delay_ms: 3_000,
+        group_max_size: i32::MAX as u32,
+        offset_metadata_max_bytes: 4_096,
+        offsets_retention_minutes: 7 * 24 * 60,
+        offsets_retention_check_interval_ms: 600_000,
+        offsets_commit_timeout_ms: 5_000,
+        offsets_load_buffer_size: 5 << 20,
+        offsets_topic_num_partitions: 50,
+        offsets_topic_replication_factor: 3,
+        offsets_topic_segment_bytes: 100 << 20,
+        offsets_topic_compression_codec: 0,
+    };
+    assert_eq!(broker(&[]).map(|config| config.groups), Ok(expected));
+}
+
+#[test]
+fn a_groups_bounds_may_be_negative_and_its_codec_may_not() {
+    let config = broker(&[
+        ("group.min.session.timeout.ms", "-1"),
+        ("group.initial.rebalance.delay.ms", "-1"),
+        ("offsets.topic.compression.codec", "4"),
+    ]);
+    let groups = config.expect("valid settings").groups;
+    assert_eq!(groups.group_min_session_timeout_ms, -1);
+    assert_eq!(groups.group_initial_rebalance_delay_ms, 0);
+    assert_eq!(groups.offsets_topic_compression_codec, 4);
+    for wrong in ["-1", "5"] {
+        let refused = broker(&[("offsets.topic.compression.codec", wrong)]);
+        assert!(refused.is_err(), "{wrong}");
+    }
+}
