@@ -21,6 +21,7 @@
 //! | [`storage`] | base, config, record |
 //! | [`partition`] | base, config, record, metadata, shard, storage |
 //! | [`controller`] | base, config, metadata, protocol, record, shard, storage |
+//! | [`coordinator`] | base, config, metadata, protocol, record, shard, partition |
 //! | [`api`] | every room above |
 //! | [`net`] | base, config, protocol, shard, api |
 //! | [`process`] | every room |
@@ -32,6 +33,7 @@ pub mod api;
 pub mod base;
 pub mod config;
 pub mod controller;
+pub mod coordinator;
 pub mod metadata;
 pub mod net;
 pub mod partition;

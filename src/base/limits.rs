@@ -115,3 +115,26 @@ pub const CONTROLLER_CALLS_TOGETHER_MAX: usize = 256;
 /// Deleted files and directories of one shard that wait to be unlinked, at some 300 bytes each: ten
 /// topics of the most partitions that a request creates. Past it the first go before their time.
 pub const DOOMED_FILES_MAX: usize = 100_000;
+
+/// How long a member may wait in its first JoinGroup, in milliseconds, whatever its session
+/// timeout: it cannot send heartbeats, and may have gone. Kafka's `newMemberJoinTimeoutMs`.
+pub const NEW_MEMBER_JOIN_TIMEOUT_MS: u64 = 300_000;
+
+/// Ids that one group hands out to clients that have not joined with them yet, at some 400 bytes
+/// each with their timers: more than a group's members start at once. Kafka has no such bound.
+pub const PENDING_IDS_PER_GROUP_MAX: usize = 10_000;
+
+/// The same for all groups of one partition of `__consumer_offsets`: some 10 MB.
+pub const PENDING_IDS_PER_PARTITION_MAX: usize = 25_000;
+
+/// Requests to one group that wait while a record that deletes something is on its way to the log.
+/// Each connection has one at a time.
+pub const GROUP_REQUESTS_WAITING_MAX: usize = 8192;
+
+/// What a group's record and the batch around it take beside the members, in bytes: names of a few
+/// hundred bytes at most.
+pub const GROUP_RECORD_OVERHEAD_BYTES: usize = 1024;
+
+/// The least time between two steps that a group takes by itself, in milliseconds: members may ask
+/// for a rebalance timeout of 0.
+pub const REBALANCE_REPEATED_MS_MIN: u64 = 1000;
