@@ -10,6 +10,9 @@ pub const NOT_ASKED: i32 = i32::MIN;
 pub const TOPIC: i32 =
     READ | WRITE | CREATE | DELETE | ALTER | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
 
+/// Everything that can be done to a group.
+pub const GROUP: i32 = READ | DELETE | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
+
 /// Everything that can be done to the cluster.
 pub const CLUSTER: i32 = CREATE
     | ALTER

@@ -1,6 +1,7 @@
 //! Which Kafka error code answers what went wrong in the rooms below: here and nowhere else.
 
 use crate::controller::{TopicError, Unavailable};
+use crate::coordinator::group::error::GroupError;
 use crate::partition::message::{AppendError, PartitionError};
 use crate::partition::producer_state::ProducerError;
 use crate::protocol::error_code::ErrorCode;
@@ -64,6 +65,31 @@ pub fn unavailable(error: Unavailable) -> ErrorCode {
     match error {
         Unavailable::NoRoom => ErrorCode::KafkaStorageError,
         Unavailable::Busy | Unavailable::Stopped => ErrorCode::RequestTimedOut,
+    }
+}
+
+/// The code for what a group coordinator refused or could not do.
+pub fn group_error(error: GroupError) -> ErrorCode {
+    match error {
+        GroupError::Unexpected => ErrorCode::UnknownServerError,
+        GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+        GroupError::LoadInProgress => ErrorCode::CoordinatorLoadInProgress,
+        GroupError::NotAvailable => ErrorCode::CoordinatorNotAvailable,
+        GroupError::NotCoordinator => ErrorCode::NotCoordinator,
+        GroupError::IllegalGeneration => ErrorCode::IllegalGeneration,
+        GroupError::InconsistentProtocol => ErrorCode::InconsistentGroupProtocol,
+        GroupError::InvalidGroupId => ErrorCode::InvalidGroupId,
+        GroupError::UnknownMemberId => ErrorCode::UnknownMemberId,
+        GroupError::InvalidSessionTimeout => ErrorCode::InvalidSessionTimeout,
+        GroupError::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+        GroupError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
+        GroupError::GroupIdNotFound => ErrorCode::GroupIdNotFound,
+        GroupError::MemberIdRequired => ErrorCode::MemberIdRequired,
+        GroupError::GroupMaxSizeReached => ErrorCode::GroupMaxSizeReached,
+        GroupError::FencedInstanceId => ErrorCode::FencedInstanceId,
+        GroupError::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
+        GroupError::UnstableOffsetCommit => ErrorCode::UnstableOffsetCommit,
+        GroupError::UnknownTopicId => ErrorCode::UnknownTopicId,
     }
 }
 

@@ -19,6 +19,7 @@ pub mod errors;
 pub mod fetch;
 pub mod fetch_partitions;
 pub mod fetch_session;
+pub mod groups;
 pub mod metadata;
 pub mod offsets;
 pub mod produce;

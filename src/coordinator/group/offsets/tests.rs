@@ -353,17 +353,27 @@ fn a_deleted_topic_takes_the_offsets_of_its_own_incarnation() {
     );
 }
 
-/// One row of the table of expiry: a group of type and phase, and which of its offsets go.
-struct ExpiryRow {
-    name: &'static str,
-    protocol_type: &'static str,
-    phase: Phase,
-    subscribed: Subscribed,
-    expected: &'static [(&'static str, i32)],
-    is_all: bool,
-}
+/// Which offsets of `aged` go. The columns: the group's type, what it does (and since when it is
+/// empty), the topics that it subscribes to (`?` if they are not known), what expires.
+const EXPIRY: &str = "
+            | empty new   | ?       | bar-0 foo-0
+            | empty old   | ?       | bar-0 foo-0
+            | rebalancing | ?       | bar-0 foo-0
+   consumer | empty old   |         | bar-0 bar-1 foo-0
+   consumer | empty new   |         |
+   consumer | empty ?     |         | bar-0 foo-0
+   connect  | empty old   | ?       | bar-0 bar-1 foo-0
+   connect  | empty new   | ?       |
+   consumer | stable      | foo     | bar-0
+   consumer | stable      | foo bar |
+   consumer | stable      | baz     | bar-0 foo-0
+   consumer | stable      | ?       |
+   connect  | stable      | ?       |
+   consumer | rebalancing | baz     |
+   connect  | rebalancing | ?       |
+";
 
-/// `old` in foo-0 and bar-0 is past the retention, `young` in bar-1 is not.
+/// `foo-0` and `bar-0` are past the retention, `bar-1` is not.
 fn aged() -> Offsets {
     let (old, young) = (NOW - RETENTION, NOW - RETENTION + 1);
     stored(&[
@@ -373,144 +383,49 @@ fn aged() -> Offsets {
     ])
 }
 
-fn expiry_rows() -> Vec<ExpiryRow> {
-    let row = |name, protocol_type, phase, subscribed, expected, is_all| ExpiryRow {
-        name,
-        protocol_type,
-        phase,
-        subscribed,
-        expected,
-        is_all,
-    };
+fn phase(text: &str) -> Phase {
     let empty = |since| Phase::Empty { since };
-    let (unknown, nothing) = (Subscribed::Unknown, topics(&[]));
-    const OLD: &[(&str, i32)] = &[("bar", 0), ("foo", 0)];
-    const ALL: &[(&str, i32)] = &[("bar", 0), ("bar", 1), ("foo", 0)];
-    let long_ago = Some(NOW - RETENTION);
-    let just_now = Some(NOW - RETENTION + 1);
-    vec![
-        row(
-            "only offsets",
-            "",
-            empty(just_now),
-            unknown.clone(),
-            OLD,
-            false,
-        ),
-        row(
-            "only offsets, long empty",
-            "",
-            empty(long_ago),
-            unknown.clone(),
-            OLD,
-            false,
-        ),
-        row(
-            "empty, long",
-            "consumer",
-            empty(long_ago),
-            nothing.clone(),
-            ALL,
-            true,
-        ),
-        row(
-            "empty, not long",
-            "consumer",
-            empty(just_now),
-            nothing.clone(),
-            &[],
-            false,
-        ),
-        row(
-            "empty, unknown time",
-            "consumer",
-            empty(None),
-            nothing.clone(),
-            OLD,
-            false,
-        ),
-        row(
-            "empty connect",
-            "connect",
-            empty(long_ago),
-            unknown.clone(),
-            ALL,
-            true,
-        ),
-        row(
-            "stable",
-            "consumer",
-            Phase::Stable,
-            topics(&["foo"]),
-            &[("bar", 0)],
-            false,
-        ),
-        row(
-            "stable, all in use",
-            "consumer",
-            Phase::Stable,
-            topics(&["foo", "bar"]),
-            &[],
-            false,
-        ),
-        row(
-            "stable, none in use",
-            "consumer",
-            Phase::Stable,
-            topics(&["baz"]),
-            OLD,
-            false,
-        ),
-        row(
-            "stable, topics unknown",
-            "consumer",
-            Phase::Stable,
-            unknown.clone(),
-            &[],
-            false,
-        ),
-        row(
-            "stable connect",
-            "connect",
-            Phase::Stable,
-            unknown.clone(),
-            &[],
-            false,
-        ),
-        row(
-            "rebalancing",
-            "consumer",
-            Phase::Rebalancing,
-            topics(&["baz"]),
-            &[],
-            false,
-        ),
-        row(
-            "rebalancing connect",
-            "connect",
-            Phase::Rebalancing,
-            unknown,
-            &[],
-            false,
-        ),
-    ]
+    match text {
+        "empty old" => empty(Some(NOW - RETENTION)),
+        "empty new" => empty(Some(NOW - RETENTION + 1)),
+        "empty ?" => empty(None),
+        "stable" => Phase::Stable,
+        "rebalancing" => Phase::Rebalancing,
+        other => panic!("{other} is no phase"),
+    }
+}
+
+fn subscription(text: &str) -> Subscribed {
+    match text {
+        "?" => Subscribed::Unknown,
+        names => topics(&names.split_whitespace().collect::<Vec<_>>()),
+    }
 }
 
 #[test]
 fn offsets_expire_by_what_their_group_does() {
     let offsets = aged();
-    for row in expiry_rows() {
+    for row in EXPIRY.lines().filter(|line| line.contains('|')) {
+        let columns: Vec<_> = row.split('|').map(str::trim).collect();
+        let [protocol_type, doing, subscribed, expected] = columns[..] else {
+            panic!("{row} has four columns");
+        };
         let expiry = Expiry {
-            protocol_type: row.protocol_type,
-            phase: row.phase,
-            subscribed: &row.subscribed,
+            protocol_type,
+            phase: phase(doing),
+            subscribed: &subscription(subscribed),
             now_ms: NOW,
             retention_ms: RETENTION,
         };
         let mut records = Vec::new();
         let is_all = offsets.prepare_expiry(&"g".into(), &expiry, &mut records);
-        let expected: Vec<_> = row.expected.iter().map(|(t, p)| gone("g", t, *p)).collect();
-        assert_eq!((records, is_all), (expected, row.is_all), "{}", row.name);
+        let expected = expected.split_whitespace().map(|name| {
+            let (topic, partition) = name.split_once('-').expect("topic-partition");
+            gone("g", topic, partition.parse().expect("a number"))
+        });
+        let expected: Vec<_> = expected.collect();
+        assert_eq!(is_all, expected.len() == offsets.count(), "{row}");
+        assert_eq!(records, expected, "{row}");
         // A group without offsets has none left, whatever it does.
         let mut records = Vec::new();
         assert!(offsets.prepare_expiry(&"other".into(), &expiry, &mut records));

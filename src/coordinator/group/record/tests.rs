@@ -1,5 +1,7 @@
 //! Records byte for byte as Kafka 4.3.1 writes them, and what is read of other releases.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// 14 November 2023, 22:13:20.
@@ -149,12 +151,40 @@ fn an_offset_that_expires_loses_its_epoch_and_topic_id() {
 }
 
 #[test]
-fn values_of_older_and_newer_releases_are_read() {
+fn offsets_of_older_releases_are_read() {
     let no_epoch = CommittedOffset {
         leader_epoch: -1,
         ..committed()
     };
     let legacy_key = "0000 0001 67 0001 74 00000003";
+    let (common, time) = ("0000000000000064 0002 6d64", "0000018bcfe56800");
+    let with_epoch = "0000000000000064 00000005 0002 6d64";
+    let never = "ffffffffffffffff";
+    let rows = [
+        (legacy_key, format!("0000 {common} {time}"), &no_epoch),
+        (OFFSET_KEY, format!("0000 {common} {time}"), &no_epoch),
+        (
+            OFFSET_KEY,
+            format!("0001 {common} {time} {never}"),
+            &no_epoch,
+        ),
+        (OFFSET_KEY, format!("0002 {common} {time}"), &no_epoch),
+        (
+            OFFSET_KEY,
+            format!("0003 {with_epoch} {time}"),
+            &committed(),
+        ),
+    ];
+    for (key, value, expected) in rows {
+        let decoded = GroupRecord::decode(&hex(key), Some(&hex(&value)));
+        assert_eq!(decoded, Ok(Some(offset(Some(expected.clone())))), "{value}");
+    }
+    let tombstone = GroupRecord::decode(&hex(legacy_key), None);
+    assert_eq!(tombstone, Ok(Some(offset(None))));
+}
+
+#[test]
+fn groups_of_older_and_newer_releases_are_read() {
     let no_time = GroupMetadata {
         state_timestamp: None,
         ..stable()
@@ -163,62 +193,25 @@ fn values_of_older_and_newer_releases_are_read() {
     no_timeout.members[0].rebalance_timeout_ms = -1;
     let head = "0008 636f6e73756d6572 00000007 0005 72616e6765 0001 6d";
     let tail = "0000afc8 00000002 0102 00000001 03";
-    let member = "0001 6d 0001 63 000a 2f3132372e302e302e31";
+    let member = "00000001 0001 6d 0001 63 000a 2f3132372e302e302e31";
     let time = "0000018bcfe56800";
     let flexible = format!(
         "0004 09 636f6e73756d6572 00000007 06 72616e6765 02 6d {time} \
          02 02 6d 00 02 63 0b 2f3132372e302e302e31 000493e0 0000afc8 03 0102 02 03 00 00"
     );
     let rows = [
-        // Kafka 0.8: key type 0, and later its value without an expire timestamp.
+        (format!("0000 {head} {member} {tail}"), no_timeout),
+        (format!("0001 {head} {member} 000493e0 {tail}"), no_time),
         (
-            legacy_key,
-            format!("0000 0000000000000064 0002 6d64 {time}"),
-            offset(Some(no_epoch.clone())),
+            format!("0002 {head} {time} {member} 000493e0 {tail}"),
+            stable(),
         ),
-        (
-            OFFSET_KEY,
-            format!("0000 0000000000000064 0002 6d64 {time}"),
-            offset(Some(no_epoch.clone())),
-        ),
-        (
-            OFFSET_KEY,
-            format!("0001 0000000000000064 0002 6d64 {time} ffffffffffffffff"),
-            offset(Some(no_epoch.clone())),
-        ),
-        (
-            OFFSET_KEY,
-            format!("0002 0000000000000064 0002 6d64 {time}"),
-            offset(Some(no_epoch)),
-        ),
-        (
-            OFFSET_KEY,
-            format!("0003 0000000000000064 00000005 0002 6d64 {time}"),
-            offset(Some(committed())),
-        ),
-        (
-            GROUP_KEY,
-            format!("0000 {head} 00000001 {member} {tail}"),
-            group(Some(no_timeout)),
-        ),
-        (
-            GROUP_KEY,
-            format!("0001 {head} 00000001 {member} 000493e0 {tail}"),
-            group(Some(no_time)),
-        ),
-        (
-            GROUP_KEY,
-            format!("0002 {head} {time} 00000001 {member} 000493e0 {tail}"),
-            group(Some(stable())),
-        ),
-        (GROUP_KEY, flexible, group(Some(stable()))),
+        (flexible, stable()),
     ];
-    for (key, value, expected) in rows {
-        let decoded = GroupRecord::decode(&hex(key), Some(&hex(&value)));
-        assert_eq!(decoded, Ok(Some(expected)), "{value}");
+    for (value, expected) in rows {
+        let decoded = GroupRecord::decode(&hex(GROUP_KEY), Some(&hex(&value)));
+        assert_eq!(decoded, Ok(Some(group(Some(expected)))), "{value}");
     }
-    let tombstone = GroupRecord::decode(&hex(legacy_key), None);
-    assert_eq!(tombstone, Ok(Some(offset(None))));
 }
 
 #[test]
@@ -299,5 +292,119 @@ fn the_length_of_a_groups_value_is_known_before_it_is_written() {
         let expected = value.value_bytes();
         let written = group(Some(value)).value().expect("short strings");
         assert_eq!(written.map(|bytes| bytes.len()), Some(expected));
+    }
+}
+
+fn any_text() -> impl Strategy<Value = ByteString> {
+    "\\PC{0,20}".prop_map(ByteString::from)
+}
+
+fn any_bytes() -> impl Strategy<Value = Bytes> {
+    prop::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from)
+}
+
+fn any_member() -> impl Strategy<Value = MemberMetadata> {
+    let names = (
+        any_text(),
+        prop::option::of(any_text()),
+        any_text(),
+        any_text(),
+    );
+    let timeouts = (any::<i32>(), any::<i32>());
+    (names, timeouts, any_bytes(), any_bytes()).prop_map(
+        |(names, timeouts, subscription, assignment)| MemberMetadata {
+            member_id: names.0,
+            instance_id: names.1,
+            client_id: names.2,
+            client_host: names.3,
+            rebalance_timeout_ms: timeouts.0,
+            session_timeout_ms: timeouts.1,
+            subscription,
+            assignment,
+        },
+    )
+}
+
+fn any_group() -> impl Strategy<Value = GroupMetadata> {
+    let names = (
+        any_text(),
+        prop::option::of(any_text()),
+        prop::option::of(any_text()),
+    );
+    let members = prop::collection::vec(any_member(), 0..5);
+    let numbers = (any::<i32>(), prop::option::of(0..i64::MAX));
+    (names, numbers, members).prop_map(|(names, numbers, members)| GroupMetadata {
+        protocol_type: names.0,
+        generation: numbers.0,
+        protocol: names.1,
+        leader: names.2,
+        state_timestamp: numbers.1,
+        members,
+    })
+}
+
+fn any_offset() -> impl Strategy<Value = CommittedOffset> {
+    let numbers = (any::<i64>(), any::<i32>(), any::<i64>(), any::<u128>());
+    (numbers, any_text()).prop_map(|(numbers, metadata)| CommittedOffset {
+        offset: numbers.0,
+        leader_epoch: numbers.1,
+        metadata,
+        commit_timestamp: numbers.2,
+        expire_timestamp: None,
+        topic_id: TopicId(numbers.3),
+    })
+}
+
+fn any_record() -> impl Strategy<Value = GroupRecord> {
+    let offset = (
+        any_text(),
+        any_text(),
+        any::<i32>(),
+        prop::option::of(any_offset()),
+    );
+    let offset = offset.prop_map(|(group, topic, partition, value)| GroupRecord::Offset {
+        group,
+        topic,
+        partition,
+        value,
+    });
+    let group = (any_text(), prop::option::of(any_group()));
+    let group = group.prop_map(|(group, value)| GroupRecord::Group { group, value });
+    prop_oneof![offset, group]
+}
+
+proptest! {
+    /// What is written is read again as it was.
+    #[test]
+    fn records_survive_the_log(record in any_record()) {
+        let key = record.key().expect("short strings");
+        let value = record.value().expect("short strings");
+        if let GroupRecord::Group { value: Some(group), .. } = &record {
+            prop_assert_eq!(value.as_ref().map(|value| value.len()), Some(group.value_bytes()));
+        }
+        prop_assert_eq!(GroupRecord::decode(&key, value.as_ref()), Ok(Some(record)));
+    }
+
+    /// No bytes make the decoder panic, whatever their type and version claim.
+    #[test]
+    fn damage_is_an_error_at_most(
+        kind in 0..4_i16,
+        version in -1..6_i16,
+        record in any_record(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        noise in any_bytes(),
+    ) {
+        let mut value = record.value().expect("short strings").unwrap_or(noise.clone()).to_vec();
+        if !value.is_empty() {
+            let at = at.index(value.len());
+            value[at] = byte;
+        }
+        let key = record.key().expect("short strings");
+        let _ = GroupRecord::decode(&key, Some(&value.into()));
+        let key = [&kind.to_be_bytes()[..], &noise].concat().into();
+        let value = [&version.to_be_bytes()[..], &noise].concat().into();
+        let _ = GroupRecord::decode(&key, Some(&value));
+        let _ = GroupRecord::decode(&record.key().expect("short strings"), Some(&value));
     }
 }
