@@ -87,8 +87,8 @@ pub fn filter(request: ListGroupsRequest) -> ListFilter {
 }
 
 /// The ListGroups response, of what each partition of `__consumer_offsets` answered. One that has
-/// just moved away is left to its new coordinator; any other that cannot tell fails the whole, since
-/// a list that lacks groups looks like a whole one.
+/// just moved away is left to its new coordinator; any other that cannot tell fails the whole,
+/// since nobody sees that a list lacks groups.
 pub fn list(
     partitions: impl IntoIterator<Item = Result<Vec<ListedGroup>, GroupError>>,
 ) -> ListGroupsResponse {
