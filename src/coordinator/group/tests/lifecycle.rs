@@ -353,3 +353,37 @@ fn a_deletion_waits_for_commits_and_everything_for_a_deletion() {
     f.holds = false;
     assert_eq!(f.deleted(), Ok(()));
 }
+
+#[test]
+fn a_record_that_is_taken_after_the_first_was_refused_brings_the_group_back() {
+    let mut f = Fixture::new();
+    f.holds = true;
+    let mut a = client().version(3);
+    let waiting = f.enter(&mut a);
+    f.pass(DELAY);
+    a.id = f.joined(waiting).member_id;
+    let syncing = f.sync(&a, 1, &[(&a, "01")]);
+    f.end_append(Err(GroupError::NotAvailable));
+    assert_eq!(f.assignment(syncing), Err(GroupError::NotAvailable));
+    assert!(f.machine.groups.is_empty());
+    f.end_append(Ok(()));
+    f.holds = false;
+    assert_eq!((f.state(), f.size()), (GroupState::Stable, 1));
+    assert_eq!(f.heartbeat(&a, 1), Ok(()));
+    f.pass(30_000);
+    assert_eq!(f.state(), GroupState::Empty);
+}
+
+#[test]
+fn who_waits_behind_a_deletion_hears_that_the_partition_has_gone() {
+    let mut f = Fixture::new();
+    assert_eq!(f.commit(&client(), -1), Ok(()));
+    f.holds = true;
+    let deletion = f.delete();
+    let joining = f.join(&client());
+    f.run(|machine, _, out| machine.unload(out));
+    let error = GroupError::NotCoordinator;
+    assert_eq!(f.joined(joining).result, Err(error));
+    f.end_append(Err(error));
+    assert_eq!(f.reply(deletion), Reply::DeleteGroup(Err(error)));
+}
