@@ -17,6 +17,7 @@ pub mod offsets;
 pub mod partitioning;
 pub mod reads;
 pub mod record;
+pub mod runtime;
 pub mod state;
 pub mod subscription;
 
