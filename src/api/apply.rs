@@ -16,8 +16,10 @@ use glommio::sync::Semaphore;
 use super::broker::Broker;
 use crate::base::ids::TopicIdPartition;
 use crate::config::{ConfigError, TopicConfig};
+use crate::coordinator::group::coordinators::Coordinators;
 use crate::metadata::delta::Changes;
 use crate::metadata::image::{ConfigResource, MetadataImage, TopicImage};
+use crate::metadata::topic_name;
 use crate::partition::open::OpenPartition;
 use crate::storage::checkpoint::RecoveryPoints;
 use crate::storage::recovery::RecoveryTally;
@@ -87,12 +89,16 @@ impl Follower {
             for (partition, _) in topic.iter() {
                 let id = topic.topic_id_partition(partition);
                 self.waiting.borrow_mut().remove(&id);
+                self.coordinators().stop(&id);
                 if let Err(error) = table.delete(&id, delay).await {
                     // Its files go at the next start: no topic claims them.
                     let topic = &topic.name;
                     tracing::error!(%topic, %partition, %error, "partition not deleted");
                 }
             }
+        }
+        for topic in &changes.deleted {
+            self.coordinators().topic_deleted(&topic.name, topic.id);
         }
         let mut wanted = Vec::new();
         for id in changes.created.iter().filter(|id| self.is_mine(id)) {
@@ -127,6 +133,17 @@ impl Follower {
         }
         self.broker.set_image(image);
         self.has_applied.set(true);
+    }
+
+    fn coordinators(&self) -> &Coordinators {
+        self.broker.groups.coordinators()
+    }
+
+    /// What follows when a partition of this shard is there.
+    fn opened(&self, partition: &OpenPartition) {
+        if partition.topic == topic_name::GROUP_METADATA {
+            self.coordinators().start(partition.id);
+        }
     }
 
     fn reconfigure(&self, image: &MetadataImage, name: &ByteString) {
@@ -194,6 +211,7 @@ impl Follower {
             let Some((id, next)) = next else { return };
             match self.broker.router.table().open(next.clone()).await {
                 Ok(()) => {
+                    self.opened(&next);
                     let (topic, partition) = (&next.topic, id.partition);
                     tracing::info!(%topic, %partition, "partition opened: there is room again");
                 }
@@ -222,7 +240,7 @@ impl Follower {
                 return;
             };
             match opened.await {
-                Ok(()) => {}
+                Ok(()) => self.opened(&first),
                 Err(error) if error.is_no_room() => {
                     tracing::error!(%error, "partition not opened yet: there is no room for it");
                     self.waiting.borrow_mut().insert(first.id, first);

@@ -15,8 +15,20 @@ use crate::base::ids::NodeId;
 use crate::base::log_limit::LogLimit;
 use crate::config::{BrokerConfig, ConfigError, TopicConfig, Values};
 use crate::controller::ControllerHandle;
+use crate::coordinator::group::coordinators::GroupRouter;
 use crate::metadata::image::MetadataImage;
 use crate::partition::router::Router;
+
+/// The ways from a shard to what requests are about.
+#[derive(Debug)]
+pub struct Ways {
+    /// To the partitions.
+    pub partitions: Router,
+    /// To consumer groups.
+    pub groups: GroupRouter,
+    /// To who changes the metadata.
+    pub controller: ControllerHandle,
+}
 
 /// A shard's view of the broker.
 #[derive(Debug)]
@@ -31,6 +43,8 @@ pub struct Broker {
     pub node_id: NodeId,
     /// The way to the partitions.
     pub router: Router,
+    /// The way to consumer groups.
+    pub groups: GroupRouter,
     /// Who changes the metadata.
     pub controller: ControllerHandle,
     /// The fetch sessions of this shard's connections.
@@ -50,8 +64,7 @@ impl Broker {
         config: Arc<BrokerConfig>,
         clock: Clock,
         cluster_id: ByteString,
-        router: Router,
-        controller: ControllerHandle,
+        ways: Ways,
         sessions: FetchSessions,
         image: Arc<MetadataImage>,
     ) -> Rc<Self> {
@@ -60,8 +73,9 @@ impl Broker {
             config,
             clock,
             cluster_id,
-            router,
-            controller,
+            router: ways.partitions,
+            groups: ways.groups,
+            controller: ways.controller,
             producer_ids: ProducerIds::default(),
             topics_being_created: RefCell::default(),
             creation_log_limit: LogLimit::default(),

@@ -1,13 +1,22 @@
-//! FindCoordinator: which broker coordinates a group or a transaction. Any shard; pure.
+//! FindCoordinator: which broker coordinates a group or a transaction. Any shard.
 //!
-//! No broker coordinates any yet, and that is the answer: clients keep asking, as they do while a
-//! coordinator moves. It has to be served all the same, since librdkafka takes a broker without it
-//! for one of before Kafka 0.8.2 and silently sends uncompressed what it was told to send as lz4.
+//! The first question about a group has `__consumer_offsets` made. Transactions have no coordinator
+//! yet, and share groups neither: clients are told to ask again, as while a coordinator moves.
 
 #[cfg(test)]
 mod tests;
 
-use super::metadata::view::NO_NODE;
+use std::rc::Rc;
+
+use bytestring::ByteString;
+
+use super::broker::{Broker, Connection};
+use super::groups::requests::partition_of_group;
+use super::metadata::view::{NO_NODE, View};
+use super::topics;
+use crate::base::ids::NodeId;
+use crate::metadata::image::Endpoint;
+use crate::metadata::topic_name;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::find_coordinator_request::FindCoordinatorRequest;
 use crate::protocol::messages::find_coordinator_response::{Coordinator, FindCoordinatorResponse};
@@ -16,40 +25,118 @@ use crate::protocol::messages::find_coordinator_response::{Coordinator, FindCoor
 const MANY_SINCE: i16 = 4;
 /// The first version that may ask for a share group's coordinator (KIP-932).
 const SHARE_SINCE: i16 = 6;
-/// Groups and transactions; a share group's is kind 2.
-const KINDS: std::ops::RangeInclusive<i8> = 0..=1;
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 const SHARE: i8 = 2;
+const NO_PORT: i32 = -1;
+const KIND_UNKNOWN: &str = "The kind of coordinator is not known.";
+const NOT_AVAILABLE: &str = "The coordinator is not available.";
 
-/// Answers a request.
-pub fn respond(version: i16, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let kind = request.key_type;
-    let is_known = KINDS.contains(&kind) || (kind == SHARE && version >= SHARE_SINCE);
-    let code = if is_known {
-        ErrorCode::CoordinatorNotAvailable
-    } else {
-        ErrorCode::InvalidRequest
+/// Answers a request. Where a group is asked for and `__consumer_offsets` does not exist, it is
+/// created first.
+pub async fn find(
+    broker: &Rc<Broker>,
+    connection: &Connection,
+    version: i16,
+    request: FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
+    let is_missing = |broker: &Broker| {
+        let image = broker.image();
+        image.topic_named(topic_name::GROUP_METADATA).is_none()
     };
-    if version < MANY_SINCE {
+    if request.key_type == GROUP && is_missing(broker) {
+        topics::create_group_metadata(broker).await;
+    }
+    let image = broker.image();
+    let view = View {
+        image: &image,
+        config: &broker.config,
+        cluster_id: &broker.cluster_id,
+        listener: &connection.listener,
+    };
+    respond(view, version, request)
+}
+
+/// Answers from what `view` shows.
+fn respond(
+    view: View<'_>,
+    version: i16,
+    request: FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
+    let kind = request.key_type;
+    if version >= MANY_SINCE {
+        let keys = request.coordinator_keys.into_iter();
         return FindCoordinatorResponse {
-            error_code: code.into(),
-            node_id: NO_NODE,
-            port: NO_PORT,
+            coordinators: keys
+                .map(|key| row(key, |key| coordinator(view, version, kind, key)))
+                .collect(),
             ..FindCoordinatorResponse::default()
         };
     }
-    let coordinators = request.coordinator_keys.into_iter();
+    let found = row(request.key, |key| coordinator(view, version, kind, key));
     FindCoordinatorResponse {
-        coordinators: coordinators
-            .map(|key| Coordinator {
-                key,
-                node_id: NO_NODE,
-                port: NO_PORT,
-                error_code: code.into(),
-                ..Coordinator::default()
-            })
-            .collect(),
+        error_code: found.error_code,
+        error_message: Some(ByteString::from_static(
+            match ErrorCode::from_code(found.error_code) {
+                Some(ErrorCode::None) => "NONE",
+                Some(ErrorCode::InvalidRequest) => KIND_UNKNOWN,
+                _ => NOT_AVAILABLE,
+            },
+        )),
+        node_id: found.node_id,
+        host: found.host,
+        port: found.port,
         ..FindCoordinatorResponse::default()
     }
 }
 
-const NO_PORT: i32 = -1;
+/// Where a key's coordinator is for the client, or why it is not known.
+fn coordinator<'a>(
+    view: View<'a>,
+    version: i16,
+    kind: i8,
+    key: &str,
+) -> Result<(NodeId, &'a Endpoint), ErrorCode> {
+    match kind {
+        GROUP => {
+            let id = partition_of_group(view.image, key);
+            let leader = id.and_then(|id| view.image.partition(id)?.leader);
+            let mut alive = view.brokers().filter(|(broker, _)| !broker.is_fenced);
+            alive
+                .find(|(broker, _)| Some(broker.id) == leader)
+                .map(|(broker, endpoint)| (broker.id, endpoint))
+                .ok_or(ErrorCode::CoordinatorNotAvailable)
+        }
+        TRANSACTION => Err(ErrorCode::CoordinatorNotAvailable),
+        SHARE if version >= SHARE_SINCE => Err(ErrorCode::CoordinatorNotAvailable),
+        _ => Err(ErrorCode::InvalidRequest),
+    }
+}
+
+fn row<'a>(
+    key: ByteString,
+    find: impl FnOnce(&str) -> Result<(NodeId, &'a Endpoint), ErrorCode>,
+) -> Coordinator {
+    match find(&key) {
+        Ok((node, endpoint)) => Coordinator {
+            key,
+            node_id: node.0,
+            host: endpoint.host.clone(),
+            port: endpoint.port.into(),
+            error_message: Some(ByteString::new()),
+            ..Coordinator::default()
+        },
+        Err(code) => Coordinator {
+            key,
+            node_id: NO_NODE,
+            port: NO_PORT,
+            error_code: code.into(),
+            // As in Kafka, only what is wrong with the whole request is put into words here.
+            error_message: Some(match code {
+                ErrorCode::InvalidRequest => ByteString::from_static(KIND_UNKNOWN),
+                _ => ByteString::new(),
+            }),
+            ..Coordinator::default()
+        },
+    }
+}

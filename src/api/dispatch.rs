@@ -8,9 +8,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use tracing::level_filters::LevelFilter;
 
 use super::broker::{Broker, Connection};
+use super::groups::requests;
 use super::metadata::view::View;
 use super::metadata::{cluster, topic_partitions};
 use super::{
@@ -73,10 +75,40 @@ pub async fn dispatch(broker: &Rc<Broker>, connection: &Rc<Connection>, bytes: B
         Ok(request) => request,
         Err(error) => return Handled::Now(Outcome::Close(error.to_string())),
     };
-    if request.header.key == ApiKey::Produce {
-        return dispatch_produce(broker, request).await;
+    match request.header.key {
+        ApiKey::Produce => dispatch_produce(broker, request).await,
+        ApiKey::JoinGroup | ApiKey::SyncGroup => {
+            Handled::Now(wait_for_group(broker, connection, request).await.into())
+        }
+        _ => Handled::Now(handle(broker, connection, &request).await.into()),
     }
-    Handled::Now(handle(broker, connection, &request).await.into())
+}
+
+/// Answers a request that waits for the other members of a group. It may wait for minutes, so its
+/// frame goes at once.
+async fn wait_for_group(
+    broker: &Rc<Broker>,
+    connection: &Connection,
+    request: RequestFrame,
+) -> Result<Reply, DispatchError> {
+    let header = RequestHeader {
+        client_id: ByteString::from(&*request.header.client_id),
+        ..request.header
+    };
+    let body = RequestFrame {
+        header: header.clone(),
+        body: request.body,
+    };
+    if header.key == ApiKey::JoinGroup {
+        let join = body.decode()?;
+        drop(body);
+        let response = requests::join(broker, connection, &header, join).await;
+        reply(&header, &response)
+    } else {
+        let sync = body.decode()?;
+        drop(body);
+        reply(&header, &requests::sync(broker, header.version, sync).await)
+    }
 }
 
 async fn dispatch_produce(broker: &Rc<Broker>, request: RequestFrame) -> Handled {
@@ -133,7 +165,63 @@ async fn handle(
         ApiKey::DescribeConfigs => {
             reply(header, &describe_configs(broker, &request.decode()?).await)
         }
+        ApiKey::FindCoordinator => {
+            let body = request.decode()?;
+            reply(
+                header,
+                &coordinators::find(broker, connection, header.version, body).await,
+            )
+        }
+        ApiKey::Heartbeat
+        | ApiKey::LeaveGroup
+        | ApiKey::OffsetCommit
+        | ApiKey::OffsetFetch
+        | ApiKey::OffsetDelete
+        | ApiKey::DeleteGroups
+        | ApiKey::DescribeGroups
+        | ApiKey::ListGroups => handle_group(broker, request).await,
         _ => describe(broker, connection, request),
+    }
+}
+
+/// Answers a request to groups that does not wait for other members.
+async fn handle_group(broker: &Rc<Broker>, request: &RequestFrame) -> Result<Reply, DispatchError> {
+    let header = &request.header;
+    let version = header.version;
+    match header.key {
+        ApiKey::Heartbeat => reply(
+            header,
+            &requests::heartbeat(broker, request.decode()?).await,
+        ),
+        ApiKey::LeaveGroup => reply(
+            header,
+            &requests::leave(broker, version, request.decode()?).await,
+        ),
+        ApiKey::OffsetCommit => reply(
+            header,
+            &requests::commit_offsets(broker, version, request.decode()?).await,
+        ),
+        ApiKey::OffsetFetch => reply(
+            header,
+            &requests::fetch_offsets(broker, version, request.decode()?).await,
+        ),
+        ApiKey::OffsetDelete => reply(
+            header,
+            &requests::delete_offsets(broker, request.decode()?).await,
+        ),
+        ApiKey::DeleteGroups => reply(
+            header,
+            &requests::delete_groups(broker, request.decode()?).await,
+        ),
+        ApiKey::DescribeGroups => reply(
+            header,
+            &requests::describe_groups(broker, version, request.decode()?).await,
+        ),
+        ApiKey::ListGroups => reply(
+            header,
+            &requests::list_groups(broker, request.decode()?).await,
+        ),
+        key => unreachable!("{key:?} is no request to groups"),
     }
 }
 
@@ -194,10 +282,6 @@ fn describe(
         ApiKey::DescribeCluster => {
             let body = request.decode()?;
             reply(header, &cluster::respond(view, header.version, &body))
-        }
-        ApiKey::FindCoordinator => {
-            let response = coordinators::respond(header.version, request.decode()?);
-            reply(header, &response)
         }
         ApiKey::GetTelemetrySubscriptions => {
             let response = telemetry::subscriptions(&broker.config, &request.decode()?);

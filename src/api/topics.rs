@@ -20,7 +20,9 @@ use crate::protocol::messages::create_partitions_request::CreatePartitionsReques
 use crate::protocol::messages::create_partitions_response::{
     CreatePartitionsResponse, CreatePartitionsTopicResult,
 };
-use crate::protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+use crate::protocol::messages::create_topics_request::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
 use crate::protocol::messages::create_topics_response::{
     CreatableTopicConfigs, CreatableTopicResult, CreateTopicsResponse,
 };
@@ -31,6 +33,9 @@ use crate::protocol::messages::delete_topics_response::{
 
 /// From here on the response shows what the new topic is like.
 const FIRST_CREATE_VERSION_WITH_CONFIGS: i16 = 5;
+/// Replicas of `__consumer_offsets` where nobody has said how many, and brokers enough.
+const OFFSETS_REPLICAS: usize = 3;
+
 /// From here on a broker on which topics cannot be deleted has a code for it.
 const FIRST_DELETE_VERSION_WITH_DISABLED: i16 = 3;
 
@@ -137,25 +142,70 @@ pub fn create_behind(broker: &Rc<Broker>, names: &[ByteString]) {
         .collect();
     drop(being_created);
     if !names.is_empty() {
-        glommio::spawn_local(create_on_demand(broker.clone(), names)).detach();
+        let broker = Rc::clone(broker);
+        let creation = async move {
+            create_on_demand(&broker, names.clone()).await;
+            let mut being_created = broker.topics_being_created.borrow_mut();
+            for name in &names {
+                being_created.remove(name);
+            }
+        };
+        glommio::spawn_local(creation).detach();
     }
 }
 
-/// Kafka creates its internal topics so too, with the settings that their coordinators need. There
-/// is no coordinator yet, and a topic with other settings would be in its way later.
+/// Kafka creates its internal topics so too, with the settings that their coordinators need. Where
+/// there is no such coordinator yet, a topic with other settings would be in its way later.
 fn may_be_created(name: &str) -> bool {
     topic_name::validate(name).is_ok()
-        && !topic_name::is_internal(name)
+        && (name == topic_name::GROUP_METADATA || !topic_name::is_internal(name))
         && name != topic_name::CLUSTER_METADATA
 }
 
-async fn create_on_demand(broker: Rc<Broker>, names: Vec<ByteString>) {
-    let topics = names.iter().map(|name| CreatableTopic {
+/// Creates `__consumer_offsets`, unless somebody else does, and waits until this shard knows it.
+/// What goes wrong is logged; the next who needs the topic tries again.
+pub async fn create_group_metadata(broker: &Rc<Broker>) {
+    create_on_demand(broker, vec![topic_name::GROUP_METADATA.into()]).await;
+}
+
+/// A topic that somebody needs: with the broker's defaults, or, if it is `__consumer_offsets`, as
+/// the coordinator of groups wants it.
+fn topic_on_demand(broker: &Broker, name: &ByteString) -> CreatableTopic {
+    let topic = CreatableTopic {
         name: name.clone(),
         num_partitions: -1,
         replication_factor: -1,
         ..CreatableTopic::default()
-    });
+    };
+    if name != topic_name::GROUP_METADATA {
+        return topic;
+    }
+    let groups = &broker.config.groups;
+    let image = broker.image();
+    let active = image.brokers().filter(|broker| broker.is_active()).count();
+    let replicas = groups.offsets_topic_replication_factor;
+    let replicas = replicas.unwrap_or(active.clamp(1, OFFSETS_REPLICAS) as u32);
+    let segment_bytes = groups.offsets_topic_segment_bytes.to_string();
+    let configs = [
+        ("cleanup.policy", "compact"),
+        ("compression.type", "producer"),
+        ("segment.bytes", &segment_bytes),
+    ];
+    CreatableTopic {
+        num_partitions: groups.offsets_topic_num_partitions as i32,
+        replication_factor: replicas as i16,
+        configs: configs
+            .map(|(name, value)| CreatableTopicConfig {
+                name: name.into(),
+                value: Some(value.into()),
+            })
+            .into(),
+        ..topic
+    }
+}
+
+async fn create_on_demand(broker: &Broker, names: Vec<ByteString>) {
+    let topics = names.iter().map(|name| topic_on_demand(broker, name));
     let request = CreateTopicsRequest {
         topics: topics.collect(),
         ..CreateTopicsRequest::default()
@@ -166,19 +216,15 @@ async fn create_on_demand(broker: Rc<Broker>, names: Vec<ByteString>) {
                 match result {
                     // Another shard was asked for it too.
                     Ok(_) | Err(TopicError::AlreadyExists { .. }) => {}
-                    Err(error) => tell(&broker, |left_out| {
+                    Err(error) => tell(broker, |left_out| {
                         tracing::warn!(%name, %error, left_out, "no topic created on demand");
                     }),
                 }
             }
         }
-        Err(error) => tell(&broker, |left_out| {
+        Err(error) => tell(broker, |left_out| {
             tracing::warn!(%error, left_out, "no topics created on demand");
         }),
-    }
-    let mut being_created = broker.topics_being_created.borrow_mut();
-    for name in &names {
-        being_created.remove(name);
     }
 }
 

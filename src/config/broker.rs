@@ -143,7 +143,7 @@ impl BrokerConfig {
         Ok(Self {
             layers: Layers::default(),
             topic_defaults: TopicConfig::new(layers, &Values::new())?,
-            groups: GroupsConfig::read(read)?,
+            groups: GroupsConfig::read(read, layers)?,
             node_id: NodeId(read.integer("node.id")? as i32),
             rack: read.optional_text("broker.rack")?,
             listeners,

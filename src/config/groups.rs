@@ -1,6 +1,7 @@
 //! What consumer groups and `__consumer_offsets` go by. Any shard; an immutable value.
 
 use super::ConfigError;
+use super::layers::Layers;
 use super::read::Read;
 
 /// The settings of classic groups and of committed offsets. All need a restart to change.
@@ -26,8 +27,9 @@ pub struct GroupsConfig {
     pub offsets_load_buffer_size: u32,
     /// `offsets.topic.num.partitions`, which counts until the topic exists.
     pub offsets_topic_num_partitions: u32,
-    /// `offsets.topic.replication.factor`.
-    pub offsets_topic_replication_factor: u32,
+    /// `offsets.topic.replication.factor`; `None` where nobody has set it: then as many replicas as
+    /// there are brokers do, up to Kafka's three, so that a single node has groups.
+    pub offsets_topic_replication_factor: Option<u32>,
     /// `offsets.topic.segment.bytes`.
     pub offsets_topic_segment_bytes: u32,
     /// `offsets.topic.compression.codec`, as the number in a batch's attributes.
@@ -35,7 +37,7 @@ pub struct GroupsConfig {
 }
 
 impl GroupsConfig {
-    pub(super) fn read(read: &Read<'_>) -> Result<Self, ConfigError> {
+    pub(super) fn read(read: &Read<'_>, layers: &Layers) -> Result<Self, ConfigError> {
         // The table has these two as 32-bit integers.
         let timeout = |key: &str| read.integer(key).map(|number| number as i32);
         Ok(Self {
@@ -50,7 +52,10 @@ impl GroupsConfig {
             offsets_commit_timeout_ms: read.size("offsets.commit.timeout.ms")?,
             offsets_load_buffer_size: read.size("offsets.load.buffer.size")?,
             offsets_topic_num_partitions: read.size("offsets.topic.num.partitions")?,
-            offsets_topic_replication_factor: read.size("offsets.topic.replication.factor")?,
+            offsets_topic_replication_factor: layers
+                .set_value("offsets.topic.replication.factor")
+                .map(|_set| read.size("offsets.topic.replication.factor"))
+                .transpose()?,
             offsets_topic_segment_bytes: read.size("offsets.topic.segment.bytes")?,
             offsets_topic_compression_codec: codec(read)?,
         })

@@ -10,6 +10,7 @@ use crate::api::apply::OpenedAtStart;
 use crate::base::limits::MAILBOX_MESSAGES_MAX;
 use crate::config::BrokerConfig;
 use crate::controller::{BrokerRegistration, Call, ImageChange};
+use crate::coordinator::group::coordinators::GroupMessage;
 use crate::net::listener::Bound;
 use crate::net::quota::ConnectionQuota;
 use crate::partition::message::PartitionMessage;
@@ -31,6 +32,8 @@ pub struct ShardListener {
 pub struct ShardEnds {
     /// Requests to partitions.
     pub partitions: MailboxEnd<PartitionMessage>,
+    /// Requests to consumer groups.
+    pub groups: MailboxEnd<GroupMessage>,
     /// Calls to the controller.
     pub calls: MailboxEnd<Call>,
     /// Changes of the metadata.
@@ -40,14 +43,17 @@ pub struct ShardEnds {
 /// The meshes between `shards` shards, cut into their ends.
 pub fn meshes(shards: u16) -> Vec<ShardEnds> {
     let partitions = mailbox::mesh(shards, MAILBOX_MESSAGES_MAX);
+    let groups = mailbox::mesh(shards, MAILBOX_MESSAGES_MAX);
     let calls = mailbox::mesh(shards, MAILBOX_MESSAGES_MAX);
     let images = mailbox::mesh(shards, MAILBOX_MESSAGES_MAX);
     partitions
         .into_iter()
+        .zip(groups)
         .zip(calls)
         .zip(images)
-        .map(|((partitions, calls), images)| ShardEnds {
+        .map(|(((partitions, groups), calls), images)| ShardEnds {
             partitions,
+            groups,
             calls,
             images,
         })

@@ -23,7 +23,7 @@ use super::due::Due;
 use super::plan::{ShardEnds, ShardListener, ShardPlan};
 use super::service::ApiService;
 use crate::api::apply::{self, OpenedAtStart};
-use crate::api::broker::Broker;
+use crate::api::broker::{Broker, Ways};
 use crate::api::fetch_session::FetchSessions;
 use crate::base::clock::{Clock, TimestampMs};
 use crate::base::ids::{PartitionIndex, ShardId, TopicId, TopicIdPartition};
@@ -32,6 +32,8 @@ use crate::controller::{
     self, Call, Controller, ControllerError, ControllerHandle, ImageChange, LoadError,
     LoadedMetadata, MetadataLog, Publisher, Unavailable,
 };
+use crate::coordinator::group;
+use crate::coordinator::group::coordinators::{Coordinators, GroupMessage, GroupRouter};
 use crate::metadata::{MetadataImage, topic_name};
 use crate::net::listener::Listening;
 use crate::net::server::{self, ServerConfig};
@@ -114,7 +116,13 @@ const RETRY_EVERY: Duration = Duration::from_secs(5);
 /// How long requests in progress may take to end in a stop.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
-type Closers = (Closer<PartitionMessage>, Closer<Call>, Closer<ImageChange>);
+/// Close the mailboxes of a shard.
+struct Closers {
+    partitions: Closer<PartitionMessage>,
+    groups: Closer<GroupMessage>,
+    calls: Closer<Call>,
+    images: Closer<ImageChange>,
+}
 
 struct RunningController {
     running: Task<()>,
@@ -144,13 +152,15 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let plan = Rc::new(plan);
     let (partitions, partition_messages) = ends.partitions.open();
+    let (groups, group_messages) = ends.groups.open();
     let (calls, call_messages) = ends.calls.open();
     let (images, image_messages) = ends.images.open();
-    let closers = (
-        partition_messages.closer(),
-        call_messages.closer(),
-        image_messages.closer(),
-    );
+    let closers = Closers {
+        partitions: partition_messages.closer(),
+        groups: group_messages.closer(),
+        calls: call_messages.closer(),
+        images: image_messages.closer(),
+    };
 
     let storage = ShardStorage::new(
         plan.directory.clone(),
@@ -160,13 +170,22 @@ pub async fn serve(
     let clock = Clock::system();
     let shared = Shared::new(clock.clone(), context.queues.requests);
     let table = PartitionTable::new(Rc::clone(&storage), shared);
-    let router = Router::new(Rc::clone(&table), Rc::new(partitions));
+    let coordinators = Coordinators::new(Rc::new(group::runtime::Shared::new(
+        &plan.config,
+        clock.clone(),
+        context.queues.requests,
+        Rc::clone(&table),
+    )));
+    let ways = Ways {
+        partitions: Router::new(Rc::clone(&table), Rc::new(partitions)),
+        groups: GroupRouter::new(Rc::clone(&coordinators), groups),
+        controller: ControllerHandle::new(calls),
+    };
     let broker = Broker::new(
         Arc::clone(&plan.config),
         clock.clone(),
         plan.cluster_id.clone(),
-        router,
-        ControllerHandle::new(calls),
+        ways,
         FetchSessions::new(
             plan.config.max_incremental_fetch_session_cache_slots as usize,
             context.shard,
@@ -176,6 +195,7 @@ pub async fn serve(
         Arc::new(MetadataImage::default()),
     );
     take_partition_messages(&context, partition_messages, Rc::clone(&table));
+    take_group_messages(&context, group_messages, Rc::clone(&coordinators));
     let follower = apply::Follower::new(Rc::clone(&broker), plan.opened_at_start.clone());
     take_image_changes(&context, image_messages, Rc::clone(&follower));
 
@@ -217,6 +237,19 @@ fn take_partition_messages(
     spawn_into(context.queues.requests, async move {
         messages
             .run(give_way, |_, message| table.handle(message))
+            .await;
+    });
+}
+
+fn take_group_messages(
+    context: &ShardContext,
+    messages: Receiver<GroupMessage>,
+    coordinators: Rc<Coordinators>,
+) {
+    let give_way = context.give_way.clone();
+    spawn_into(context.queues.requests, async move {
+        messages
+            .run(give_way, |_, message| coordinators.handle(message))
             .await;
     });
 }
@@ -415,7 +448,14 @@ impl Shard {
             }
             pending().await
         };
+        // Who waits for a rebalance would hold up the stop.
+        let (stop, broker) = (self.context.stop.clone(), Rc::clone(&self.broker));
+        let dismissing = self.context.queues.requests.spawn(async move {
+            stop.requested().await;
+            broker.groups.coordinators().stop_all();
+        });
         let ended = or(failed, served).await;
+        dismissing.cancel().await;
         background.cancel().await;
         retrying.cancel().await;
         unlinking.cancel().await;
@@ -429,15 +469,16 @@ impl Shard {
         controller: Option<RunningController>,
     ) -> Result<(), ServeError> {
         self.context.barrier.wait().await;
-        closers.1.close();
+        closers.calls.close();
         if let Some(controller) = controller {
             controller.running.await;
             let parked = controller.log.park().await;
             parked.map_err(CheckpointFailure::from)?;
         }
         self.context.barrier.wait().await;
-        closers.0.close();
-        closers.2.close();
+        closers.groups.close();
+        closers.partitions.close();
+        closers.images.close();
         for partition in self.table.all() {
             match partition.log().park().await {
                 Ok(()) | Err(LogError::Closed) => {}

@@ -5,11 +5,14 @@ use std::path::Path;
 use glommio::{LocalExecutorBuilder, Placement};
 
 use super::*;
+use crate::api::broker::Ways;
 use crate::api::fetch_session::FetchSessions;
 use crate::api::metadata::fixtures::{ABC, Cluster};
 use crate::base::clock::Clock;
 use crate::base::ids::{Offset, ShardId};
 use crate::controller::ControllerHandle;
+use crate::coordinator::group::coordinators::{Coordinators, GroupRouter};
+use crate::coordinator::group::runtime;
 use crate::partition::checkpointer::Checkpointer;
 use crate::partition::core::Shared;
 use crate::partition::router::Router;
@@ -42,14 +45,21 @@ fn broker(cluster: &Cluster, directory: LogDirectory) -> Rc<Broker> {
     let clock = Clock::system();
     let shared = Shared::new(clock.clone(), Queues::create().requests);
     let table = PartitionTable::new(storage, shared);
+    let queue = Queues::create().requests;
+    let groups = runtime::Shared::new(&cluster.config, clock.clone(), queue, Rc::clone(&table));
+    let coordinators = Coordinators::new(Rc::new(groups));
+    let (groups, _) = mailbox::mesh(1, 8).remove(0).open();
     let (partitions, _) = mailbox::mesh(1, 8).remove(0).open();
     let (calls, _) = mailbox::mesh(1, 8).remove(0).open();
     Broker::new(
         Arc::new(cluster.config.clone()),
         clock,
         cluster.cluster_id.clone(),
-        Router::new(table, Rc::new(partitions)),
-        ControllerHandle::new(calls),
+        Ways {
+            partitions: Router::new(table, Rc::new(partitions)),
+            groups: GroupRouter::new(coordinators, groups),
+            controller: ControllerHandle::new(calls),
+        },
         FetchSessions::new(8, ShardId(0), 1, 7),
         Arc::new(MetadataImage::default()),
     )

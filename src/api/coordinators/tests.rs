@@ -1,30 +1,57 @@
 //! What FindCoordinator answers in every version.
 
 use super::*;
+use crate::api::metadata::fixtures::Cluster;
 
-fn ask(version: i16, key_type: i8) -> FindCoordinatorResponse {
+fn ask_by(listener: &str, version: i16, key_type: i8) -> FindCoordinatorResponse {
     let request = FindCoordinatorRequest {
         key: "group".into(),
         key_type,
         coordinator_keys: vec!["one".into(), "two".into()],
     };
-    respond(version, request)
+    respond(Cluster::new().view(listener), version, request)
+}
+
+fn ask(version: i16, key_type: i8) -> FindCoordinatorResponse {
+    ask_by("OTHER", version, key_type)
 }
 
 #[test]
-fn a_single_coordinator_is_not_available() {
+fn a_group_is_with_the_leader_of_its_partition() {
     for version in 0..MANY_SINCE {
-        let answer = ask(version, 0);
-        assert_eq!(answer.error_code, 15, "version {version}");
-        assert_eq!((answer.node_id, answer.port), (-1, -1));
+        let answer = ask(version, GROUP);
+        assert_eq!(answer.error_code, 0, "version {version}");
+        assert_eq!(answer.error_message.as_deref(), Some("NONE"));
+        assert_eq!((answer.node_id, answer.port), (1, 9001));
+        assert_eq!(&*answer.host, "other-1");
         assert!(answer.coordinators.is_empty());
     }
+    for version in MANY_SINCE..=6 {
+        let answer = ask(version, GROUP);
+        let rows = answer.coordinators.iter();
+        let rows: Vec<_> = rows
+            .map(|row| (&*row.key, row.error_code, row.node_id, row.port))
+            .collect();
+        assert_eq!(rows, [("one", 0, 1, 9001), ("two", 0, 1, 9001)]);
+    }
+}
+
+#[test]
+fn a_leader_out_of_reach_is_no_coordinator() {
+    let answer = ask_by("NONE", 6, GROUP);
+    let row = &answer.coordinators[0];
+    assert_eq!((row.error_code, row.node_id, row.port), (15, -1, -1));
+    assert_eq!(row.error_message.as_deref(), Some(""));
+    let answer = ask_by("NONE", 3, GROUP);
+    assert_eq!((answer.error_code, answer.node_id), (15, -1));
+    let told = answer.error_message;
+    assert_eq!(told.as_deref(), Some("The coordinator is not available."));
 }
 
 #[test]
 fn each_of_many_coordinators_is_answered() {
     for version in MANY_SINCE..=6 {
-        let answer = ask(version, 1);
+        let answer = ask(version, TRANSACTION);
         assert_eq!(answer.error_code, 0, "version {version}");
         let rows: Vec<_> = answer
             .coordinators

@@ -5,6 +5,7 @@ mod tests;
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::api::errors::group_error;
@@ -63,6 +64,9 @@ impl Client {
 }
 
 /// A request to join. `random` is for the id that the member may be given.
+///
+/// A group keeps what it says for as long as the member lives: it is copied out of the request's
+/// frame, which is memory for requests in progress.
 pub fn join(version: i16, request: JoinGroupRequest, client: Client, random: u128) -> JoinGroup {
     let rebalance_timeout_ms = if version < REBALANCE_TIMEOUT_SINCE {
         request.session_timeout_ms
@@ -70,18 +74,18 @@ pub fn join(version: i16, request: JoinGroupRequest, client: Client, random: u12
         request.rebalance_timeout_ms
     };
     let protocols = request.protocols.into_iter().map(|protocol| Protocol {
-        name: protocol.name,
-        metadata: protocol.metadata,
+        name: copy_of(&protocol.name),
+        metadata: Bytes::copy_from_slice(&protocol.metadata),
     });
     JoinGroup {
-        group: request.group_id,
-        member_id: request.member_id,
-        instance_id: request.group_instance_id,
-        client_id: client.id,
+        group: copy_of(&request.group_id),
+        member_id: copy_of(&request.member_id),
+        instance_id: request.group_instance_id.as_ref().map(copy_of),
+        client_id: copy_of(&client.id),
         client_host: client.host,
         session_timeout_ms: request.session_timeout_ms,
         rebalance_timeout_ms,
-        protocol_type: request.protocol_type,
+        protocol_type: copy_of(&request.protocol_type),
         protocols: protocols.collect(),
         knows_member_id_required: version >= MEMBER_ID_REQUIRED_SINCE,
         knows_skip_assignment: version >= SKIP_ASSIGNMENT_SINCE,
@@ -117,7 +121,7 @@ pub fn joined(version: i16, reply: JoinReply) -> JoinGroupResponse {
     }
 }
 
-/// A request for an assignment.
+/// A request for an assignment, with copies of what the group keeps.
 ///
 /// # Errors
 /// What answers it at once: it does not name the protocol and its type, as it must.
@@ -127,14 +131,17 @@ pub fn sync(version: i16, request: SyncGroupRequest) -> Result<SyncGroup, GroupE
         return Err(GroupError::InconsistentProtocol);
     }
     let assignments = request.assignments.into_iter();
-    let assignments = assignments.map(|assigned| (assigned.member_id, assigned.assignment));
+    let assignments = assignments.map(|assigned| {
+        let assignment = Bytes::copy_from_slice(&assigned.assignment);
+        (copy_of(&assigned.member_id), assignment)
+    });
     Ok(SyncGroup {
-        group: request.group_id,
+        group: copy_of(&request.group_id),
         generation: request.generation_id,
-        member_id: request.member_id,
-        instance_id: request.group_instance_id,
-        protocol_type: request.protocol_type,
-        protocol_name: request.protocol_name,
+        member_id: copy_of(&request.member_id),
+        instance_id: request.group_instance_id.as_ref().map(copy_of),
+        protocol_type: request.protocol_type.as_ref().map(copy_of),
+        protocol_name: request.protocol_name.as_ref().map(copy_of),
         assignments: assignments.collect(),
     })
 }
@@ -221,6 +228,11 @@ pub fn left(version: i16, reply: Result<LeaveReply, GroupError>) -> LeaveGroupRe
         members: members.collect(),
         ..LeaveGroupResponse::default()
     }
+}
+
+/// A copy that does not hold the frame that `text` is a part of.
+fn copy_of(text: &ByteString) -> ByteString {
+    ByteString::from(&**text)
 }
 
 fn code(result: Result<(), GroupError>) -> ErrorCode {

@@ -188,13 +188,13 @@ fn more_partitions_are_answered_in_every_version() {
 
 #[test]
 fn what_is_internal_or_no_name_is_not_created_on_demand() {
-    for name in ["t", "a.b", "__own"] {
+    for name in ["t", "a.b", "__own", "__consumer_offsets"] {
         assert!(may_be_created(name), "{name}");
     }
     for name in [
         "",
         "a b",
-        "__consumer_offsets",
+        "__share_group_state",
         "__transaction_state",
         "__cluster_metadata",
     ] {

@@ -212,7 +212,7 @@ fn groups_go_by_the_defaults_of_kafka() {
         offsets_commit_timeout_ms: 5_000,
         offsets_load_buffer_size: 5 << 20,
         offsets_topic_num_partitions: 50,
-        offsets_topic_replication_factor: 3,
+        offsets_topic_replication_factor: None,
         offsets_topic_segment_bytes: 100 << 20,
         offsets_topic_compression_codec: 0,
     };

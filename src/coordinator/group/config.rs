@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::BrokerConfig;
+
 /// What a machine goes by as long as it lives: none of it changes without a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupConfig {
@@ -21,6 +23,27 @@ pub struct GroupConfig {
     pub offsets_retention: Duration,
     /// `offsets.retention.check.interval.ms`.
     pub offsets_retention_check_interval: Duration,
+}
+
+impl From<&BrokerConfig> for GroupConfig {
+    fn from(broker: &BrokerConfig) -> Self {
+        let groups = &broker.groups;
+        let minutes = |minutes: u32| Duration::from_secs(u64::from(minutes) * 60);
+        Self {
+            min_session_timeout_ms: groups.group_min_session_timeout_ms,
+            max_session_timeout_ms: groups.group_max_session_timeout_ms,
+            initial_rebalance_delay: Duration::from_millis(
+                groups.group_initial_rebalance_delay_ms.into(),
+            ),
+            max_size: groups.group_max_size as usize,
+            record_bytes_max: broker.topic_defaults.max_message_bytes as usize,
+            offset_metadata_units_max: groups.offset_metadata_max_bytes as usize,
+            offsets_retention: minutes(groups.offsets_retention_minutes),
+            offsets_retention_check_interval: Duration::from_millis(
+                groups.offsets_retention_check_interval_ms,
+            ),
+        }
+    }
 }
 
 impl Default for GroupConfig {

@@ -24,7 +24,7 @@ use super::offsets::{OffsetResult, Offsets};
 use super::record::GroupRecord;
 use super::static_members::Replacement;
 use super::timers::Timers;
-use crate::base::ids::PartitionIndex;
+use crate::base::ids::{PartitionIndex, TopicId};
 use crate::base::limits::GROUP_REQUESTS_WAITING_MAX;
 
 /// What waits for the records of an operation; opaque to who appends them.
@@ -73,6 +73,8 @@ pub(super) enum Then {
     },
     /// Offsets, and perhaps the group, have expired.
     Expired,
+    /// The offsets of a deleted topic are gone.
+    TopicForgotten,
 }
 
 /// Whether the machine has what is in the log.
@@ -140,22 +142,8 @@ impl Machine {
 
     /// The answer to what cannot be carried out whatever the group is.
     fn refusal(&self, command: &Command) -> Option<Reply> {
-        match command {
-            Command::Join(request) => {
-                if let Err(error) = join::check(request, &self.config) {
-                    let id = request.member_id.clone();
-                    return Some(Reply::Join(JoinReply::refused(error, id)));
-                }
-            }
-            Command::Sync(_)
-            | Command::Heartbeat(_)
-            | Command::Leave(_)
-            | Command::DeleteOffsets(_)
-                if command.group().is_empty() =>
-            {
-                return Some(command.refusal(GroupError::InvalidGroupId));
-            }
-            _ => {}
+        if let Some(invalid) = invalid(command, &self.config) {
+            return Some(invalid);
         }
         match (self.check_ready(), command) {
             (Ok(()), _) => None,
@@ -165,6 +153,11 @@ impl Machine {
             }
             (Err(error), _) => Some(command.refusal(error)),
         }
+    }
+
+    /// Whether the partition was given up.
+    pub fn is_unloaded(&self) -> bool {
+        self.life == Life::Unloaded
     }
 
     pub(super) fn check_ready(&self) -> Result<(), GroupError> {
@@ -300,8 +293,11 @@ impl Machine {
         }
     }
 
-    /// The log was read to its end.
+    /// The log was read to its end. That means nothing to a machine that was unloaded meanwhile.
     pub fn loaded(&mut self, now: Now, out: &mut Effects) {
+        if self.is_unloaded() {
+            return;
+        }
         self.life = Life::Active;
         let all: Vec<ByteString> = self.groups.keys().cloned().collect();
         for id in all {
@@ -323,6 +319,14 @@ impl Machine {
         self.pending_ids = 0;
         for (_, mut group) in std::mem::take(&mut self.groups) {
             group.dismiss(GroupError::NotCoordinator, out);
+        }
+    }
+
+    /// Removes the offsets that were committed for a topic that is deleted.
+    pub fn topic_deleted(&mut self, topic: &ByteString, id: TopicId, now: Now, out: &mut Effects) {
+        for (group, records) in self.offsets.prepare_topic_deletion(topic, id) {
+            let (group, mut cx) = self.group_or_new(&group, now, out);
+            group.append(records, Then::TopicForgotten, &mut cx);
         }
     }
 
@@ -441,6 +445,24 @@ impl Machine {
     }
 }
 
+/// The answer to what no coordinator would carry out, whatever groups it has.
+pub(super) fn invalid(command: &Command, config: &GroupConfig) -> Option<Reply> {
+    match command {
+        Command::Join(request) => join::check(request, config)
+            .err()
+            .map(|error| Reply::Join(JoinReply::refused(error, request.member_id.clone()))),
+        Command::Sync(_)
+        | Command::Heartbeat(_)
+        | Command::Leave(_)
+        | Command::DeleteOffsets(_)
+            if command.group().is_empty() =>
+        {
+            Some(command.refusal(GroupError::InvalidGroupId))
+        }
+        _ => None,
+    }
+}
+
 /// Whether `command` must not be carried out before the group's appends have ended.
 fn must_wait(group: &Group, command: &Command) -> bool {
     let wants_all = matches!(
@@ -527,7 +549,11 @@ impl Group {
 /// Answers who waited for an append, where there is no more to do about it.
 fn answer_alone(then: Then, result: Result<(), GroupError>, out: &mut Effects) {
     match then {
-        Then::Created | Then::Assigned { .. } | Then::Emptied { leave: None } | Then::Expired => {}
+        Then::Created
+        | Then::Assigned { .. }
+        | Then::Emptied { leave: None }
+        | Then::Expired
+        | Then::TopicForgotten => {}
         Then::Emptied {
             leave: Some((reply_to, reply)),
         } => out.reply(reply_to, Reply::Leave(result.map(|()| reply))),

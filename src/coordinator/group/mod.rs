@@ -11,6 +11,7 @@
 
 pub mod command;
 pub mod config;
+pub mod coordinators;
 pub mod error;
 pub mod machine;
 pub mod offsets;

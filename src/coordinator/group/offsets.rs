@@ -231,18 +231,25 @@ impl Offsets {
         }
     }
 
-    /// The tombstones of the offsets of a topic that was deleted, of every group. Offsets that were
-    /// committed for another incarnation of it stay. The records need not be one batch.
-    pub fn prepare_topic_deletion(&self, topic: &ByteString, id: TopicId) -> Vec<GroupRecord> {
-        let mut records = Vec::new();
+    /// The tombstones of the offsets of a topic that was deleted, by group. Offsets that were
+    /// committed for another incarnation of it stay.
+    pub fn prepare_topic_deletion(
+        &self,
+        topic: &ByteString,
+        id: TopicId,
+    ) -> Vec<(ByteString, Vec<GroupRecord>)> {
+        let mut by_group = Vec::new();
         for (group, topics) in &self.groups {
-            for (partition, committed) in topics.get(topic).into_iter().flatten() {
-                if is_same(committed.topic_id, id) {
-                    records.push(tombstone(group, topic, *partition));
-                }
+            let committed = topics.get(topic).into_iter().flatten();
+            let records: Vec<_> = committed
+                .filter(|(_, committed)| is_same(committed.topic_id, id))
+                .map(|(partition, _)| tombstone(group, topic, *partition))
+                .collect();
+            if !records.is_empty() {
+                by_group.push((group.clone(), records));
             }
         }
-        records
+        by_group
     }
 
     /// Stores copies of what has to be kept: a handle would keep the request or the piece of log

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use glommio::timer::Timer;
 
 use super::command::{Append, Command, Effects, Now, Reply, ReplyId};
@@ -20,8 +21,9 @@ use super::error::GroupError;
 use super::machine::Machine;
 use super::record::GroupRecord;
 use crate::base::clock::Clock;
-use crate::base::ids::{LeaderEpoch, Offset, PartitionIndex, TopicIdPartition};
+use crate::base::ids::{LeaderEpoch, Offset, TopicId, TopicIdPartition};
 use crate::base::limits::DECOMPRESSED_BATCH_BYTES_MAX;
+use crate::config::BrokerConfig;
 use crate::partition::message::{
     Acks, AppendError, AppendRequest, PartitionError, PartitionMessage, ReadRequest,
 };
@@ -34,9 +36,6 @@ use crate::record::validate::RecordError;
 use crate::record::view::RecordSet;
 use crate::shard::queues::Queue;
 use crate::shard::reply::{self, Sender};
-
-/// Bytes of the log that are read in one go while it is loaded.
-const LOAD_BYTES: usize = 1 << 20;
 
 /// What the coordinators of a shard share.
 #[derive(Debug)]
@@ -53,8 +52,32 @@ pub struct Shared {
     pub config: GroupConfig,
     /// The largest batch that the log takes, in bytes.
     pub batch_bytes_max: usize,
+    /// `offsets.load.buffer.size`: bytes of the log that are read in one go while it is loaded.
+    pub load_bytes: usize,
     /// `offsets.topic.compression.codec`.
     pub codec: Codec,
+}
+
+impl Shared {
+    /// What the coordinators of the shard that owns `table` go by.
+    pub fn new(
+        config: &BrokerConfig,
+        clock: Clock,
+        queue: Queue,
+        table: Rc<PartitionTable>,
+    ) -> Self {
+        let codec = config.groups.offsets_topic_compression_codec;
+        Self {
+            clock,
+            began: Instant::now(),
+            queue,
+            table,
+            config: config.into(),
+            batch_bytes_max: config.topic_defaults.max_message_bytes as usize,
+            load_bytes: config.groups.offsets_load_buffer_size as usize,
+            codec: Codec::from_id(codec).expect("the settings allow no other codec"),
+        }
+    }
 }
 
 /// The coordinator of the groups of one partition.
@@ -69,6 +92,8 @@ pub struct Coordinator {
     is_appending: Cell<bool>,
     /// When the sleeping task wakes, if there is one.
     wakes_at: Cell<Option<Duration>>,
+    /// Topics that were deleted while the log is still being read.
+    deleted_topics: RefCell<Option<Vec<(ByteString, TopicId)>>>,
 }
 
 impl Coordinator {
@@ -84,6 +109,7 @@ impl Coordinator {
             to_append: RefCell::default(),
             is_appending: Cell::new(false),
             wakes_at: Cell::new(None),
+            deleted_topics: RefCell::new(Some(Vec::new())),
         });
         let loading = Rc::clone(&coordinator);
         shared
@@ -91,11 +117,6 @@ impl Coordinator {
             .spawn(async move { loading.load().await })
             .detach();
         coordinator
-    }
-
-    /// Which partition.
-    pub fn partition(&self) -> PartitionIndex {
-        self.id.partition
     }
 
     /// Carries out a request. It is answered now or later; a coordinator that ends drops `reply`.
@@ -108,6 +129,16 @@ impl Coordinator {
     /// Looks at the machine, which does not change.
     pub fn look<T>(&self, at: impl FnOnce(&Machine) -> T) -> T {
         at(&self.machine.borrow())
+    }
+
+    /// Removes the offsets that were committed for a topic that is deleted; as soon as the log is
+    /// loaded, if it is not.
+    pub fn topic_deleted(self: &Rc<Self>, topic: &ByteString, id: TopicId) {
+        if let Some(waiting) = &mut *self.deleted_topics.borrow_mut() {
+            waiting.push((topic.clone(), id));
+            return;
+        }
+        self.with_machine(|machine, now, out| machine.topic_deleted(topic, id, now, out));
     }
 
     /// Gives the partition up: whoever waits is sent to another coordinator.
@@ -243,10 +274,16 @@ impl Coordinator {
         match self.replay_log().await {
             Ok(records) => {
                 self.with_machine(|machine, now, out| machine.loaded(now, out));
+                let deleted = self.deleted_topics.take();
+                for (topic, id) in deleted.into_iter().flatten() {
+                    self.topic_deleted(&topic, id);
+                }
                 let milliseconds = began.elapsed().as_millis();
                 let partition = self.id.partition.0;
                 tracing::debug!(partition, records, milliseconds, "groups loaded");
             }
+            // The log went away with its partition.
+            Err(_) if self.look(Machine::is_unloaded) => {}
             Err(error) => {
                 // Requests go on being refused: nobody may be told that a group has no offsets.
                 let partition = self.id.partition.0;
@@ -265,14 +302,15 @@ impl Coordinator {
             let request = ReadRequest {
                 id: self.id,
                 from: next,
-                bytes_max: LOAD_BYTES,
+                bytes_max: self.shared.load_bytes,
                 current_leader_epoch: LeaderEpoch::UNKNOWN,
                 last_fetched_epoch: None,
                 committed_only: false,
             };
-            let read = PartitionMessage::Read(vec![request], LOAD_BYTES, reply);
+            let read = PartitionMessage::Read(vec![request], self.shared.load_bytes, reply);
             self.shared.table.handle(read);
             let found = answer.await.map_err(|_gone| LoadError::Gone)?;
+            glommio::yield_if_needed().await;
             let found = found.into_iter().next().ok_or(LoadError::Gone)?;
             if let Some(error) = found.error {
                 return Err(error.into());

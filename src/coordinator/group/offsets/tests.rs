@@ -338,14 +338,16 @@ fn a_deleted_topic_takes_the_offsets_of_its_own_incarnation() {
         ("h", "foo", 0, of(1)),
         ("i", "bar", 0, of(0)),
     ]);
-    let mut records = offsets.prepare_topic_deletion(&"foo".into(), TopicId(1));
-    records.sort_by_key(|record| format!("{record:?}"));
+    let mut by_group = offsets.prepare_topic_deletion(&"foo".into(), TopicId(1));
+    for (_, records) in &mut by_group {
+        records.sort_by_key(|record| format!("{record:?}"));
+    }
+    by_group.sort_by_key(|(group, _)| group.clone());
     let expected = [
-        gone("g", "foo", 0),
-        gone("g", "foo", 2),
-        gone("h", "foo", 0),
+        ("g".into(), vec![gone("g", "foo", 0), gone("g", "foo", 2)]),
+        ("h".into(), vec![gone("h", "foo", 0)]),
     ];
-    assert_eq!(records, expected);
+    assert_eq!(by_group, expected);
     assert!(
         offsets
             .prepare_topic_deletion(&"none".into(), TopicId(1))
