@@ -1,0 +1,228 @@
+"""Starts and stops Millrace and Apache Kafka 4.3.1 for measurements, each pinned to a core.
+
+Kafka runs as shipped: its server.properties, its start script's heap and collector settings, from
+its jars. Everything is built and written under target/.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+WORK = TARGET / "perf"
+JARS = TARGET / "java" / "jars"
+TICKS = os.sysconf("SC_CLK_TCK")
+
+# bin/kafka-server-start.sh and bin/kafka-run-class.sh of Apache Kafka 4.3.1.
+KAFKA_JVM = (
+    "-Xmx1G -Xms1G -server -XX:+UseG1GC -XX:MaxGCPauseMillis=20 "
+    "-XX:InitiatingHeapOccupancyPercent=35 -XX:+ExplicitGCInvokesConcurrent "
+    "-Djava.awt.headless=true"
+).split()
+
+# config/server.properties of Apache Kafka 4.3.1, with a port and a directory of our own.
+KAFKA_PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+inter.broker.listener.name=PLAINTEXT
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+controller.listener.names=CONTROLLER
+num.network.threads=3
+num.io.threads=8
+socket.send.buffer.bytes=102400
+socket.receive.buffer.bytes=102400
+socket.request.max.bytes=104857600
+log.dirs={data}
+num.partitions=1
+num.recovery.threads.per.data.dir=2
+offsets.topic.replication.factor=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+log.retention.hours=168
+log.segment.bytes=1073741824
+log.retention.check.interval.ms=300000
+"""
+
+LOG4J = """\
+status = error
+appender.file.type = File
+appender.file.name = file
+appender.file.fileName = {log}
+appender.file.layout.type = PatternLayout
+appender.file.layout.pattern = [%d] %p %m (%c)%n
+rootLogger.level = info
+rootLogger.appenderRef.file.ref = file
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def pinned(core, command):
+    return ["taskset", "-c", str(core), *command]
+
+
+def run(command, **options):
+    return subprocess.run(command, check=True, text=True, **options)
+
+
+def java(class_name, *arguments, jvm=()):
+    return ["java", *jvm, "-cp", f"{JARS}/*", class_name, *arguments]
+
+
+def prepare(names):
+    """Fetches and builds what the brokers of these names need."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    pom = ROOT / "tests" / "java" / "pom.xml"
+    done = JARS / "fetched-by"
+    if not done.is_file() or done.read_bytes() != pom.read_bytes():
+        shutil.rmtree(JARS, ignore_errors=True)
+        run(["mvn", "--batch-mode", "--quiet", "--file", str(pom),
+             "dependency:copy-dependencies", f"-DoutputDirectory={JARS}"])
+        done.write_bytes(pom.read_bytes())
+    if "millrace" in names:
+        run(["cargo", "build", "--release", "--locked", "--bin", "millrace"], cwd=ROOT)
+
+
+class Broker:
+    """A broker's process on its core, from an empty data directory."""
+
+    def __init__(self, name, turn, core, overrides=()):
+        self.port = free_port()
+        self.overrides = dict(overrides)
+        self.data = WORK / f"{name}-data"
+        shutil.rmtree(self.data, ignore_errors=True)
+        self.turn = turn
+        self.log = (WORK / f"{name}-{turn}.log").open("wb")
+        command = self.kafka() if name == "kafka" else self.millrace()
+        self.process = subprocess.Popen(
+            pinned(core, command), stdout=self.log, stderr=self.log, cwd=WORK)
+        self.wait()
+
+    def kafka(self):
+        properties = WORK / "kafka.properties"
+        text = KAFKA_PROPERTIES.format(port=self.port, controller=free_port(), data=self.data)
+        added = [f"{key}={value}\n" for key, value in self.overrides.items()]
+        properties.write_text(text + "".join(added))
+        logging = WORK / "kafka-log4j2.properties"
+        logging.write_text(LOG4J.format(log=WORK / f"kafka-server-{self.turn}.log"))
+        run(java("kafka.tools.StorageTool", "format", "--standalone", "-t",
+                 "bWlsbHJhY2UtcGVyZi1vbmU", "-c", str(properties)), stdout=self.log)
+        jvm = [*KAFKA_JVM, f"-Dlog4j2.configurationFile={logging}"]
+        return java("kafka.Kafka", str(properties), jvm=jvm)
+
+    def millrace(self):
+        settings = {
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "log.dirs": self.data,
+            "millrace.shards": 1,
+            **self.overrides,
+        }
+        overrides = [f"--override={key}={value}" for key, value in settings.items()]
+        return [str(TARGET / "release" / "millrace"), "start", *overrides]
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    def topics(self, *arguments):
+        """kafka-topics, whose success also says that the broker serves."""
+        command = java("org.apache.kafka.tools.TopicCommand", "--bootstrap-server", self.address,
+                       *arguments)
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    def wait(self):
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                sys.exit(f"the broker ended with {self.process.returncode}: see {self.log.name}")
+            if answers(self.port):
+                return
+            time.sleep(0.1)
+        sys.exit(f"the broker does not serve: see {self.log.name}")
+
+    def create_topic(self, name, partitions):
+        finished = self.topics("--create", "--topic", name, "--partitions", str(partitions),
+                               "--replication-factor", "1")
+        if finished.returncode != 0:
+            sys.exit(f"the topic was not created: {finished.stdout}{finished.stderr}")
+
+    def records_in(self, topic, partitions):
+        """How many records the topic holds: the sum of its partitions' end offsets."""
+        command = java("org.apache.kafka.tools.GetOffsetShell", "--bootstrap-server", self.address,
+                       "--topic", topic)
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        ends = [line.split(":") for line in finished.stdout.splitlines() if line.startswith(topic)]
+        if finished.returncode != 0 or len(ends) != partitions:
+            sys.exit(f"the end offsets of {topic}: {finished.stdout}{finished.stderr}")
+        return sum(int(end[2]) for end in ends)
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(120)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+        shutil.rmtree(self.data, ignore_errors=True)
+
+
+def answers(port):
+    """Whether a broker on the port answers an ApiVersions request, version 0."""
+    request = struct.pack(">hhih", 18, 0, 1, -1)
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1) as connection:
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            reply = connection.recv(10)
+    except OSError:
+        return False
+    return len(reply) == 10 and struct.unpack(">iih", reply)[1:] == (1, 0)
+
+
+def stat_seconds(path):
+    """User and system seconds of a process with all its threads, those that ended included."""
+    fields = path.read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def process_seconds(pid):
+    return stat_seconds(Path(f"/proc/{pid}/stat"))
+
+
+class KernelThreads:
+    """The CPU seconds of the kernel's own threads, the children of kthreadd, from now on. A thread
+    that ends in between takes its last seconds along, and nothing else."""
+
+    def __init__(self):
+        self.before = self.all()
+
+    def seconds(self):
+        return sum(now - self.before.get(thread, 0.0) for thread, now in self.all().items())
+
+    @staticmethod
+    def all():
+        """By id and start time, since ids come again."""
+        found = {}
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = path.read_text().rpartition(")")[2].split()
+                if fields[1] == "2":
+                    found[path.parent.name, fields[19]] = stat_seconds(path)
+            except OSError:
+                continue
+        return found
