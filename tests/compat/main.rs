@@ -18,5 +18,6 @@ mod java;
 mod kcat;
 mod librdkafka;
 mod long_log;
+mod many_groups;
 mod versions;
 mod waiting_fetches;

@@ -1,0 +1,305 @@
+//! More groups and more joins than anybody means well with: all are answered, memory stays bounded,
+//! and who has nothing to do with them does not notice.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use kacrab_protocol::generated::{
+    ApiKey, DeleteGroupsRequestData, DeleteGroupsResponseData, FindCoordinatorRequestData,
+    FindCoordinatorResponseData, HeartbeatRequestData, HeartbeatResponseData, JoinGroupRequestData,
+    JoinGroupRequestProtocol, JoinGroupResponseData, ListGroupsRequestData, ListGroupsResponseData,
+    OffsetCommitRequestData, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+    OffsetCommitResponseData, OffsetFetchRequestData, OffsetFetchRequestGroup,
+    OffsetFetchResponseData, SyncGroupRequestAssignment, SyncGroupRequestData,
+    SyncGroupResponseData,
+};
+
+use crate::support::broker::Broker;
+use crate::support::topics;
+use crate::support::wire::{Wire, text};
+
+const GROUPS: usize = 10_000;
+const CONNECTIONS: usize = 20;
+/// Requests that one connection has in flight.
+const WINDOW: usize = 256;
+/// What the broker may grow by, in KiB: a few hundred bytes for each group, and what an allocator
+/// keeps.
+const GROWTH_KIB_MAX: u64 = 96 << 10;
+
+const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+const MEMBER_ID_REQUIRED: i16 = 79;
+
+fn body(encode: impl FnOnce(&mut BytesMut)) -> Bytes {
+    let mut body = BytesMut::new();
+    encode(&mut body);
+    body.freeze()
+}
+
+/// Sends all requests with [`WINDOW`] of them in flight, and gives the answers without headers.
+fn pipeline(
+    wire: &mut Wire,
+    key: ApiKey,
+    version: i16,
+    header_bytes: usize,
+    bodies: impl Iterator<Item = Bytes>,
+    mut answered: impl FnMut(Bytes),
+) {
+    let mut in_flight = 0;
+    let mut receive = |wire: &mut Wire| {
+        let mut frame = wire.receive().expect("an open connection");
+        answered(frame.split_off(header_bytes));
+    };
+    for body in bodies {
+        if in_flight == WINDOW {
+            receive(wire);
+            in_flight -= 1;
+        }
+        wire.send_request(key as i16, version, &body);
+        in_flight += 1;
+    }
+    for _ in 0..in_flight {
+        receive(wire);
+    }
+}
+
+fn resident_kib(broker: &Broker) -> u64 {
+    let path = format!("/proc/{}/status", broker.pid());
+    let status = fs::read_to_string(path).expect("a running broker");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    number.expect("a resident size").parse().expect("a number")
+}
+
+/// Asks for a group's coordinator until there is one.
+fn find_coordinator(wire: &mut Wire) {
+    let request = FindCoordinatorRequestData::default().with_coordinator_keys(vec![text("any")]);
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let mut answer = wire.call(ApiKey::FindCoordinator, 4, |body, v| request.write(body, v));
+        let answer = FindCoordinatorResponseData::read(&mut answer, 4).expect("an answer");
+        match answer.coordinators[0].error_code {
+            0 => return,
+            COORDINATOR_NOT_AVAILABLE if Instant::now() < end => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            code => panic!("no coordinator: {code}"),
+        }
+    }
+}
+
+fn commit(group: &str, generation: i32, member: &str, offset: i64) -> Bytes {
+    let partition = OffsetCommitRequestPartition::default()
+        .with_committed_offset(offset)
+        .with_committed_leader_epoch(-1)
+        .with_committed_metadata(Some(text("")));
+    let topic = OffsetCommitRequestTopic::default()
+        .with_name(text("t"))
+        .with_partitions(vec![partition]);
+    let request = OffsetCommitRequestData::default()
+        .with_group_id(text(group))
+        .with_generation_id_or_member_epoch(generation)
+        .with_member_id(text(member))
+        .with_topics(vec![topic]);
+    body(|body| request.write(body, 8).expect("an encodable commit"))
+}
+
+fn committed(mut answer: Bytes) -> i16 {
+    let answer = OffsetCommitResponseData::read(&mut answer, 8).expect("an answer");
+    answer.topics[0].partitions[0].error_code
+}
+
+fn list(wire: &mut Wire) -> BTreeSet<String> {
+    let request = ListGroupsRequestData::default();
+    let mut answer = wire.call(ApiKey::ListGroups, 4, |body, v| request.write(body, v));
+    let answer = ListGroupsResponseData::read(&mut answer, 4).expect("an answer");
+    assert_eq!(answer.error_code, 0);
+    let groups = answer.groups.iter();
+    groups.map(|group| group.group_id.to_string()).collect()
+}
+
+fn offset_of(wire: &mut Wire, group: &str) -> i64 {
+    let group = OffsetFetchRequestGroup::default()
+        .with_group_id(text(group))
+        .with_topics(None);
+    let request = OffsetFetchRequestData::default().with_groups(vec![group]);
+    let mut answer = wire.call(ApiKey::OffsetFetch, 8, |body, v| request.write(body, v));
+    let answer = OffsetFetchResponseData::read(&mut answer, 8).expect("an answer");
+    let group = &answer.groups[0];
+    assert_eq!(group.error_code, 0);
+    group.topics[0].partitions[0].committed_offset
+}
+
+#[test]
+fn ten_thousand_groups_are_kept_through_a_kill_and_deleted() {
+    let mut broker = Broker::start();
+    topics::create(&broker, "t", 1, &[]);
+    let port = broker.port();
+    find_coordinator(&mut Wire::connect(port));
+    let before = resident_kib(&broker);
+    let names: BTreeSet<String> = (0..GROUPS).map(|at| format!("group-{at:05}")).collect();
+    let commits: Vec<_> = names.iter().zip(1..).collect();
+    // Each connection waits for the disk, and those that wait share a write.
+    thread::scope(|scope| {
+        for some in commits.chunks(GROUPS / CONNECTIONS) {
+            let commits = some
+                .iter()
+                .map(|(name, offset)| commit(name, -1, "", *offset));
+            scope.spawn(move || {
+                let mut wire = Wire::connect(port);
+                pipeline(&mut wire, ApiKey::OffsetCommit, 8, 5, commits, |answer| {
+                    assert_eq!(committed(answer), 0);
+                });
+            });
+        }
+    });
+    let grown = resident_kib(&broker).saturating_sub(before);
+    assert!(grown < GROWTH_KIB_MAX, "{GROUPS} groups took {grown} KiB");
+
+    broker.kill();
+    broker.start_again();
+    let mut wire = Wire::connect(port);
+    find_coordinator(&mut wire);
+    assert_eq!(list(&mut wire), names);
+    for at in [0, 1, GROUPS / 2, GROUPS - 1] {
+        let group = format!("group-{at:05}");
+        assert_eq!(offset_of(&mut wire, &group), at as i64 + 1, "{group}");
+    }
+
+    let all: Vec<_> = names.iter().map(|name| text(name)).collect();
+    for some in all.chunks(1000) {
+        let request = DeleteGroupsRequestData::default().with_groups_names(some.to_vec());
+        let mut answer = wire.call(ApiKey::DeleteGroups, 2, |body, v| request.write(body, v));
+        let answer = DeleteGroupsResponseData::read(&mut answer, 2).expect("an answer");
+        assert!(answer.results.iter().all(|group| group.error_code == 0));
+    }
+    assert_eq!(list(&mut wire), BTreeSet::new());
+}
+
+fn join(group: &str, member: &str) -> Bytes {
+    let protocol = JoinGroupRequestProtocol::default()
+        .with_name(text("range"))
+        .with_metadata(Bytes::from_static(&[0; 10]));
+    let request = JoinGroupRequestData::default()
+        .with_group_id(text(group))
+        .with_session_timeout_ms(10_000)
+        .with_rebalance_timeout_ms(10_000)
+        .with_member_id(text(member))
+        .with_protocol_type(text("consumer"))
+        .with_protocols(vec![protocol]);
+    body(|body| request.write(body, 9).expect("an encodable join"))
+}
+
+fn joined(mut answer: Bytes) -> JoinGroupResponseData {
+    JoinGroupResponseData::read(&mut answer, 9).expect("an answer")
+}
+
+/// A member that is alone in its group.
+struct Bystander {
+    wire: Wire,
+    member: String,
+    generation: i32,
+}
+
+impl Bystander {
+    fn join(port: u16) -> Self {
+        let mut wire = Wire::connect(port);
+        let mut ask = |member: &str| {
+            let join = join("calm", member);
+            let answer = wire.ask(ApiKey::JoinGroup as i16, 9, &join);
+            joined(answer.expect("an open connection"))
+        };
+        let member = ask("").member_id.to_string();
+        let answer = ask(&member);
+        assert_eq!(answer.error_code, 0);
+        let assignment = SyncGroupRequestAssignment::default()
+            .with_member_id(text(&member))
+            .with_assignment(Bytes::from_static(&[1]));
+        let request = SyncGroupRequestData::default()
+            .with_group_id(text("calm"))
+            .with_generation_id(answer.generation_id)
+            .with_member_id(text(&member))
+            .with_protocol_type(Some(text("consumer")))
+            .with_protocol_name(Some(text("range")))
+            .with_assignments(vec![assignment]);
+        let mut synced = wire.call(ApiKey::SyncGroup, 5, |body, v| request.write(body, v));
+        let synced = SyncGroupResponseData::read(&mut synced, 5).expect("an answer");
+        assert_eq!((synced.error_code, &synced.assignment[..]), (0, &[1][..]));
+        Self {
+            wire,
+            member,
+            generation: answer.generation_id,
+        }
+    }
+
+    /// A heartbeat and a commit. How long both took.
+    fn live(&mut self, offset: i64) -> Duration {
+        let began = Instant::now();
+        let request = HeartbeatRequestData::default()
+            .with_group_id(text("calm"))
+            .with_generation_id(self.generation)
+            .with_member_id(text(&self.member));
+        let mut answer = self
+            .wire
+            .call(ApiKey::Heartbeat, 4, |body, v| request.write(body, v));
+        let answer = HeartbeatResponseData::read(&mut answer, 4).expect("an answer");
+        assert_eq!(answer.error_code, 0);
+        let commit = commit("calm", self.generation, &self.member, offset);
+        let answer = self.wire.ask(ApiKey::OffsetCommit as i16, 8, &commit);
+        assert_eq!(committed(answer.expect("an open connection")), 0);
+        began.elapsed()
+    }
+}
+
+#[test]
+fn a_group_that_is_flooded_with_joins_disturbs_no_other() {
+    const FLOODS: usize = 4;
+    const JOINS: usize = 10_000;
+    /// A heartbeat and a commit of a group that has its own rhythm, on a busy machine.
+    const WITHIN: Duration = Duration::from_secs(3);
+    let broker = Broker::start_with(&[("group.initial.rebalance.delay.ms", "0")]);
+    topics::create(&broker, "t", 1, &[]);
+    let port = broker.port();
+    find_coordinator(&mut Wire::connect(port));
+    let mut bystander = Bystander::join(port);
+    bystander.live(0);
+    let before = resident_kib(&broker);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let flood = || {
+            let mut wire = Wire::connect(port);
+            let mut codes = BTreeSet::new();
+            let joins = (0..JOINS).map(|_| join("flooded", ""));
+            pipeline(&mut wire, ApiKey::JoinGroup, 9, 5, joins, |answer| {
+                codes.insert(joined(answer).error_code);
+            });
+            codes
+        };
+        let floods: Vec<_> = (0..FLOODS).map(|_| scope.spawn(flood)).collect();
+        let living = scope.spawn(|| {
+            let mut slowest = Duration::ZERO;
+            for offset in 1.. {
+                slowest = slowest.max(bystander.live(offset));
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+            slowest
+        });
+        let codes: BTreeSet<_> = floods
+            .into_iter()
+            .flat_map(|flood| flood.join().expect("a flood to its end"))
+            .collect();
+        is_over.store(true, Ordering::Relaxed);
+        let slowest = living.join().expect("a bystander that lives on");
+        // Kafka hands out ids without a bound.
+        let allowed = BTreeSet::from([COORDINATOR_NOT_AVAILABLE, MEMBER_ID_REQUIRED]);
+        assert!(codes.is_subset(&allowed), "{codes:?}");
+        assert!(slowest < WITHIN, "the bystander waited {slowest:?}");
+    });
+    let grown = resident_kib(&broker).saturating_sub(before);
+    assert!(grown < GROWTH_KIB_MAX, "the flood took {grown} KiB");
+}
