@@ -8,6 +8,7 @@
 pub mod batches;
 pub mod broker;
 pub mod command;
+pub mod go;
 pub mod java;
 pub mod kcat;
 pub mod librdkafka;
