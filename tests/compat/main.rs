@@ -14,6 +14,7 @@ mod support;
 mod bad_batches;
 mod bad_frames;
 mod bad_requests;
+mod drivers;
 mod java;
 mod kcat;
 mod librdkafka;
