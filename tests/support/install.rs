@@ -31,7 +31,7 @@ impl Installation {
     /// Lets `install` fill the directory unless that was done with the same files; gives its path.
     pub fn make(&self, install: impl FnOnce(&Path)) -> PathBuf {
         fs::create_dir_all(&self.dir).expect("a writable target directory");
-        // Several test programs may come here at once; the first one works, the others find it done.
+        // Several test programs may come here at once: the first one works, the others wait.
         let lock = File::create(self.dir.join("lock")).expect("a lock file");
         lock.lock().expect("the lock");
         let installed = self.dir.join("installed");

@@ -1,5 +1,5 @@
-//! The Node driver: copied with its locked libraries into `target` and installed there once, so that
-//! the source tree stays as it is; the driver is a process of `node`.
+//! The Node driver: copied into `target` and installed there once with its locked libraries, so
+//! that the source tree stays as it is; the driver is a process of `node`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
