@@ -6,7 +6,7 @@ use bytestring::ByteString;
 use crate::base::ids::TopicId;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::metadata::image::ConfigValues;
-use crate::metadata::{Changes, MetadataImage};
+use crate::metadata::{Changes, MetadataImage, topic_name};
 
 /// Topics that a line names at most; of the others it tells how many there are.
 const NAMES_MAX: usize = 10;
@@ -64,7 +64,11 @@ pub(super) fn of(
     deleted.chain(created).collect()
 }
 
+/// Whether somebody has asked for compaction. Of the broker's own topics nobody has.
 fn is_compacted(image: &MetadataImage, name: &ByteString, config: &BrokerConfig) -> bool {
+    if topic_name::is_internal(name) {
+        return false;
+    }
     let Some(set) = image.topic_config(name) else {
         return config.topic_defaults.cleanup_policy.compact;
     };

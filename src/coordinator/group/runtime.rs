@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use glommio::Task;
 use glommio::timer::Timer;
 
 use super::command::{Append, Command, Effects, Now, Reply, ReplyId};
@@ -90,10 +91,16 @@ pub struct Coordinator {
     next_reply: Cell<u64>,
     to_append: RefCell<VecDeque<Queued>>,
     is_appending: Cell<bool>,
-    /// When the sleeping task wakes, if there is one.
-    wakes_at: Cell<Option<Duration>>,
+    alarm: RefCell<Option<Alarm>>,
     /// Topics that were deleted while the log is still being read.
     deleted_topics: RefCell<Option<Vec<(ByteString, TopicId)>>>,
+}
+
+/// The task that wakes a machine. Dropping it cancels the task.
+#[derive(Debug)]
+struct Alarm {
+    at: Duration,
+    sleeping: Task<()>,
 }
 
 impl Coordinator {
@@ -108,7 +115,7 @@ impl Coordinator {
             next_reply: Cell::new(0),
             to_append: RefCell::default(),
             is_appending: Cell::new(false),
-            wakes_at: Cell::new(None),
+            alarm: RefCell::default(),
             deleted_topics: RefCell::new(Some(Vec::new())),
         });
         let loading = Rc::clone(&coordinator);
@@ -246,27 +253,35 @@ impl Coordinator {
         Ok(builder.build()?.into())
     }
 
-    /// Sees to it that the machine is woken when its next timer is due.
+    /// Sees to it that the machine is woken when its next timer is due, by one sleeping task.
     fn sleep(self: &Rc<Self>) {
         let Some(deadline) = self.machine.borrow().deadline() else {
+            self.alarm.take();
             return;
         };
-        if self.wakes_at.get().is_some_and(|wakes| wakes <= deadline) {
+        let set = self.alarm.borrow().as_ref().map(|alarm| alarm.at);
+        if set.is_some_and(|at| at <= deadline) {
             return;
         }
-        self.wakes_at.set(Some(deadline));
         let coordinator = Rc::downgrade(self);
         let left = deadline.saturating_sub(self.shared.began.elapsed());
-        let task = async move {
+        let sleeping = self.shared.queue.spawn(async move {
             Timer::new(left).await;
-            if let Some(coordinator) = coordinator.upgrade()
-                && coordinator.wakes_at.get() == Some(deadline)
-            {
-                coordinator.wakes_at.set(None);
-                coordinator.with_machine(|machine, now, out| machine.tick(now, out));
+            let Some(coordinator) = coordinator.upgrade() else {
+                return;
+            };
+            // This task is its own alarm, and is not to be cancelled by the next one.
+            if let Some(alarm) = coordinator.alarm.take() {
+                alarm.sleeping.detach();
             }
+            coordinator.with_machine(|machine, now, out| machine.tick(now, out));
+        });
+        let alarm = Alarm {
+            at: deadline,
+            sleeping,
         };
-        self.shared.queue.spawn(task).detach();
+        // Cancels the one that would have rung later.
+        drop(self.alarm.replace(Some(alarm)));
     }
 
     async fn load(self: Rc<Self>) {
