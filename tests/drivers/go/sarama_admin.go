@@ -14,6 +14,8 @@ type saramaAdmin struct {
 func (saramaClient) admin(options adminOptions) (admin, error) {
 	config := saramaConfig()
 	config.Metadata.AllowAutoTopicCreation = false
+	// An unknown topic is an answer here.
+	config.Metadata.Retry.Max = 0
 	client, err := sarama.NewClient(options.Bootstrap, config)
 	if err != nil {
 		return nil, err
