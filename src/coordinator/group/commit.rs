@@ -10,6 +10,7 @@ use super::command::{CommitOffsets, DeleteOffsets, Effects, FetchOffsets, Now, R
 use super::error::GroupError;
 use super::machine::{Machine, Then};
 use super::offsets::{Expiry, Offsets, Phase};
+use super::planted::{self, Bug};
 use super::record::GroupRecord;
 use super::state::GroupState;
 use super::subscription::{CONSUMER_PROTOCOL_TYPE, Subscribed};
@@ -28,7 +29,8 @@ impl Group {
             return Err(GroupError::UnknownMemberId);
         }
         self.check_member(&request.member_id, request.instance_id.as_ref())?;
-        if request.generation != self.generation {
+        let is_old = request.generation != self.generation;
+        if is_old && !planted::is(Bug::CommitOfAnyGeneration) {
             Err(GroupError::IllegalGeneration)
         } else if self.state == GroupState::CompletingRebalance {
             // The member has joined the next generation and does not know what it owns there.
@@ -78,6 +80,9 @@ impl Machine {
         }
         if records.is_empty() {
             cx.out.reply(reply_to, Reply::Commit(Ok(results)));
+        } else if planted::is(Bug::CommitAcknowledgedAtOnce) {
+            cx.out.reply(reply_to, Reply::Commit(Ok(results)));
+            group.append(records, Then::Expired, &mut cx);
         } else {
             group.append(records, Then::Committed { reply_to, results }, &mut cx);
         }

@@ -21,6 +21,7 @@ use super::config::GroupConfig;
 use super::error::GroupError;
 use super::join;
 use super::offsets::{OffsetResult, Offsets};
+use super::planted::{self, Bug};
 use super::record::GroupRecord;
 use super::static_members::Replacement;
 use super::timers::Timers;
@@ -95,7 +96,7 @@ pub struct Machine {
     pub(super) offsets: Offsets,
     pub(super) timers: Timers<TimerKey>,
     /// Ids handed out in all groups.
-    pending_ids: usize,
+    pub(super) pending_ids: usize,
     next_incarnation: u64,
 }
 
@@ -506,8 +507,10 @@ impl Group {
     /// Makes the group what its record says, with a whole session's time for each member.
     fn revive(&mut self, cx: &mut Context<'_>) {
         self.restore();
-        for id in self.members.ids_where(|_| true) {
-            self.arm_session(&id, cx);
+        if !planted::is(Bug::SessionsForgottenByLoad) {
+            for id in self.members.ids_where(|_| true) {
+                self.arm_session(&id, cx);
+            }
         }
         if self.members.len() > cx.config.max_size {
             self.prepare_rebalance(cx);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::command::{JoinGroup, Protocol, ReplyId};
-use super::record::MemberMetadata;
+use super::record::{MemberMetadata, member_value_bytes};
 
 /// A member of a classic group.
 #[derive(Clone, Debug)]
@@ -131,7 +131,8 @@ impl Member {
     pub fn record_bytes(&self) -> usize {
         let of_protocol = |protocol: &Protocol| protocol.metadata.len();
         let metadata = self.protocols.iter().map(of_protocol).max().unwrap_or(0);
-        self.to_record(None, Bytes::new()).value_bytes() + metadata
+        let names = [&self.id, &self.client_id, &self.client_host];
+        member_value_bytes(names, self.instance_id.as_ref(), metadata)
     }
 }
 

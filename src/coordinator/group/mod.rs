@@ -29,6 +29,7 @@ mod heartbeat;
 mod join;
 mod leave;
 mod member;
+mod planted;
 mod protocols;
 mod rebalance;
 mod static_members;

@@ -11,6 +11,7 @@ use super::command::{JoinReply, Reply};
 use super::error::GroupError;
 use super::machine::Then;
 use super::member::Member;
+use super::planted::{self, Bug};
 use super::protocols;
 use super::state::GroupState;
 use crate::base::limits::REBALANCE_REPEATED_MS_MIN;
@@ -163,7 +164,9 @@ impl Group {
         }
         let timeout = self.rebalance_timeout();
         let timeout = timeout.max(Duration::from_millis(REBALANCE_REPEATED_MS_MIN));
-        cx.arm(TimerKey::Sync(self.id.clone()), timeout);
+        if !planted::is(Bug::SyncsAwaitedForEver) {
+            cx.arm(TimerKey::Sync(self.id.clone()), timeout);
+        }
     }
 
     /// The answer to a member of the generation.

@@ -254,17 +254,23 @@ impl GroupMetadata {
 impl MemberMetadata {
     /// What the member takes of its group's record, in bytes.
     pub fn value_bytes(&self) -> usize {
-        const NUMBERS: usize = 4 + 4;
-        const LENGTHS: usize = 4 + 4;
-        NUMBERS
-            + LENGTHS
-            + string_bytes(Some(&self.member_id))
-            + string_bytes(self.instance_id.as_ref())
-            + string_bytes(Some(&self.client_id))
-            + string_bytes(Some(&self.client_host))
-            + self.subscription.len()
-            + self.assignment.len()
+        let names = [&self.member_id, &self.client_id, &self.client_host];
+        let data = self.subscription.len() + self.assignment.len();
+        member_value_bytes(names, self.instance_id.as_ref(), data)
     }
+}
+
+/// What a member with these names and so many bytes of metadata and assignment takes of its group's
+/// record, in bytes.
+pub fn member_value_bytes(
+    names: [&ByteString; 3],
+    instance_id: Option<&ByteString>,
+    data: usize,
+) -> usize {
+    const NUMBERS: usize = 4 + 4;
+    const LENGTHS: usize = 4 + 4;
+    let names = names.map(|name| string_bytes(Some(name)));
+    NUMBERS + LENGTHS + names.iter().sum::<usize>() + string_bytes(instance_id) + data
 }
 
 /// What a string takes in a version that is not flexible.

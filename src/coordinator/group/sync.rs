@@ -8,6 +8,8 @@ use super::classic::{Context, Group, TimerKey};
 use super::command::{Reply, ReplyId, SyncGroup, SyncReply};
 use super::error::GroupError;
 use super::machine::Then;
+use super::planted::{self, Bug};
+use super::record::GroupRecord;
 use super::state::GroupState;
 
 impl Group {
@@ -33,7 +35,8 @@ impl Group {
             cx.out.reply(before, Reply::Sync(Err(error)));
         }
         // One record decides a generation: a leader that repeats itself waits for the first.
-        if self.leader.as_ref() == Some(id) && !self.is_recording_assignments {
+        let leads = self.leader.as_ref() == Some(id) || planted::is(Bug::AnyoneAssigns);
+        if leads && !self.is_recording_assignments {
             self.record_assignments(request.assignments, cx);
         }
     }
@@ -43,7 +46,8 @@ impl Group {
             given.is_some() && known.is_some() && given != known
         };
         self.check_member(&request.member_id, request.instance_id.as_ref())?;
-        if request.generation != self.generation {
+        let is_old = request.generation != self.generation;
+        if is_old && !planted::is(Bug::SyncOfAnyGeneration) {
             Err(GroupError::IllegalGeneration)
         } else if differs(&request.protocol_type, &self.protocol_type)
             || differs(&request.protocol_name, &self.protocol)
@@ -62,6 +66,14 @@ impl Group {
         let record = self.to_record(|it| given.get(&it.id).cloned().unwrap_or_default());
         self.is_recording_assignments = true;
         let generation = self.generation;
+        if planted::is(Bug::AssignedAtOnce)
+            && let GroupRecord::Group { value, .. } = &record
+        {
+            self.recorded.clone_from(value);
+            self.append(vec![record], Then::Expired, cx);
+            self.assigned(generation, Ok(()), cx);
+            return;
+        }
         self.append(vec![record], Then::Assigned { generation }, cx);
     }
 
