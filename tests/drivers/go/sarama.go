@@ -1,15 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/IBM/sarama"
 )
+
+// commitTries bounds how often a commit is tried over broken connections.
+const commitTries = 20
 
 // saramaClient is github.com/IBM/sarama.
 type saramaClient struct{}
@@ -409,9 +414,21 @@ func (g *saramaGroup) ConsumeClaim(session sarama.ConsumerGroupSession, claim sa
 	}
 }
 
-// commit asks the coordinator afterwards what it has: sarama's Commit waits for the answer and keeps
-// it to itself.
+// commit tries again where a broken connection cost the try. sarama's Commit tries once, and keeps the
+// answer to itself.
 func (g *saramaGroup) commit(positions []position) error {
+	for tries := 1; ; tries++ {
+		err := g.commitOnce(positions)
+		if err == nil || errors.Is(err, errBetweenGenerations) || kafkaName(err) != "" || tries == commitTries {
+			return err
+		}
+		logf("commit: %v", err)
+		time.Sleep(retryWait)
+	}
+}
+
+// commitOnce asks the coordinator afterwards what it has.
+func (g *saramaGroup) commitOnce(positions []position) error {
 	g.lock.Lock()
 	session := g.session
 	g.refused = nil
@@ -429,15 +446,13 @@ func (g *saramaGroup) commit(positions []position) error {
 	if err != nil {
 		return err
 	}
-	if missing := without(positions, committed); len(missing) > 0 {
-		g.lock.Lock()
-		defer g.lock.Unlock()
-		if g.refused != nil {
-			return g.refused
-		}
-		return fmt.Errorf("not committed: %v", missing)
+	missing := without(positions, committed)
+	if len(missing) == 0 {
+		return nil
 	}
-	return nil
+	g.lock.Lock()
+	defer g.lock.Unlock()
+	return cmp.Or(g.refused, fmt.Errorf("not committed: %v", missing))
 }
 
 // without is the positions that are not among others.
