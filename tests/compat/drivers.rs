@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::command::run;
+use crate::support::go;
 use crate::support::install::drivers_dir;
 use crate::support::node::node;
 use crate::support::python::{Client, python};
@@ -58,4 +59,30 @@ fn kafkajs_is_that_of_the_lock() {
         said.contains(&format!("\"{version}\"")),
         "no {version:?} in {said}"
     );
+}
+
+#[test]
+fn go_clients_are_those_of_the_module() {
+    let Some(drivers) = go::drivers() else {
+        return;
+    };
+    let module = drivers_dir().join("go/go.mod");
+    let module = fs::read_to_string(module).expect("the module");
+    let paths = [
+        "github.com/twmb/franz-go",
+        "github.com/IBM/sarama",
+        "github.com/segmentio/kafka-go",
+    ];
+    for (client, path) in go::CLIENTS.into_iter().zip(paths) {
+        let line = module.split_once(&format!("{path} v")).expect(path).1;
+        let version = line.lines().next().expect("a version");
+        let (_, name) = path.rsplit_once('/').expect("a path");
+        let said = capabilities(drivers.driver(client));
+        for part in [name, version] {
+            assert!(
+                said.contains(&format!("\"{part}\"")),
+                "no {part:?} in {said}"
+            );
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::command::{is_installed, run};
+use super::install::drivers_dir;
 use super::{is_gate, skip};
 
 /// The first build fetches the modules, perhaps a Go as well, and compiles both.
@@ -67,7 +68,7 @@ fn prepare() -> Option<Drivers> {
 }
 
 fn source_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers/go")
+    drivers_dir().join("go")
 }
 
 /// Whether there is a Go that takes the module for its own. It may fetch the version named there.

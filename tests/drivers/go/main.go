@@ -105,12 +105,12 @@ func (b *bootstrap) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// versionOf is the version of a module that this program was built with.
+// versionOf is the version of a module that this program was built with, without Go's v.
 func versionOf(module string) string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, dependency := range info.Deps {
 			if dependency.Path == module {
-				return dependency.Version
+				return strings.TrimPrefix(dependency.Version, "v")
 			}
 		}
 	}
