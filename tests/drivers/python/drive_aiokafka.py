@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 
 import aiokafka
 import aiokafka.errors
@@ -11,10 +12,12 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
-from aiokafka.errors import BrokerResponseError, CommitFailedError, KafkaError
+from aiokafka.errors import BrokerResponseError, CommitFailedError, KafkaConnectionError, KafkaError
 
 import contract
 from contract import Acknowledged, Commands, Owned, emit
+
+START_SECONDS = 60
 
 STRATEGIES = {
     "range": RangePartitionAssignor,
@@ -75,13 +78,27 @@ async def produce_all(options):
     acknowledged = Acknowledged()
     commands = Commands()
     sent = []
-    async with AIOKafkaProducer(**settings) as producer:
-        while record := await asyncio.to_thread(commands.next):
-            sent.append(await send(producer, options["topic"], record, len(sent), acknowledged))
-            # The library bounds a batch by its bytes alone.
-            if batch and len(sent) % batch == 0:
-                await producer.flush()
-        await asyncio.gather(*sent)
+    producer = AIOKafkaProducer(**settings)
+    await start(producer)
+    while record := await asyncio.to_thread(commands.next):
+        sent.append(await send(producer, options["topic"], record, len(sent), acknowledged))
+        # The library bounds a batch by its bytes alone.
+        if batch and len(sent) % batch == 0:
+            await producer.flush()
+    await asyncio.gather(*sent)
+    await producer.stop()
+
+
+async def start(client):
+    """Starts a client, which takes a broker that is away for a moment as a reason to give up."""
+    give_up = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return await client.start()
+        except KafkaConnectionError:
+            if time.monotonic() > give_up:
+                raise
+            await asyncio.sleep(0.1)
 
 
 async def send(producer, topic, record, index, acknowledged):
@@ -122,12 +139,12 @@ async def consume_until_closed(options):
     if "assign" in options:
         partitions = {TopicPartition(*position[:2]): position[2] for position in options["assign"]}
         consumer.assign(list(partitions))
-        await consumer.start()
+        await start(consumer)
         for partition, offset in partitions.items():
             consumer.seek(partition, offset)
         owned.gain(partitions)
     else:
-        await consumer.start()
+        await start(consumer)
         named = {name: options[name] for name in ("topics", "pattern") if name in options}
         consumer.subscribe(**named, listener=Listener(owned))
     commands = Commands()
@@ -248,7 +265,7 @@ class Actions:
 
     async def start(self):
         self.client = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
-        await self.client.start()
+        await start(self.client)
 
     async def create(self, topic, partitions, configs=None):
         wanted = NewTopic(topic, partitions, 1, topic_configs=configs or {})
