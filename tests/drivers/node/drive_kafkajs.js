@@ -22,6 +22,9 @@ const CODECS = {
 /** A broker may be away for a while: what can be tried again is. */
 const PATIENT = { initialRetryTime: 100, maxRetryTime: 500, retries: 1000 }
 
+/** An administrator is to hear of a topic that is not there, and to wait for one that comes. */
+const PROMPT = { initialRetryTime: 50, maxRetryTime: 300, retries: 8 }
+
 async function capabilities() {
   const manifest = new URL('./node_modules/kafkajs/package.json', import.meta.url)
   console.log(
@@ -175,7 +178,7 @@ async function consume(options) {
 }
 
 async function administrate(options) {
-  const client = connect(options, { initialRetryTime: 50, retries: 4 }).admin()
+  const client = connect(options, PROMPT).admin()
   await client.connect()
   const actions = new Actions(client)
   await obeyInOrder(async ({ do: what, ...fields }) => {
