@@ -1,0 +1,184 @@
+//! Where a consumer goes on: behind what was committed, at the start, at an offset, at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::committed::{committed, reset, until_committed};
+use crate::member::{Member, Partition, Record};
+use crate::scene::{SHORT_SESSION_MS, Scene};
+use crate::support::batches::TIMESTAMP;
+
+fn values(records: &[Record]) -> Vec<&str> {
+    let mut values: Vec<_> = records
+        .iter()
+        .filter_map(|record| record.value.as_deref())
+        .collect();
+    values.sort_unstable();
+    values
+}
+
+/// Writes `count` records to each partition; gives all values, sorted.
+fn feed<'a>(
+    scene: &Scene<'_>,
+    partitions: impl IntoIterator<Item = &'a Partition>,
+    tag: &str,
+    count: usize,
+) -> Vec<String> {
+    let mut values: Vec<_> = partitions
+        .into_iter()
+        .flat_map(|partition| scene.stage.feed(partition, tag, count))
+        .collect();
+    values.sort_unstable();
+    values
+}
+
+pub fn commit_and_resume(scene: &Scene<'_>) {
+    let partitions = scene.topic(2);
+    let first = feed(scene, &partitions, "first", 10);
+    let mut member = scene.member(&json!({"session_ms": SHORT_SESSION_MS}));
+    assert_eq!(values(&member.reads(20)), first);
+    let wanted: BTreeMap<_, _> = partitions.iter().map(|p| (p.clone(), 10)).collect();
+    assert_eq!(member.commit(), wanted);
+    assert_eq!(committed(scene.stage, &scene.name), wanted);
+    let second = feed(scene, &partitions, "second", 10);
+    assert_eq!(values(&member.reads(40)[20..]), second);
+    // It dies before it has committed these: the next one reads them again, and them alone.
+    member.kill();
+    let next = scene.member(&json!({}));
+    assert_eq!(values(&next.reads(20)), second);
+    next.close();
+    assert_eq!(committed(scene.stage, &scene.name), wanted);
+}
+
+pub fn auto_commit(scene: &Scene<'_>) {
+    let partitions = scene.topic(2);
+    feed(scene, &partitions, "first", 10);
+    let automatic = json!({
+        "auto_commit": true, "auto_commit_ms": 200, "session_ms": SHORT_SESSION_MS,
+    });
+    let member = scene.member(&automatic);
+    member.reads(20);
+    let at = |offset: i64| -> BTreeMap<_, _> {
+        partitions.iter().map(|p| (p.clone(), offset)).collect()
+    };
+    until_committed(scene.stage, &scene.name, &at(10));
+    member.kill();
+    let second = feed(scene, &partitions, "second", 5);
+    let member = scene.member(&automatic);
+    assert_eq!(values(&member.reads(10)), second);
+    // A clean end commits as well.
+    member.close();
+    until_committed(scene.stage, &scene.name, &at(15));
+}
+
+pub fn replay(scene: &Scene<'_>) {
+    let partitions = scene.topic(2);
+    let all = feed(scene, &partitions, "all", 10);
+    let mut member = scene.member(&json!({}));
+    member.reads(20);
+    member.commit();
+    member.close();
+    // The group is past them all.
+    let member = scene.member(&json!({}));
+    member.owns(&partitions);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(values(&member.reads(0)), [""; 0]);
+    member.close();
+    // Put back to the start, it reads them once more.
+    let start = partitions.iter().map(|p| (p.clone(), 0)).collect();
+    reset(scene.stage, &scene.name, &start);
+    let member = scene.member(&json!({}));
+    assert_eq!(values(&member.reads(20)), all);
+    member.close();
+    // A new group begins at the start by itself.
+    let member = scene.member(&json!({"group": format!("{}-new", scene.name)}));
+    assert_eq!(values(&member.reads(20)), all);
+    member.close();
+}
+
+fn offsets_since(member: &Member, from: usize, count: usize) -> Vec<i64> {
+    let read = member.reads_since(from, count);
+    read.iter().map(|record| record.offset).collect()
+}
+
+pub fn seek(scene: &Scene<'_>) {
+    let partition = (scene.name.clone(), 0);
+    scene.topic(1);
+    for batch in 0..6 {
+        scene.stage.feed(&partition, &format!("batch-{batch}"), 10);
+    }
+    // From the middle of a batch, without a group.
+    let mut reader = scene.reader(&[(partition.clone(), 25)]);
+    assert_eq!(offsets_since(&reader, 0, 35), (25..60).collect::<Vec<_>>());
+    for to in [0, 59, 30, 7] {
+        let from = reader.count();
+        reader.send(&json!({"do": "seek", "topic": scene.name, "partition": 0, "offset": to}));
+        let wanted: Vec<_> = (to..60).collect();
+        assert_eq!(offsets_since(&reader, from, wanted.len()), wanted);
+    }
+    reader.close();
+}
+
+/// A member goes back, reads again, and commits the position that follows from it.
+pub fn seek_in_group(scene: &Scene<'_>) {
+    let partitions = scene.topic(2);
+    let all = feed(scene, &partitions, "all", 60);
+    let mut member = scene.member(&json!({}));
+    assert_eq!(values(&member.reads(120)), all);
+    for to in [0, 55] {
+        for (topic, number) in &partitions {
+            let from = member.count();
+            member.send(&json!({
+                "do": "seek", "topic": topic, "partition": number, "offset": to,
+            }));
+            let wanted: Vec<_> = (to..60).collect();
+            assert_eq!(offsets_since(&member, from, wanted.len()), wanted);
+        }
+    }
+    let wanted = partitions.iter().map(|p| (p.clone(), 60)).collect();
+    assert_eq!(member.commit(), wanted);
+    assert_eq!(committed(scene.stage, &scene.name), wanted);
+    member.close();
+}
+
+pub fn seek_time(scene: &Scene<'_>) {
+    scene.topic(1);
+    let mut sent = Vec::new();
+    for at in 0..40 {
+        sent.push(Record {
+            partition: (scene.name.clone(), 0),
+            offset: at,
+            key: None,
+            value: Some(format!("at {at}")),
+            headers: vec![],
+            timestamp: TIMESTAMP + at * 1_000,
+        });
+    }
+    scene.produce(&json!({"batch": 7}), &sent);
+    let mut member = scene.read_all(&BTreeSet::from([(scene.name.clone(), 0)]));
+    member.reads(40);
+    for (time, first) in [(0, 0), (17_000, 17), (16_500, 17), (39_000, 39), (1, 1)] {
+        let from = member.count();
+        member.send(&json!({
+            "do": "seek_time", "topic": scene.name, "partition": 0, "timestamp": TIMESTAMP + time,
+        }));
+        let wanted: Vec<_> = (first..40).collect();
+        assert_eq!(offsets_since(&member, from, wanted.len()), wanted, "{time}");
+    }
+    member.close();
+}
+
+pub fn latest(scene: &Scene<'_>) {
+    let partitions = scene.topic(2);
+    feed(scene, &partitions, "before", 10);
+    let member = scene.member(&json!({"reset": "latest"}));
+    member.owns(&partitions);
+    // The member owns its partitions before it has asked where they end.
+    assert_eq!(values(&member.reads(0)), [""; 0]);
+    std::thread::sleep(Duration::from_millis(800));
+    let after = feed(scene, &partitions, "after", 5);
+    assert_eq!(values(&member.reads(10)), after);
+    member.close();
+}
