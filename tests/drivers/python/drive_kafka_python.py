@@ -32,6 +32,8 @@ STRATEGIES = {
 
 CONFIGS_ALL = "all"
 
+JOIN_MS = 1_000
+
 
 def capabilities():
     return {
@@ -148,7 +150,7 @@ def consume(options):
         consumer.subscribe(**named, listener=Listener(owned))
     commands = Commands()
     while True:
-        for records in consumer.poll(timeout_ms=contract.POLL_MS).values():
+        for records in consumer.poll(timeout_ms=poll_ms(consumer)).values():
             for record in records:
                 owned.print_record(
                     record.topic,
@@ -166,6 +168,15 @@ def consume(options):
                 emit("closed")
                 return
             obey(consumer, owned, command)
+
+
+def poll_ms(consumer):
+    """How long to wait for records. Where the topics are a pattern, a join begins anew with their
+    metadata in every call, so it gets the time for all of it in one.
+    """
+    state = consumer.group_metadata().state
+    is_joining = consumer.subscription() is not None and state != MemberState.STABLE
+    return JOIN_MS if is_joining else contract.POLL_MS
 
 
 def take_join_to_its_end(consumer):
