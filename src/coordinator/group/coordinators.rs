@@ -6,8 +6,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytestring::ByteString;
+use futures_lite::future::or;
+use glommio::timer::Timer;
 
 use super::command::{Command, Reply};
 use super::error::GroupError;
@@ -131,15 +134,28 @@ pub struct GroupRouter {
 #[derive(Debug)]
 pub struct Pending {
     answer: Result<Receiver<Reply>, Reply>,
+    /// The answer where the coordinator has gone.
     gone: Reply,
+    /// The answer where the log takes longer than this. None where other members are waited for.
+    late: Option<(Duration, Reply)>,
 }
 
 impl Pending {
     /// Waits for the answer.
     pub async fn answer(self) -> Reply {
-        match self.answer {
-            Ok(answer) => answer.await.unwrap_or(self.gone),
-            Err(reply) => reply,
+        let answer = match self.answer {
+            Ok(answer) => async { answer.await.unwrap_or(self.gone) },
+            Err(reply) => return reply,
+        };
+        match self.late {
+            None => answer.await,
+            Some((patience, reply)) => {
+                let late = async {
+                    Timer::new(patience).await;
+                    reply
+                };
+                or(answer, late).await
+            }
         }
     }
 }
@@ -162,10 +178,17 @@ impl GroupRouter {
     /// `__consumer_offsets` does not exist, it is refused.
     pub async fn send(&self, id: Option<TopicIdPartition>, command: Command) -> Pending {
         let gone = command.refusal(GroupError::NotCoordinator);
+        let late = match &command {
+            Command::Join(_) | Command::Sync(_) => None,
+            command => {
+                let patience = self.coordinators.shared.commit_timeout;
+                Some((patience, command.refusal(GroupError::NotAvailable)))
+            }
+        };
         let Some(id) = id else {
             let invalid = machine::invalid(&command, &self.coordinators.shared.config);
             let answer = Err(invalid.unwrap_or_else(|| gone.clone()));
-            return Pending { answer, gone };
+            return Pending { answer, gone, late };
         };
         let (reply, answer) = reply::channel();
         let message = GroupMessage::Handle(id, Box::new(command), reply);
@@ -173,6 +196,7 @@ impl GroupRouter {
         Pending {
             answer: Ok(answer),
             gone,
+            late,
         }
     }
 
