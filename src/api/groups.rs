@@ -13,3 +13,6 @@ pub mod membership;
 pub mod requests;
 
 mod partitions;
+
+#[cfg(test)]
+mod coordinator_tests;

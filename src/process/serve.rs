@@ -168,32 +168,17 @@ pub async fn serve(
         context.queues.storage.handle(),
     );
     let clock = Clock::system();
-    let shared = Shared::new(clock.clone(), context.queues.requests);
-    let table = PartitionTable::new(Rc::clone(&storage), shared);
-    let coordinators = Coordinators::new(Rc::new(group::runtime::Shared::new(
-        &plan.config,
-        clock.clone(),
-        context.queues.requests,
-        Rc::clone(&table),
-    )));
+    let queue = context.queues.requests;
+    let table = PartitionTable::new(Rc::clone(&storage), Shared::new(clock.clone(), queue));
+    let groups_shared =
+        group::runtime::Shared::new(&plan.config, clock.clone(), queue, Rc::clone(&table));
+    let coordinators = Coordinators::new(Rc::new(groups_shared));
     let ways = Ways {
         partitions: Router::new(Rc::clone(&table), Rc::new(partitions)),
         groups: GroupRouter::new(Rc::clone(&coordinators), groups),
         controller: ControllerHandle::new(calls),
     };
-    let broker = Broker::new(
-        Arc::clone(&plan.config),
-        clock.clone(),
-        plan.cluster_id.clone(),
-        ways,
-        FetchSessions::new(
-            plan.config.max_incremental_fetch_session_cache_slots as usize,
-            context.shard,
-            context.shards,
-            plan.session_seed,
-        ),
-        Arc::new(MetadataImage::default()),
-    );
+    let broker = new_broker(&plan, &context, clock, ways);
     take_partition_messages(&context, partition_messages, Rc::clone(&table));
     take_group_messages(&context, group_messages, Rc::clone(&coordinators));
     let follower = apply::Follower::new(Rc::clone(&broker), plan.opened_at_start.clone());
@@ -226,6 +211,23 @@ pub async fn serve(
     shard.meet().await?;
     shard.run(controller.as_mut()).await?;
     shard.stop(&closers, controller).await
+}
+
+/// A broker that knows no metadata yet.
+fn new_broker(plan: &ShardPlan, context: &ShardContext, clock: Clock, ways: Ways) -> Rc<Broker> {
+    Broker::new(
+        Arc::clone(&plan.config),
+        clock,
+        plan.cluster_id.clone(),
+        ways,
+        FetchSessions::new(
+            plan.config.max_incremental_fetch_session_cache_slots as usize,
+            context.shard,
+            context.shards,
+            plan.session_seed,
+        ),
+        Arc::new(MetadataImage::default()),
+    )
 }
 
 fn take_partition_messages(

@@ -180,8 +180,8 @@ impl Broker {
             "the broker had ended by itself with {status}:\n{}",
             self.log()
         );
-        // The kernel takes the rings of a killed process down, and with them its sockets, only after
-        // it has told of the end: who connected now would meet nobody.
+        // The kernel takes the rings of a killed process down, and with them its sockets, only
+        // after it has told of the end: who connected now would meet nobody.
         let end = Instant::now() + STOPPED_WITHIN;
         while TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
             assert!(Instant::now() < end, "the port of a killed broker is taken");

@@ -34,7 +34,7 @@ impl Wire {
         Self::try_connect(port).expect("a broker that accepts connections")
     }
 
-    fn try_connect(port: u16) -> std::io::Result<Self> {
+    pub fn try_connect(port: u16) -> std::io::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(ANSWERED_WITHIN))?;
         stream.set_nodelay(true)?;

@@ -5,8 +5,6 @@
 
 mod appends;
 mod load;
-#[cfg(test)]
-mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -24,6 +24,7 @@ mod librdkafka_driver;
 mod client;
 mod committed;
 mod driver;
+mod kills;
 mod member;
 mod readme;
 mod scenarios;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
     let stage = Arc::new(Stage::default());
     let mut trials = readme::trials();
     trials.extend(tools::trials(&stage));
+    trials.extend(kills::trials());
     for scenario in SCENARIOS {
         for client in CLIENTS.iter().filter(|client| client.can(scenario.needs)) {
             trials.push(trial(&stage, client, scenario));

@@ -19,7 +19,7 @@ use crate::support::topics;
 use crate::support::wire::Wire;
 
 /// Groups settle at once, and members may have short sessions.
-const SETTINGS: &[(&str, &str)] = &[
+pub const SETTINGS: &[(&str, &str)] = &[
     ("group.initial.rebalance.delay.ms", "0"),
     ("group.min.session.timeout.ms", "1000"),
 ];

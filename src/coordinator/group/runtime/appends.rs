@@ -2,8 +2,8 @@
 //! of all operations that came meanwhile, so that many commits share a write.
 //!
 //! An operation of more records than a batch may have is written in several: the tombstones of a
-//! group, which a crash may well leave half done, since the group's own comes last. What the log has
-//! taken is replayed, whatever becomes of the rest.
+//! group, which a crash may well leave half done, since the group's own comes last. What the log
+//! has taken is replayed, whatever becomes of the rest.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -186,8 +186,8 @@ impl Coordinator {
         }
     }
 
-    /// Appends the records of one operation, in as many batches as they need, and replays those that
-    /// the log has taken.
+    /// Appends the records of one operation, in as many batches as they need, and replays those
+    /// that the log has taken.
     async fn append_in_parts(&self, ready: &Ready) -> Result<(), Failure> {
         let bytes_max = self.batch_bytes_max();
         let all: Vec<&Encoded> = ready.encoded().collect();
