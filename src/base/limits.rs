@@ -127,9 +127,35 @@ pub const PENDING_IDS_PER_GROUP_MAX: usize = 10_000;
 /// The same for all groups of one partition of `__consumer_offsets`: some 10 MB.
 pub const PENDING_IDS_PER_PARTITION_MAX: usize = 25_000;
 
-/// Requests to one group that wait while a record that deletes something is on its way to the log.
-/// Each connection has one at a time.
-pub const GROUP_REQUESTS_WAITING_MAX: usize = 8192;
+/// Requests to one group that wait while a record that deletes something is on its way to the log:
+/// carrying them out when it has arrived is a millisecond or two of work. Each connection has one at
+/// a time, and whoever is one too many tries again.
+pub const GROUP_REQUESTS_WAITING_MAX: usize = 2048;
+
+/// Timers of groups that one step takes care of, a fraction of a millisecond's work: ten thousand
+/// groups that were loaded together are due together.
+pub const GROUP_TIMERS_PER_STEP_MAX: usize = 128;
+
+/// Answers and appends past which such a step ends, too: a timer may concern a thousand members.
+pub const GROUP_EFFECTS_PER_STEP_MAX: usize = 512;
+
+/// Groups whose offsets one step looks at for what has expired, a fraction of a millisecond's work.
+pub const EXPIRY_GROUPS_PER_STEP_MAX: usize = 128;
+
+/// The time between two such steps, in milliseconds, so that requests come in between.
+pub const EXPIRY_STEP_PAUSE_MS: u64 = 5;
+
+/// Expired offsets of one group that go together. Their records are one batch, which must fit into
+/// the log's: a key takes a few hundred bytes, as topics' names are.
+pub const EXPIRED_OFFSETS_PER_BATCH_MAX: usize = 1000;
+
+/// A round that has left expired offsets behind is followed by another one after so many
+/// milliseconds.
+pub const EXPIRY_CONTINUED_MS: u64 = 1000;
+
+/// What a batch takes around a group's key and value, in bytes: its header, and the record's own
+/// lengths and attributes.
+pub const GROUP_BATCH_OVERHEAD_BYTES: usize = BATCH_HEADER_BYTES + 32;
 
 /// What a group's record and the batch around it take beside the members, in bytes: names of a few
 /// hundred bytes at most.

@@ -39,7 +39,8 @@ pub struct Effects {
 ///
 /// They are appended in the order in which the machine hands them out. Once they are durable each
 /// is given to `Machine::replay`, then `after` to `Machine::appended`, before anything of a later
-/// append; where they could not be made durable only the latter.
+/// append; where they could not be made durable only the latter. If it is not known whether they
+/// are in the log, no later append of this machine may succeed: its successor will find them.
 #[derive(Debug)]
 pub struct Append {
     /// At least one.

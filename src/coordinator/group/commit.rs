@@ -1,7 +1,8 @@
 //! Committed offsets as the machine serves them: who may commit, and what a group's state means for
 //! its offsets. Pure.
 
-use std::collections::BTreeSet;
+use std::mem;
+use std::time::Duration;
 
 use bytestring::ByteString;
 
@@ -14,6 +15,19 @@ use super::planted::{self, Bug};
 use super::record::GroupRecord;
 use super::state::GroupState;
 use super::subscription::{CONSUMER_PROTOCOL_TYPE, Subscribed};
+use crate::base::limits::{
+    EXPIRED_OFFSETS_PER_BATCH_MAX, EXPIRY_CONTINUED_MS, EXPIRY_GROUPS_PER_STEP_MAX,
+    EXPIRY_STEP_PAUSE_MS,
+};
+
+/// A round through all groups, in steps, that looks for expired offsets.
+#[derive(Debug, Default)]
+pub struct ExpiryRound {
+    /// The groups that are still to be looked at.
+    groups: Vec<ByteString>,
+    /// Whether there was more than fits into a batch.
+    leaves_some: bool,
+}
 
 impl Group {
     /// Whether the sender may commit, Kafka's `validateOffsetCommit`. Clients that assign by hand
@@ -171,23 +185,51 @@ impl Machine {
         group.append(records, Then::Deleted { reply_to }, &mut cx);
     }
 
-    /// Has the offsets that have expired removed, and the groups that are nothing without them.
-    /// A group with an append under way is looked at the next time.
+    /// Has the offsets that have expired removed, and the groups that are nothing without them, of
+    /// some groups at a time. A group with an append under way is looked at the next time.
     pub(super) fn expire_offsets(&mut self, now: Now, out: &mut Effects) {
-        let live = self.groups.keys();
-        let all: BTreeSet<ByteString> = live.chain(self.offsets.groups()).cloned().collect();
-        for id in all {
-            let (records, is_ending) = self.expired_of(&id, now);
-            if records.is_empty() {
-                continue;
+        if self.expiry.groups.is_empty() {
+            self.expiry.groups = self.all_groups();
+        }
+        let left = self.expiry.groups.len();
+        let left = left.saturating_sub(EXPIRY_GROUPS_PER_STEP_MAX);
+        for id in self.expiry.groups.split_off(left) {
+            if self.exists(&id) {
+                self.expire_offsets_of(&id, now, out);
             }
-            let (group, mut cx) = self.group_or_new(&id, now, out);
+        }
+        let pause = if left > 0 {
+            Duration::from_millis(EXPIRY_STEP_PAUSE_MS)
+        } else if mem::take(&mut self.expiry.leaves_some) {
+            Duration::from_millis(EXPIRY_CONTINUED_MS)
+        } else {
+            self.config.offsets_retention_check_interval
+        };
+        let at = now.monotonic + pause;
+        self.timers.arm(TimerKey::OffsetsExpiry, at);
+    }
+
+    fn expire_offsets_of(&mut self, id: &ByteString, now: Now, out: &mut Effects) {
+        let (mut records, mut is_ending) = self.expired_of(id, now);
+        if records.len() > EXPIRED_OFFSETS_PER_BATCH_MAX {
+            records.truncate(EXPIRED_OFFSETS_PER_BATCH_MAX);
+            is_ending = false;
+            self.expiry.leaves_some = true;
+        }
+        if !records.is_empty() {
+            let (group, mut cx) = self.group_or_new(id, now, out);
             group.is_ending = is_ending;
             group.append(records, Then::Expired, &mut cx);
         }
-        let interval = self.config.offsets_retention_check_interval;
-        self.timers
-            .arm(TimerKey::OffsetsExpiry, now.monotonic + interval);
+    }
+
+    /// All groups that there are, also those that are nothing but offsets; the last come first.
+    fn all_groups(&self) -> Vec<ByteString> {
+        let simple = self.offsets.groups();
+        let simple = simple.filter(|id| !self.groups.contains_key(*id));
+        let mut all: Vec<_> = self.groups.keys().chain(simple).cloned().collect();
+        all.sort();
+        all
     }
 
     /// The records that remove what has expired of a group, and whether the group goes with it.

@@ -29,12 +29,18 @@ pub fn check(join: &JoinGroup, config: &GroupConfig) -> Result<(), GroupError> {
     }
 }
 
-/// The id of a new member: the client's name, or its instance id, and 122 random bits.
+/// The id of a new member: the client's name, or its instance id, and 122 random bits. A name that
+/// is as long as names get is cut: with more behind it neither an answer nor a record could hold it.
 fn new_member_id(join: &JoinGroup) -> ByteString {
     let uuid = Builder::from_random_bytes(join.random.to_be_bytes()).into_uuid();
     let name = join.instance_id.as_ref().unwrap_or(&join.client_id);
+    let name = &name[..name.floor_char_boundary(MEMBER_NAME_BYTES_MAX)];
     ByteString::from(format!("{name}-{uuid}"))
 }
+
+/// What a member's id has of its client's name at most, in bytes: 37 follow, and a protocol string
+/// has no more than 32,767.
+const MEMBER_NAME_BYTES_MAX: usize = i16::MAX as usize - 37;
 
 impl Group {
     /// Lets a client join. The answer is given at once, or when the rebalance is through.

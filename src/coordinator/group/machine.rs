@@ -17,6 +17,7 @@ use super::command::{
     Command, Effects, FetchOffsets, Heartbeat, JoinGroup, JoinReply, LeaveReply, Now, Reply,
     ReplyId, SyncGroup,
 };
+use super::commit::ExpiryRound;
 use super::config::GroupConfig;
 use super::error::GroupError;
 use super::join;
@@ -26,7 +27,9 @@ use super::record::GroupRecord;
 use super::static_members::Replacement;
 use super::timers::Timers;
 use crate::base::ids::{PartitionIndex, TopicId};
-use crate::base::limits::GROUP_REQUESTS_WAITING_MAX;
+use crate::base::limits::{
+    GROUP_EFFECTS_PER_STEP_MAX, GROUP_REQUESTS_WAITING_MAX, GROUP_TIMERS_PER_STEP_MAX,
+};
 
 /// What waits for the records of an operation; opaque to who appends them.
 #[derive(Debug)]
@@ -98,6 +101,8 @@ pub struct Machine {
     /// Ids handed out in all groups.
     pub(super) pending_ids: usize,
     next_incarnation: u64,
+    /// What is known of the round that looks for expired offsets.
+    pub(super) expiry: ExpiryRound,
 }
 
 impl Machine {
@@ -112,6 +117,7 @@ impl Machine {
             timers: Timers::default(),
             pending_ids: 0,
             next_incarnation: 0,
+            expiry: ExpiryRound::default(),
         }
     }
 
@@ -317,6 +323,7 @@ impl Machine {
         self.life = Life::Unloaded;
         self.timers.clear();
         self.offsets = Offsets::default();
+        self.expiry = ExpiryRound::default();
         self.pending_ids = 0;
         for (_, mut group) in std::mem::take(&mut self.groups) {
             group.dismiss(GroupError::NotCoordinator, out);
@@ -336,9 +343,16 @@ impl Machine {
         self.timers.next_deadline()
     }
 
-    /// Does what is due.
+    /// Does what is due, but no more at a time than holds up a shard for a moment: where more is,
+    /// the deadline stays in the past.
     pub fn tick(&mut self, now: Now, out: &mut Effects) {
-        while let Some(key) = self.timers.take_due(now.monotonic) {
+        for _ in 0..GROUP_TIMERS_PER_STEP_MAX {
+            if out.replies.len() + out.appends.len() >= GROUP_EFFECTS_PER_STEP_MAX {
+                return;
+            }
+            let Some(key) = self.timers.take_due(now.monotonic) else {
+                return;
+            };
             match key {
                 TimerKey::OffsetsExpiry => self.expire_offsets(now, out),
                 TimerKey::Member { group: id, member } => {

@@ -1,8 +1,6 @@
 //! What DescribeGroups and ListGroups see: groups whose records or offsets are durable, in the
 //! state that they are in now. Pure; nothing is changed.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use bytestring::ByteString;
 
@@ -96,17 +94,23 @@ impl Machine {
     /// What keeps the machine from telling.
     pub fn list(&self, filter: &ListFilter) -> Result<Vec<ListedGroup>, GroupError> {
         self.check_ready()?;
-        let live = self.groups.keys().filter(|id| self.is_durable(id));
-        let all: BTreeSet<&ByteString> = live.chain(self.offsets.groups()).collect();
-        let listed = all.into_iter().map(|id| {
-            let group = self.groups.get(id);
-            ListedGroup {
-                group: id.clone(),
-                protocol_type: group.map_or_else(ByteString::new, Group::type_or_empty),
-                state: group.map_or(GroupState::Empty, |group| group.state),
-            }
-        });
-        Ok(listed.filter(|group| filter.wants(group)).collect())
+        let of_group = |(id, group): (&ByteString, &Group)| ListedGroup {
+            group: id.clone(),
+            protocol_type: group.type_or_empty(),
+            state: group.state,
+        };
+        let of_offsets = |id: &ByteString| ListedGroup {
+            group: id.clone(),
+            protocol_type: ByteString::new(),
+            state: GroupState::Empty,
+        };
+        let known = self.groups.iter().filter(|(id, _)| self.is_durable(id));
+        let simple = self.offsets.groups();
+        let simple = simple.filter(|id| !self.groups.contains_key(*id));
+        let all = known.map(of_group).chain(simple.map(of_offsets));
+        let mut listed: Vec<_> = all.filter(|group| filter.wants(group)).collect();
+        listed.sort_by(|a, b| a.group.cmp(&b.group));
+        Ok(listed)
     }
 }
 

@@ -6,11 +6,13 @@ use bytestring::ByteString;
 
 use super::classic::{Context, Group, TimerKey};
 use super::command::{Reply, ReplyId, SyncGroup, SyncReply};
+use super::config::GroupConfig;
 use super::error::GroupError;
 use super::machine::Then;
 use super::planted::{self, Bug};
-use super::record::GroupRecord;
+use super::record::{GroupMetadata, GroupRecord};
 use super::state::GroupState;
+use crate::base::limits::GROUP_BATCH_OVERHEAD_BYTES;
 
 impl Group {
     /// Answers a member with its assignment, now or when the leader's record is durable.
@@ -60,10 +62,16 @@ impl Group {
         }
     }
 
-    /// Members that the leader left out get nothing; ids that are no members' are passed over.
+    /// Members that the leader left out get nothing; ids that are no members' are passed over. What
+    /// the log would refuse is refused at once, as Kafka does: however large, it is not encoded.
     fn record_assignments(&mut self, given: Vec<(ByteString, Bytes)>, cx: &mut Context<'_>) {
         let given: AHashMap<_, _> = given.into_iter().collect();
         let record = self.to_record(|it| given.get(&it.id).cloned().unwrap_or_default());
+        if !self.fits_log(&record, cx.config) {
+            self.fail_assignments(GroupError::Unexpected, cx);
+            self.prepare_rebalance(cx);
+            return;
+        }
         self.is_recording_assignments = true;
         let generation = self.generation;
         if planted::is(Bug::AssignedAtOnce)
@@ -109,6 +117,14 @@ impl Group {
             }
             self.arm_session(&id, cx);
         }
+    }
+
+    fn fits_log(&self, record: &GroupRecord, config: &GroupConfig) -> bool {
+        let GroupRecord::Group { value, .. } = record else {
+            return true;
+        };
+        let bytes = value.as_ref().map_or(0, GroupMetadata::value_bytes);
+        self.id.len() + bytes + GROUP_BATCH_OVERHEAD_BYTES <= config.record_bytes_max
     }
 
     fn sync_reply(&self, member_id: &str) -> SyncReply {

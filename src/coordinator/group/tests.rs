@@ -20,6 +20,7 @@ use super::record::{GroupMetadata, GroupRecord};
 use super::state::GroupState;
 use crate::base::ids::{PartitionIndex, TopicId};
 
+mod bounds;
 mod committing;
 mod heartbeats;
 mod joining;
