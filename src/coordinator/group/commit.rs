@@ -2,6 +2,7 @@
 //! its offsets. Pure.
 
 use std::mem;
+use std::ops::Bound;
 use std::time::Duration;
 
 use bytestring::ByteString;
@@ -23,8 +24,8 @@ use crate::base::limits::{
 /// A round through all groups, in steps, that looks for expired offsets.
 #[derive(Debug, Default)]
 pub struct ExpiryRound {
-    /// The groups that are still to be looked at.
-    groups: Vec<ByteString>,
+    /// The last group that was looked at; none at the beginning.
+    after: Option<ByteString>,
     /// Whether there was more than fits into a batch.
     leaves_some: bool,
 }
@@ -188,19 +189,15 @@ impl Machine {
     /// Has the offsets that have expired removed, and the groups that are nothing without them, of
     /// some groups at a time. A group with an append under way is looked at the next time.
     pub(super) fn expire_offsets(&mut self, now: Now, out: &mut Effects) {
-        if self.expiry.groups.is_empty() {
-            self.expiry.groups = self.all_groups();
+        let groups = self.groups_to_expire();
+        self.expiry.after = groups.last().cloned();
+        let is_over = groups.len() < EXPIRY_GROUPS_PER_STEP_MAX;
+        for id in groups {
+            self.expire_offsets_of(&id, now, out);
         }
-        let left = self.expiry.groups.len();
-        let left = left.saturating_sub(EXPIRY_GROUPS_PER_STEP_MAX);
-        for id in self.expiry.groups.split_off(left) {
-            if self.exists(&id) {
-                self.expire_offsets_of(&id, now, out);
-            }
-        }
-        let pause = if left > 0 {
+        let pause = if !is_over {
             Duration::from_millis(EXPIRY_STEP_PAUSE_MS)
-        } else if mem::take(&mut self.expiry.leaves_some) {
+        } else if mem::take(&mut self.expiry).leaves_some {
             Duration::from_millis(EXPIRY_CONTINUED_MS)
         } else {
             self.config.offsets_retention_check_interval
@@ -223,13 +220,21 @@ impl Machine {
         }
     }
 
-    /// All groups that there are, also those that are nothing but offsets; the last come first.
-    fn all_groups(&self) -> Vec<ByteString> {
-        let simple = self.offsets.groups();
-        let simple = simple.filter(|id| !self.groups.contains_key(*id));
-        let mut all: Vec<_> = self.groups.keys().chain(simple).cloned().collect();
-        all.sort();
-        all
+    /// The next groups in order, also those that are nothing but offsets.
+    fn groups_to_expire(&self) -> Vec<ByteString> {
+        let after = self.expiry.after.as_ref();
+        let range = (
+            after.map_or(Bound::Unbounded, Bound::Excluded),
+            Bound::Unbounded,
+        );
+        let live = self.groups.range::<ByteString, _>(range).map(|(id, _)| id);
+        let simple = self.offsets.groups_in(range);
+        let most = EXPIRY_GROUPS_PER_STEP_MAX;
+        let mut next: Vec<_> = live.take(most).chain(simple.take(most)).cloned().collect();
+        next.sort_unstable();
+        next.dedup();
+        next.truncate(most);
+        next
     }
 
     /// The records that remove what has expired of a group, and whether the group goes with it.

@@ -139,7 +139,8 @@ impl Member {
 /// The members of one group.
 #[derive(Debug, Default)]
 pub struct Members {
-    by_order: BTreeMap<u64, Member>,
+    /// Boxed, since a map sets aside places for eleven, and most groups have few.
+    by_order: BTreeMap<u64, Box<Member>>,
     order_of: AHashMap<ByteString, u64>,
     id_of_instance: AHashMap<ByteString, ByteString>,
     /// By the name of a protocol, how many members list it.
@@ -172,12 +173,12 @@ impl Members {
 
     /// All, in the order in which they joined.
     pub fn iter(&self) -> impl Iterator<Item = &Member> {
-        self.by_order.values()
+        self.by_order.values().map(Box::as_ref)
     }
 
     /// All, to change.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Member> {
-        self.by_order.values_mut()
+        self.by_order.values_mut().map(Box::as_mut)
     }
 
     /// The ids of those that `wanted` picks.
@@ -188,12 +189,13 @@ impl Members {
 
     /// The member of this id.
     pub fn get(&self, id: &str) -> Option<&Member> {
-        self.by_order.get(self.order_of.get(id)?)
+        self.by_order.get(self.order_of.get(id)?).map(Box::as_ref)
     }
 
     /// The member of this id, to change.
     pub fn get_mut(&mut self, id: &str) -> Option<&mut Member> {
-        self.by_order.get_mut(self.order_of.get(id)?)
+        let member = self.by_order.get_mut(self.order_of.get(id)?);
+        member.map(Box::as_mut)
     }
 
     /// The id of the member that holds this `group.instance.id`.
@@ -263,7 +265,7 @@ impl Members {
             self.id_of_instance.insert(instance_id.clone(), id);
         }
         self.order_of.insert(member.id.clone(), order);
-        let before = self.by_order.insert(order, member);
+        let before = self.by_order.insert(order, Box::new(member));
         debug_assert!(before.is_none(), "a place has one member");
         debug_assert_eq!(self.by_order.len(), self.order_of.len(), "ids are unique");
     }
@@ -284,6 +286,6 @@ impl Members {
         if let Some(instance_id) = &member.instance_id {
             self.id_of_instance.remove(instance_id);
         }
-        Some((order, member))
+        Some((order, *member))
     }
 }

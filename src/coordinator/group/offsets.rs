@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::ops::Bound;
 
-use ahash::AHashMap;
 use bytestring::ByteString;
 
 use super::error::GroupError;
@@ -72,10 +72,14 @@ pub type OffsetResult = Result<(), GroupError>;
 /// The committed offsets of one partition of `__consumer_offsets`.
 #[derive(Debug, Default)]
 pub struct Offsets {
-    groups: AHashMap<ByteString, Topics>,
+    /// In order, so that they can be gone through in steps.
+    groups: BTreeMap<ByteString, Topics>,
     count: usize,
     bytes: usize,
 }
+
+/// Some groups by their ids.
+pub type Range<'a> = (Bound<&'a ByteString>, Bound<&'a ByteString>);
 
 /// A group's offsets by topic and partition, in order, so that answers do not vary.
 type Topics = BTreeMap<ByteString, BTreeMap<i32, CommittedOffset>>;
@@ -96,9 +100,14 @@ impl Offsets {
         self.groups.contains_key(group)
     }
 
-    /// The groups that have offsets, in no order.
+    /// The groups that have offsets, in order.
     pub fn groups(&self) -> impl Iterator<Item = &ByteString> {
         self.groups.keys()
+    }
+
+    /// Those that `range` picks.
+    pub fn groups_in(&self, range: Range<'_>) -> impl Iterator<Item = &ByteString> {
+        self.groups.range::<ByteString, _>(range).map(|(id, _)| id)
     }
 
     /// What `group` has committed for a partition.

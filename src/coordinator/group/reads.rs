@@ -1,6 +1,8 @@
 //! What DescribeGroups and ListGroups see: groups whose records or offsets are durable, in the
 //! state that they are in now. Pure; nothing is changed.
 
+use std::iter;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 
@@ -94,8 +96,8 @@ impl Machine {
     /// What keeps the machine from telling.
     pub fn list(&self, filter: &ListFilter) -> Result<Vec<ListedGroup>, GroupError> {
         self.check_ready()?;
-        let of_group = |(id, group): (&ByteString, &Group)| ListedGroup {
-            group: id.clone(),
+        let of_group = |group: &Group| ListedGroup {
+            group: group.id.clone(),
             protocol_type: group.type_or_empty(),
             state: group.state,
         };
@@ -104,12 +106,16 @@ impl Machine {
             protocol_type: ByteString::new(),
             state: GroupState::Empty,
         };
-        let known = self.groups.iter().filter(|(id, _)| self.is_durable(id));
-        let simple = self.offsets.groups();
-        let simple = simple.filter(|id| !self.groups.contains_key(*id));
-        let all = known.map(of_group).chain(simple.map(of_offsets));
-        let mut listed: Vec<_> = all.filter(|group| filter.wants(group)).collect();
-        listed.sort_by(|a, b| a.group.cmp(&b.group));
+        let mut simple = self.offsets.groups().peekable();
+        let mut listed = Vec::new();
+        for (id, group) in &self.groups {
+            listed.extend(iter::from_fn(|| simple.next_if(|it| *it < id)).map(of_offsets));
+            let has_offsets = simple.next_if_eq(&id).is_some();
+            let is_durable = has_offsets || group.recorded.is_some();
+            listed.extend(is_durable.then(|| of_group(group)));
+        }
+        listed.extend(simple.map(of_offsets));
+        listed.retain(|group| filter.wants(group));
         Ok(listed)
     }
 }
