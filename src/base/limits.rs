@@ -127,6 +127,9 @@ pub const PENDING_IDS_PER_GROUP_MAX: usize = 10_000;
 /// The same for all groups of one partition of `__consumer_offsets`: some 10 MB.
 pub const PENDING_IDS_PER_PARTITION_MAX: usize = 25_000;
 
+/// Ids that a group may hand out even then: a flood of some groups must not lock out the others.
+pub const PENDING_IDS_OF_ANY_GROUP: usize = 16;
+
 /// Requests to one group that wait while a record that deletes something is on its way to the log:
 /// carrying them out when it has arrived is a millisecond or two of work. Each connection has one at
 /// a time, and whoever is one too many tries again.
@@ -160,6 +163,10 @@ pub const GROUP_BATCH_OVERHEAD_BYTES: usize = BATCH_HEADER_BYTES + 32;
 /// What a group's record and the batch around it take beside the members, in bytes: names of a few
 /// hundred bytes at most.
 pub const GROUP_RECORD_OVERHEAD_BYTES: usize = 1024;
+
+/// What the protocols of a group's members may take in memory, as a multiple of what its record may
+/// have: a member keeps all that it lists, and the record has one of them.
+pub const PROTOCOLS_TO_RECORD_MAX: usize = 8;
 
 /// The least time between two steps that a group takes by itself, in milliseconds: members may ask
 /// for a rebalance timeout of 0.

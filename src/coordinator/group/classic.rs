@@ -147,6 +147,13 @@ impl Group {
         let protocol = recorded.protocol.as_ref();
         let mut members = Members::default();
         for member in &recorded.members {
+            // A record of another broker may be damaged: whoever is named first is the member.
+            let instance_id = member.instance_id.as_ref();
+            let is_known = members.get(&member.member_id).is_some()
+                || instance_id.is_some_and(|it| members.id_of_instance(it).is_some());
+            if is_known {
+                continue;
+            }
             members.add(Member::recorded(member, protocol));
         }
         let has_type = !recorded.protocol_type.is_empty();

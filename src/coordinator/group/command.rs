@@ -7,6 +7,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::error::GroupError;
+use super::event::GroupEvent;
 use super::machine::After;
 use super::offsets::{FetchedOffset, OffsetResult, OffsetToCommit, TopicPartition};
 use super::record::GroupRecord;
@@ -33,6 +34,8 @@ pub struct Effects {
     pub replies: Vec<(ReplyId, Reply)>,
     /// Records to append, each with what follows.
     pub appends: Vec<Append>,
+    /// What operators are told.
+    pub events: Vec<GroupEvent>,
 }
 
 /// The records of one operation: one batch, whole or not at all.

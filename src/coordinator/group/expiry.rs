@@ -3,6 +3,7 @@
 use bytestring::ByteString;
 
 use super::classic::{Context, Group};
+use super::event::What;
 use super::state::GroupState;
 
 impl Group {
@@ -20,6 +21,7 @@ impl Group {
         }
         let member = self.members.get(id);
         if member.is_some_and(|member| member.is_new || !member.is_waiting()) {
+            self.tell(What::Expired(id.clone()), cx);
             self.remove_member(id, cx);
             self.after_expiry(cx);
         }

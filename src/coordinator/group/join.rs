@@ -9,12 +9,13 @@ use super::classic::{Context, Group, millis};
 use super::command::{JoinGroup, JoinReply, Reply, ReplyId};
 use super::config::GroupConfig;
 use super::error::GroupError;
+use super::event::Why;
 use super::member::Member;
 use super::protocols;
 use super::state::GroupState;
 use crate::base::limits::{
-    GROUP_RECORD_OVERHEAD_BYTES, NEW_MEMBER_JOIN_TIMEOUT_MS, PENDING_IDS_PER_GROUP_MAX,
-    PENDING_IDS_PER_PARTITION_MAX,
+    GROUP_RECORD_OVERHEAD_BYTES, NEW_MEMBER_JOIN_TIMEOUT_MS, PENDING_IDS_OF_ANY_GROUP,
+    PENDING_IDS_PER_GROUP_MAX, PENDING_IDS_PER_PARTITION_MAX, PROTOCOLS_TO_RECORD_MAX,
 };
 
 /// What is wrong with a request before its group is looked at.
@@ -83,11 +84,15 @@ impl Group {
                 member.is_some() || self.members.len() < config.max_size
             }
         };
-        let before = member.map_or(0, Member::record_bytes);
-        let after = Member::joining(join, join.member_id.clone()).record_bytes();
-        let others = self.members.record_bytes() - before;
+        let joining = Member::joining(join, join.member_id.clone());
+        let others = self.members.record_bytes() - member.map_or(0, Member::record_bytes);
         let overhead = self.id.len() + join.protocol_type.len() + GROUP_RECORD_OVERHEAD_BYTES;
-        is_within_size && others + after + overhead <= config.record_bytes_max
+        let record_bytes = others + joining.record_bytes() + overhead;
+        let others = self.members.protocols_bytes() - member.map_or(0, Member::protocols_bytes);
+        let protocols_bytes = others + joining.protocols_bytes();
+        is_within_size
+            && record_bytes <= config.record_bytes_max
+            && protocols_bytes <= config.record_bytes_max * PROTOCOLS_TO_RECORD_MAX
     }
 
     /// Takes out whoever there is no room for.
@@ -133,7 +138,8 @@ impl Group {
     /// Keeps `id` for the client to join with. False where too many are kept already.
     fn hand_out_id(&mut self, id: &ByteString, timeout: Duration, cx: &mut Context<'_>) -> bool {
         let is_full = self.pending_ids.len() >= PENDING_IDS_PER_GROUP_MAX
-            || *cx.pending_ids >= PENDING_IDS_PER_PARTITION_MAX;
+            || (*cx.pending_ids >= PENDING_IDS_PER_PARTITION_MAX
+                && self.pending_ids.len() >= PENDING_IDS_OF_ANY_GROUP);
         if !is_full && self.pending_ids.insert(id.clone()) {
             *cx.pending_ids += 1;
             cx.arm(self.member_timer(id), timeout);
@@ -176,7 +182,7 @@ impl Group {
             }
             GroupState::CompletingRebalance | GroupState::Stable => {
                 self.rejoin(&join, reply_to, cx);
-                self.prepare_rebalance(cx);
+                self.prepare_rebalance(Why::MemberRejoins, cx);
             }
         }
     }
@@ -208,7 +214,7 @@ impl Group {
         cx.arm(self.member_timer(&id), timeout);
         match self.state {
             GroupState::PreparingRebalance => self.maybe_complete_join(cx),
-            _ => self.prepare_rebalance(cx),
+            _ => self.prepare_rebalance(Why::NewMember, cx),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::classic::{Context, Group};
 use super::command::{Append, LeaveGroup, LeaveReply, LeavingMember, Reply, ReplyId};
 use super::error::GroupError;
+use super::event::What;
 use super::machine::{After, Then};
 
 impl LeaveReply {
@@ -58,6 +59,7 @@ impl Group {
             self.check_member(&leaving.member_id, instance_id)?;
             leaving.member_id.clone()
         };
+        self.tell(What::Left(id.clone()), cx);
         self.remove_member(&id, cx);
         Ok(())
     }

@@ -20,6 +20,7 @@ use super::command::{
 use super::commit::ExpiryRound;
 use super::config::GroupConfig;
 use super::error::GroupError;
+use super::event::Why;
 use super::join;
 use super::offsets::{OffsetResult, Offsets};
 use super::planted::{self, Bug};
@@ -136,7 +137,7 @@ impl Machine {
         if let Some(reply) = self.refusal(&command) {
             out.reply(reply_to, reply);
         } else if let Some(group) = self.groups.get_mut(command.group())
-            && (!group.waiting.is_empty() || must_wait(group, &command))
+            && (must_wait(group, &command) || is_behind(group, &command))
         {
             match group.waiting.len() < GROUP_REQUESTS_WAITING_MAX {
                 true => group.waiting.push_back((reply_to, command)),
@@ -478,6 +479,16 @@ pub(super) fn invalid(command: &Command, config: &GroupConfig) -> Option<Reply> 
     }
 }
 
+/// Whether `command` stands behind those that wait. Offsets are committed, deleted and read in the
+/// order of the requests; membership goes on meanwhile, since its timers do.
+fn is_behind(group: &Group, command: &Command) -> bool {
+    let is_of_members = matches!(
+        command,
+        Command::Join(_) | Command::Sync(_) | Command::Heartbeat(_) | Command::Leave(_)
+    );
+    !group.waiting.is_empty() && (group.is_ending || !is_of_members)
+}
+
 /// Whether `command` must not be carried out before the group's appends have ended.
 fn must_wait(group: &Group, command: &Command) -> bool {
     let wants_all = matches!(
@@ -527,7 +538,7 @@ impl Group {
             }
         }
         if self.members.len() > cx.config.max_size {
-            self.prepare_rebalance(cx);
+            self.prepare_rebalance(Why::TooLarge, cx);
         }
     }
 

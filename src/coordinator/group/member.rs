@@ -134,6 +134,14 @@ impl Member {
         let names = [&self.id, &self.client_id, &self.client_host];
         member_value_bytes(names, self.instance_id.as_ref(), metadata)
     }
+
+    /// What its protocols take in memory, all of them: its record has only one.
+    pub fn protocols_bytes(&self) -> usize {
+        let of_protocol = |protocol: &Protocol| {
+            size_of::<Protocol>() + protocol.name.len() + protocol.metadata.len()
+        };
+        self.protocols.iter().map(of_protocol).sum()
+    }
 }
 
 /// The members of one group.
@@ -147,6 +155,7 @@ pub struct Members {
     supporters: AHashMap<ByteString, usize>,
     joined: usize,
     record_bytes: usize,
+    protocols_bytes: usize,
     next_order: u64,
 }
 
@@ -169,6 +178,11 @@ impl Members {
     /// What they take of the group's record at most, before they have assignments.
     pub fn record_bytes(&self) -> usize {
         self.record_bytes
+    }
+
+    /// What all their protocols take in memory.
+    pub fn protocols_bytes(&self) -> usize {
+        self.protocols_bytes
     }
 
     /// All, in the order in which they joined.
@@ -257,6 +271,7 @@ impl Members {
     fn insert(&mut self, order: u64, member: Member) {
         self.joined += usize::from(member.has_joined());
         self.record_bytes += member.record_bytes();
+        self.protocols_bytes += member.protocols_bytes();
         for protocol in &member.protocols {
             *self.supporters.entry(protocol.name.clone()).or_default() += 1;
         }
@@ -275,6 +290,7 @@ impl Members {
         let member = self.by_order.remove(&order)?;
         self.joined -= usize::from(member.has_joined());
         self.record_bytes -= member.record_bytes();
+        self.protocols_bytes -= member.protocols_bytes();
         for protocol in &member.protocols {
             if let Some(count) = self.supporters.get_mut(&protocol.name) {
                 *count -= 1;

@@ -13,6 +13,7 @@ pub mod command;
 pub mod config;
 pub mod coordinators;
 pub mod error;
+pub mod event;
 pub mod machine;
 pub mod offsets;
 pub mod partitioning;

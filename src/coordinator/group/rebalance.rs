@@ -9,6 +9,7 @@ use bytestring::ByteString;
 use super::classic::{Context, Group, InitialDelay, TimerKey};
 use super::command::{JoinReply, Reply};
 use super::error::GroupError;
+use super::event::{GroupEvent, What, Why};
 use super::machine::Then;
 use super::member::Member;
 use super::planted::{self, Bug};
@@ -19,7 +20,8 @@ use crate::base::limits::REBALANCE_REPEATED_MS_MIN;
 impl Group {
     /// Starts a rebalance, which ends at once where everybody has joined. A group that was empty
     /// waits a little for more members first.
-    pub fn prepare_rebalance(&mut self, cx: &mut Context<'_>) {
+    pub fn prepare_rebalance(&mut self, why: Why, cx: &mut Context<'_>) {
+        self.tell(What::Rebalances(why), cx);
         if self.state == GroupState::CompletingRebalance {
             self.fail_assignments(GroupError::RebalanceInProgress, cx);
         }
@@ -49,12 +51,23 @@ impl Group {
         }
     }
 
+    /// Has operators told.
+    pub fn tell(&self, what: What, cx: &mut Context<'_>) {
+        cx.out.events.push(GroupEvent {
+            group: self.id.clone(),
+            generation: self.generation,
+            what,
+        });
+    }
+
     /// What follows when members have left or an id was given up.
     pub fn after_leave(&mut self, cx: &mut Context<'_>) {
         match self.state {
             GroupState::Empty => {}
             GroupState::PreparingRebalance => self.maybe_complete_join(cx),
-            GroupState::CompletingRebalance | GroupState::Stable => self.prepare_rebalance(cx),
+            GroupState::CompletingRebalance | GroupState::Stable => {
+                self.prepare_rebalance(Why::MembersGone, cx);
+            }
         }
     }
 
@@ -102,9 +115,10 @@ impl Group {
             return;
         }
         for id in std::mem::take(&mut self.pending_syncs) {
+            self.tell(What::NotSynced(id.clone()), cx);
             self.remove_member(&id, cx);
         }
-        self.prepare_rebalance(cx);
+        self.prepare_rebalance(Why::NotSynced, cx);
     }
 
     /// Ends the join phase: whoever has joined is in the next generation. Static members stay in
@@ -115,6 +129,7 @@ impl Group {
         self.has_newcomer = false;
         let is_absent = |it: &Member| !it.has_joined() && it.instance_id.is_none();
         for id in self.members.ids_where(is_absent) {
+            self.tell(What::NotRejoined(id.clone()), cx);
             self.remove_member(&id, cx);
         }
         if !self.members.is_empty() && self.members.joined() == 0 {
@@ -138,6 +153,7 @@ impl Group {
         self.leader = None;
         self.subscribed = self.current_subscription();
         self.transition(GroupState::Empty, cx.now);
+        self.tell(What::Empty, cx);
         let record = self.to_record(|_| Bytes::new());
         self.append(vec![record], Then::Emptied { leave: None }, cx);
     }
@@ -151,6 +167,8 @@ impl Group {
         self.protocol = protocols::elect(&self.members);
         self.subscribed = self.current_subscription();
         self.transition(GroupState::CompletingRebalance, cx.now);
+        let members = self.members.len();
+        self.tell(What::Joined { members }, cx);
         for id in self.members.ids_where(|_| true) {
             if let Some(reply_to) = self.members.take_join(&id) {
                 let reply = self.generation_reply(&id);

@@ -19,6 +19,7 @@ use glommio::timer::Timer;
 use self::appends::Appends;
 use super::command::{Command, Effects, Now, Reply, ReplyId};
 use super::config::GroupConfig;
+use super::event::{GroupEvent, What};
 use super::machine::Machine;
 use crate::base::clock::Clock;
 use crate::base::ids::{TopicId, TopicIdPartition};
@@ -164,6 +165,9 @@ impl Coordinator {
                 let _gone = reply.send(answer);
             }
         }
+        for event in out.events {
+            tell(event);
+        }
         self.start_appending(out.appends);
         self.sleep();
     }
@@ -197,5 +201,39 @@ impl Coordinator {
         };
         // Cancels the one that would have rung later.
         drop(self.alarm.replace(Some(alarm)));
+    }
+}
+
+/// Writes one line, as Kafka does, for who wonders why a group rebalances.
+fn tell(event: GroupEvent) {
+    let GroupEvent {
+        group,
+        generation,
+        what,
+    } = event;
+    match what {
+        What::Rebalances(why) => {
+            tracing::info!(%group, generation, reason = %why, "group rebalances");
+        }
+        What::Joined { members } => {
+            tracing::debug!(%group, generation, members, "all members have joined");
+        }
+        What::Stable { members } => {
+            tracing::info!(%group, generation, members, "group is stable");
+        }
+        What::Empty => tracing::info!(%group, generation, "group is empty"),
+        What::Left(member) => tracing::info!(%group, generation, %member, "member left"),
+        What::Expired(member) => {
+            tracing::info!(%group, generation, %member, "member was silent and is taken out");
+        }
+        What::NotRejoined(member) => {
+            tracing::info!(%group, generation, %member, "member did not join again");
+        }
+        What::NotSynced(member) => {
+            tracing::info!(%group, generation, %member, "member did not sync");
+        }
+        What::Replaced { old, new } => {
+            tracing::info!(%group, generation, %old, %new, "static member is back");
+        }
     }
 }

@@ -5,6 +5,7 @@ use bytestring::ByteString;
 use super::classic::{Context, Group};
 use super::command::{JoinGroup, JoinReply, Reply, ReplyId};
 use super::error::GroupError;
+use super::event::{What, Why};
 use super::machine::Then;
 use super::member::Member;
 use super::protocols;
@@ -46,6 +47,11 @@ impl Group {
         let successor = self.members.get(old).map(|it| it.successor(new.clone()));
         let replaced = successor.and_then(|member| self.take_over(old, member, cx));
         let before = replaced.expect("the group knows the instance id by this member");
+        let event = What::Replaced {
+            old: old.clone(),
+            new: new.clone(),
+        };
+        self.tell(event, cx);
         self.arm_session(&new, cx);
         self.members.update(&new, join);
         let keeps_protocol = protocols::elect(&self.members) == self.protocol;
@@ -64,7 +70,7 @@ impl Group {
         self.members.park_join(&new, reply_to);
         match self.state {
             GroupState::PreparingRebalance => self.maybe_complete_join(cx),
-            _ => self.prepare_rebalance(cx),
+            _ => self.prepare_rebalance(Why::StaticMemberBack, cx),
         }
     }
 

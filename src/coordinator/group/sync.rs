@@ -8,6 +8,7 @@ use super::classic::{Context, Group, TimerKey};
 use super::command::{Reply, ReplyId, SyncGroup, SyncReply};
 use super::config::GroupConfig;
 use super::error::GroupError;
+use super::event::{What, Why};
 use super::machine::Then;
 use super::planted::{self, Bug};
 use super::record::{GroupMetadata, GroupRecord};
@@ -69,7 +70,7 @@ impl Group {
         let record = self.to_record(|it| given.get(&it.id).cloned().unwrap_or_default());
         if !self.fits_log(&record, cx.config) {
             self.fail_assignments(GroupError::Unexpected, cx);
-            self.prepare_rebalance(cx);
+            self.prepare_rebalance(Why::NotWritten, cx);
             return;
         }
         self.is_recording_assignments = true;
@@ -99,7 +100,7 @@ impl Group {
         self.is_recording_assignments = false;
         if let Err(error) = result {
             self.fail_assignments(error, cx);
-            self.prepare_rebalance(cx);
+            self.prepare_rebalance(Why::NotWritten, cx);
             return;
         }
         let recorded = self.recorded.iter().flat_map(|recorded| &recorded.members);
@@ -109,6 +110,8 @@ impl Group {
             }
         }
         self.transition(GroupState::Stable, cx.now);
+        let members = self.members.len();
+        self.tell(What::Stable { members }, cx);
         for id in self.members.ids_where(|member| member.sync.is_some()) {
             let waited = self.members.get_mut(&id).and_then(|it| it.sync.take());
             if let Some(reply_to) = waited {

@@ -14,6 +14,7 @@ use super::command::{
 };
 use super::config::GroupConfig;
 use super::error::GroupError;
+use super::event::{What, Why};
 use super::machine::Machine;
 use super::offsets::OffsetToCommit;
 use super::record::{GroupMetadata, GroupRecord};
@@ -127,6 +128,7 @@ struct Fixture {
     seen: usize,
     /// Whether appends wait until the test ends them.
     holds: bool,
+    events: Vec<What>,
 }
 
 impl Fixture {
@@ -151,6 +153,7 @@ impl Fixture {
             log: Vec::new(),
             seen: 0,
             holds: false,
+            events: Vec::new(),
         };
         fixture.run(|machine, now, out| machine.loaded(now, out));
         fixture
@@ -175,6 +178,8 @@ impl Fixture {
             self.replies.insert(reply_to, reply);
         }
         self.appends.extend(out.appends);
+        let events = out.events.into_iter().map(|event| event.what);
+        self.events.extend(events);
         while !self.holds && !self.appends.is_empty() {
             self.end_append(Ok(()));
         }
@@ -400,6 +405,7 @@ impl Fixture {
             log: self.log.clone(),
             seen: self.log.len(),
             holds: false,
+            events: Vec::new(),
         };
         let now = fixture.now();
         for record in &fixture.log {

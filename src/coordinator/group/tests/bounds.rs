@@ -4,7 +4,8 @@
 use super::*;
 use crate::base::limits::{
     EXPIRED_OFFSETS_PER_BATCH_MAX, GROUP_EFFECTS_PER_STEP_MAX, GROUP_REQUESTS_WAITING_MAX,
-    GROUP_TIMERS_PER_STEP_MAX, PENDING_IDS_PER_GROUP_MAX, PENDING_IDS_PER_PARTITION_MAX,
+    GROUP_TIMERS_PER_STEP_MAX, PENDING_IDS_OF_ANY_GROUP, PENDING_IDS_PER_GROUP_MAX,
+    PENDING_IDS_PER_PARTITION_MAX,
 };
 
 /// The longest string of the protocol, in bytes.
@@ -111,7 +112,12 @@ fn a_flood_of_first_joins_is_bounded_in_all_groups_together() {
             }
         }
     }
-    assert_eq!(handed_out, PENDING_IDS_PER_PARTITION_MAX);
+    let beyond = PENDING_IDS_OF_ANY_GROUP;
+    assert_eq!(handed_out, PENDING_IDS_PER_PARTITION_MAX + beyond);
+
+    // Another group is not locked out by it.
+    let elsewhere = f.error_of_join("fresh", &flood);
+    assert_eq!(elsewhere, Some(GroupError::MemberIdRequired));
 
     // Who is in a group stays, and who needs no id gets in.
     for client in &clients {
@@ -158,6 +164,18 @@ fn a_flood_of_members_ends_where_their_record_would_not_fit() {
     assert!(f.machine.groups["g"].members.record_bytes() < RECORD_BYTES_MAX);
     assert!(members > 50, "{members}");
     assert_eq!(f.error_of_join("h", &member), None);
+}
+
+#[test]
+fn a_member_may_not_list_more_than_memory_is_for() {
+    let mut f = Fixture::with(|config| config.record_bytes_max = 20_000);
+    // Its record would have one of them, and a short one.
+    let names: Vec<String> = (0..20).map(|n| format!("{n}").repeat(8_000)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let member = client().version(3);
+    let refused = f.error_of_join("g", &member.clone().lists(&names));
+    assert_eq!(refused, Some(GroupError::GroupMaxSizeReached));
+    assert_eq!(f.error_of_join("g", &member.lists(&names[..5])), None);
 }
 
 #[test]

@@ -140,6 +140,28 @@ fn a_fetch_sees_what_is_durable_and_a_stable_one_waits_for_the_rest() {
 }
 
 #[test]
+fn members_live_on_while_requests_about_offsets_wait() {
+    let (mut f, clients) = up::<2>();
+    f.holds = true;
+    let first = f.ask(Command::Commit(commit_request(&clients[0], 1)));
+    let stable = f.fetch(Some(vec![partition()]), true);
+    let behind = f.ask(Command::Commit(commit_request(&clients[1], 1)));
+    assert!([first, stable, behind].iter().all(|it| f.waits(*it)));
+    // Session after session passes while the disk hangs.
+    for _ in 0..10 {
+        f.pass(20_000);
+        for client in &clients {
+            assert_eq!(f.heartbeat(client, 1), Ok(()));
+        }
+    }
+    f.end_append(Ok(()));
+    assert_eq!(f.fetched(stable), [Some(7)]);
+    assert!(f.waits(behind));
+    f.end_append(Ok(()));
+    assert!(!f.waits(behind));
+}
+
+#[test]
 fn offsets_are_deleted_unless_the_group_needs_them() {
     let mut f = Fixture::new();
     let not_found = Reply::DeleteOffsets(Err(GroupError::GroupIdNotFound));

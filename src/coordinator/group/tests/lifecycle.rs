@@ -49,6 +49,47 @@ fn tombstone() -> GroupRecord {
 }
 
 #[test]
+fn a_record_that_names_a_member_twice_has_it_once() {
+    let mut doubled = record(3, 3);
+    if let GroupRecord::Group {
+        value: Some(value), ..
+    } = &mut doubled
+    {
+        value.members[1].member_id = "m0".into();
+        value.members[0].instance_id = Some("i".into());
+        value.members[2].instance_id = Some("i".into());
+    }
+    let mut f = loaded(&[doubled]);
+    assert_eq!(f.size(), 1);
+    let back = f.join(&client().of_instance("i"));
+    assert!(!f.waits(back), "its place is taken over");
+    f.pass(10_000);
+    assert_eq!(f.size(), 0, "nobody is left after its session");
+}
+
+#[test]
+fn operators_are_told_why_a_group_rebalances() {
+    let (mut f, [a, b]) = up::<2>();
+    let stable = What::Stable { members: 2 };
+    assert_eq!(f.events[0], What::Rebalances(Why::NewMember));
+    assert_eq!(f.events.last(), Some(&stable));
+    f.events.clear();
+    f.leave(&[(&a.id, None)]);
+    f.pass(REBALANCE);
+    let told = [
+        What::Left(a.id.clone()),
+        What::Rebalances(Why::MembersGone),
+        What::NotRejoined(b.id.clone()),
+        What::Empty,
+    ];
+    assert_eq!(f.events, told);
+    let (mut f, [a]) = up::<1>();
+    f.events.clear();
+    f.pass(30_000);
+    assert_eq!(f.events[0], What::Expired(a.id));
+}
+
+#[test]
 fn a_group_is_what_its_last_record_says() {
     let f = loaded(&[record(1, 3), record(2, 2)]);
     let group = &f.machine.groups["g"];
@@ -322,14 +363,10 @@ fn a_deletion_waits_for_commits_and_everything_for_a_deletion() {
     let request = commit_request(&client(), -1);
     let commit = f.ask(Command::Commit(request));
     let deletion = f.delete();
+    assert!(f.waits(commit) && f.waits(deletion));
+    f.end_append(Ok(()));
     let mut newcomer = client();
     let join = f.join(&newcomer);
-    assert!(
-        [commit, deletion, join]
-            .iter()
-            .all(|reply_to| f.waits(*reply_to))
-    );
-    f.end_append(Ok(()));
     assert!(!f.waits(commit) && f.waits(deletion) && f.waits(join));
     f.end_append(Ok(()));
     assert_eq!(f.reply(deletion), Reply::DeleteGroup(Ok(())));

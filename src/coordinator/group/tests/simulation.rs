@@ -111,13 +111,17 @@ fn groups_settle_and_no_partition_is_owned_twice() {
 fn planted_bugs_are_found() {
     const SEEDS_MAX: u64 = 500;
     let bugs = [
-        (Bug::CommitOfAnyGeneration, "goes back"),
-        (Bug::CommitAcknowledgedAtOnce, "not in the log"),
-        (Bug::SyncOfAnyGeneration, "of another generation"),
-        (Bug::AssignedAtOnce, "twice in generation"),
-        (Bug::AnyoneAssigns, "no assignment"),
-        (Bug::SessionsForgottenByLoad, "never settled"),
-        (Bug::SyncsAwaitedForEver, "lasts too long"),
+        (Bug::CommitOfAnyGeneration, &["goes back"][..]),
+        (Bug::CommitAcknowledgedAtOnce, &["not in the log"]),
+        (Bug::SyncOfAnyGeneration, &["of another generation"]),
+        // Whichever of its consequences is seen first.
+        (
+            Bug::AssignedAtOnce,
+            &["twice in generation", "a restart changed the group"],
+        ),
+        (Bug::AnyoneAssigns, &["no assignment"]),
+        (Bug::SessionsForgottenByLoad, &["never settled"]),
+        (Bug::SyncsAwaitedForEver, &["lasts too long"]),
     ];
     for (bug, expected) in bugs {
         plant(Some(bug));
@@ -128,6 +132,7 @@ fn planted_bugs_are_found() {
         let (seed, text) = found.unwrap_or_else(|| panic!("{bug:?} was not found"));
         let line = text.lines().next().unwrap_or_default();
         println!("{bug:?} is found by {SEED}={seed}, after {seed} others: {line}");
-        assert!(text.contains(expected), "{bug:?}: {line}");
+        let is_expected = expected.iter().any(|expected| text.contains(expected));
+        assert!(is_expected, "{bug:?}: {line}");
     }
 }
