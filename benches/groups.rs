@@ -265,8 +265,12 @@ fn one_large_group(best: &mut Best) {
     }
     bench.end_appends("appended: commit");
     best.add("1,000 members: the first generation", take(&mut bench.took));
+    rebalances(&mut bench, &group, &metadata, ids);
+    best.add("1,000 members: rebalances", take(&mut bench.took));
+}
 
-    // One leaves, the others join again.
+/// One leaves, the others join again; the leader joins once more; most do not sync.
+fn rebalances(bench: &mut Bench, group: &ByteString, metadata: &Bytes, mut ids: Vec<ByteString>) {
     let gone = ids.pop().expect("members");
     let leaving = LeavingMember {
         member_id: gone,
@@ -279,10 +283,10 @@ fn one_large_group(best: &mut Best) {
     bench.ask("leave of one", Command::Leave(leave));
     let (last, others) = ids.split_last().expect("members");
     for (n, id) in others.iter().enumerate() {
-        bench.ask("join again", join(&group, id, n as u128, &metadata));
+        bench.ask("join again", join(group, id, n as u128, metadata));
     }
-    bench.ask("join again, the last", join(&group, last, 0, &metadata));
-    sync_all(&mut bench, &group, 2, &ids);
+    bench.ask("join again, the last", join(group, last, 0, metadata));
+    sync_all(bench, group, 2, &ids);
     // A leader that sees a new topic.
     for (n, id) in ids.iter().enumerate() {
         let what = if n == 0 {
@@ -290,22 +294,21 @@ fn one_large_group(best: &mut Best) {
         } else {
             "join again"
         };
-        bench.ask(what, join(&group, id, n as u128, &metadata));
+        bench.ask(what, join(group, id, n as u128, metadata));
     }
     // Nobody syncs but the leader: 998 have to go.
-    bench.ask("sync of the leader", sync(&group, 3, &ids[0], &ids));
+    bench.ask("sync of the leader", sync(group, 3, &ids[0], &ids));
     let id = &ids[0];
     bench.ask(
         "join of the leader, completing",
-        join(&group, id, 0, &metadata),
+        join(group, id, 0, metadata),
     );
     bench.run("describe", |machine, _, _| {
-        let described = machine.describe(&group).map(|it| it.members.len());
+        let described = machine.describe(group).map(|it| it.members.len());
         assert_eq!(described, Ok(MEMBERS - 1));
     });
     bench.pass("tick: members that do not sync", Duration::from_secs(301));
     bench.end_appends("appended: assignments");
-    best.add("1,000 members: rebalances", take(&mut bench.took));
 }
 
 fn commit(group: &ByteString, generation: i32, id: &ByteString) -> Command {

@@ -131,8 +131,8 @@ pub const PENDING_IDS_PER_PARTITION_MAX: usize = 25_000;
 pub const PENDING_IDS_OF_ANY_GROUP: usize = 16;
 
 /// Requests to one group that wait while a record that deletes something is on its way to the log:
-/// carrying them out when it has arrived is a millisecond or two of work. Each connection has one at
-/// a time, and whoever is one too many tries again.
+/// carrying them out when it has arrived is a millisecond or two of work. Each connection has one
+/// at a time, and whoever is one too many tries again.
 pub const GROUP_REQUESTS_WAITING_MAX: usize = 2048;
 
 /// Timers of groups that one step takes care of, a fraction of a millisecond's work: ten thousand

@@ -31,7 +31,8 @@ pub fn check(join: &JoinGroup, config: &GroupConfig) -> Result<(), GroupError> {
 }
 
 /// The id of a new member: the client's name, or its instance id, and 122 random bits. A name that
-/// is as long as names get is cut: with more behind it neither an answer nor a record could hold it.
+/// is as long as names get is cut: with more behind it neither an answer nor a record could hold
+/// it.
 fn new_member_id(join: &JoinGroup) -> ByteString {
     let uuid = Builder::from_random_bytes(join.random.to_be_bytes()).into_uuid();
     let name = join.instance_id.as_ref().unwrap_or(&join.client_id);
