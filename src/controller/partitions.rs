@@ -1,5 +1,9 @@
 //! Plans for giving topics more partitions: Kafka's `ReplicationControlManager.createPartitions`.
 //! Pure.
+//!
+//! Otherwise than in Kafka, `__consumer_offsets` is refused. Kafka's brokers look for groups by the
+//! count that they saw when they started: after growth each finds them elsewhere from its next start
+//! on, without their offsets. Ours would at once.
 
 use bytestring::ByteString;
 
@@ -9,7 +13,7 @@ use super::placement::{self, Replicas};
 use super::topics::once_or_repeated;
 use crate::base::ids::{NodeId, PartitionIndex};
 use crate::base::limits::METADATA_RECORDS_PER_COMMAND_MAX;
-use crate::metadata::{MetadataImage, MetadataRecord};
+use crate::metadata::{MetadataImage, MetadataRecord, topic_name};
 use crate::protocol::messages::create_partitions_request::{
     CreatePartitionsRequest, CreatePartitionsTopic,
 };
@@ -59,6 +63,13 @@ fn grow(
     let there = image.topic_named(&topic.name);
     let there = there.ok_or(TopicError::UnknownTopic)?;
     let count = there.partitions.len();
+    if there.name == topic_name::GROUP_METADATA {
+        return Err(TopicError::InvalidPartitions(format!(
+            "The topic {} keeps its {count} partition(s): their number decides in which one a \
+             group is found, and existing groups would lose their offsets.",
+            topic.name
+        )));
+    }
     let wanted = usize::try_from(topic.count).unwrap_or(0);
     if wanted == count {
         return Err(TopicError::InvalidPartitions(format!(

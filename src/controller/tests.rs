@@ -473,6 +473,29 @@ fn new_partitions_are_led_and_a_name_that_comes_twice_is_refused() {
 }
 
 #[test]
+fn the_topic_of_groups_never_grows() {
+    let name = "__consumer_offsets";
+    let image = with_topics(&[(name, 3), ("t", 3)]);
+    for count in [3, 4, 60] {
+        let request = CreatePartitionsRequest {
+            topics: vec![growth(name, count, None), growth("t", 4, None)],
+            ..CreatePartitionsRequest::default()
+        };
+        let plan = create_partitions(&image, &request);
+        let (refused, reason) = (&plan.reply[0].0, &plan.reply[0].1);
+        assert_eq!(&**refused, name);
+        assert!(
+            matches!(reason, Err(TopicError::InvalidPartitions(text)) if text.contains("group")),
+            "{reason:?}"
+        );
+        assert_eq!(plan.reply[1], ("t".into(), Ok(())));
+        let grown = replayed(&image, &plan.records);
+        let count_of = |name| grown.topic_named(name).map(|it| it.partitions.len());
+        assert_eq!((count_of(name), count_of("t")), (Some(3), Some(4)));
+    }
+}
+
+#[test]
 fn producer_ids_are_given_out_once() {
     let mut image = with_broker();
     for first in [0, 1000, 2000] {
