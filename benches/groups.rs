@@ -193,6 +193,7 @@ fn join(group: &ByteString, member_id: &ByteString, random: u128, metadata: &Byt
         knows_member_id_required: true,
         knows_skip_assignment: true,
         random,
+        reason: None,
     })
 }
 
@@ -275,6 +276,7 @@ fn rebalances(bench: &mut Bench, group: &ByteString, metadata: &Bytes, mut ids: 
     let leaving = LeavingMember {
         member_id: gone,
         instance_id: None,
+        reason: None,
     };
     let leave = LeaveGroup {
         group: group.clone(),

@@ -171,3 +171,7 @@ pub const PROTOCOLS_TO_RECORD_MAX: usize = 8;
 /// The least time between two steps that a group takes by itself, in milliseconds: members may ask
 /// for a rebalance timeout of 0.
 pub const REBALANCE_REPEATED_MS_MIN: u64 = 1000;
+
+/// What is kept of the reason that a client gives for a join or a leave, in characters: clients cut
+/// it there themselves (KIP-800).
+pub const GROUP_REASON_CHARS_MAX: usize = 255;

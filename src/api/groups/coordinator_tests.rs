@@ -358,6 +358,7 @@ fn who_waits_for_a_rebalance_is_sent_away_when_the_coordinator_stops() {
             knows_member_id_required: false,
             knows_skip_assignment: false,
             random: 1,
+            reason: None,
         };
         let parked = send(&coordinator, Command::Join(join));
         coordinator.stop();

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::api::errors::group_error;
+use crate::base::limits::GROUP_REASON_CHARS_MAX;
 use crate::coordinator::group::command::{
     Heartbeat, JoinGroup, JoinReply, LeaveGroup, LeaveReply, LeavingMember, Protocol, SyncGroup,
     SyncReply,
@@ -90,6 +91,7 @@ pub fn join(version: i16, request: JoinGroupRequest, client: Client, random: u12
         knows_member_id_required: version >= MEMBER_ID_REQUIRED_SINCE,
         knows_skip_assignment: version >= SKIP_ASSIGNMENT_SINCE,
         random,
+        reason: reason_of(request.reason.as_ref()),
     }
 }
 
@@ -186,9 +188,11 @@ pub fn leave(version: i16, request: LeaveGroupRequest) -> LeaveGroup {
         vec![LeavingMember {
             member_id: request.member_id,
             instance_id: None,
+            reason: None,
         }]
     } else {
         let members = request.members.into_iter().map(|member| LeavingMember {
+            reason: reason_of(member.reason.as_ref()),
             member_id: member.member_id,
             instance_id: member.group_instance_id,
         });
@@ -233,6 +237,13 @@ pub fn left(version: i16, reply: Result<LeaveReply, GroupError>) -> LeaveGroupRe
 /// A copy that does not hold the frame that `text` is a part of.
 fn copy_of(text: &ByteString) -> ByteString {
     ByteString::from(&**text)
+}
+
+/// A client's reason, of which only so much is kept as well-behaved clients send.
+fn reason_of(reason: Option<&ByteString>) -> Option<ByteString> {
+    let reason = reason.filter(|reason| !reason.is_empty())?;
+    let kept = reason.chars().take(GROUP_REASON_CHARS_MAX);
+    Some(kept.collect::<String>().into())
 }
 
 fn code(result: Result<(), GroupError>) -> ErrorCode {

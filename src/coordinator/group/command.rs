@@ -142,6 +142,8 @@ pub struct JoinGroup {
     pub knows_skip_assignment: bool,
     /// Random bits, for the id that the member may be given.
     pub random: u128,
+    /// Why the member joins, in the client's words (version 8, KIP-800). For the log alone.
+    pub reason: Option<ByteString>,
 }
 
 /// The answer to a request to join.
@@ -254,6 +256,8 @@ pub struct LeavingMember {
     pub member_id: ByteString,
     /// `group.instance.id`, of a static member.
     pub instance_id: Option<ByteString>,
+    /// Why it leaves, in the client's words (version 5, KIP-800). For the log alone.
+    pub reason: Option<ByteString>,
 }
 
 /// Who left and who could not, in the order of the request.

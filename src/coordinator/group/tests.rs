@@ -242,6 +242,7 @@ impl Fixture {
             knows_member_id_required: client.version >= 4,
             knows_skip_assignment: client.version >= 9,
             random,
+            reason: None,
         }))
     }
 
@@ -325,6 +326,7 @@ impl Fixture {
         let members = members.iter().map(|(id, instance)| LeavingMember {
             member_id: (*id).into(),
             instance_id: instance.map(Into::into),
+            reason: None,
         });
         self.ask(Command::Leave(LeaveGroup {
             group: "g".into(),

@@ -94,10 +94,37 @@ fn a_join_says_what_its_version_understands() {
             version >= 9,
             "version {version}"
         );
+        let reason = (version >= 8).then_some("why not");
+        assert_eq!(command.reason.as_deref(), reason, "version {version}");
         let protocols: Vec<_> = command.protocols.iter().map(|each| &*each.name).collect();
         assert_eq!(protocols, ["range", "sticky"]);
         assert_eq!(command.protocols[0].metadata, Bytes::from_static(&[1]));
     }
+}
+
+#[test]
+fn a_reason_is_kept_no_longer_than_clients_mean_it() {
+    let kept = |reason: &str| {
+        let request = JoinGroupRequest {
+            reason: Some(reason.into()),
+            ..JoinGroupRequest::default()
+        };
+        let joining = join(9, request, client(), 0).reason;
+        let request = LeaveGroupRequest {
+            members: vec![MemberIdentity {
+                reason: Some(reason.into()),
+                ..MemberIdentity::default()
+            }],
+            ..LeaveGroupRequest::default()
+        };
+        assert_eq!(leave(5, request).members[0].reason, joining);
+        joining
+    };
+    assert_eq!(kept(""), None);
+    assert_eq!(kept("ü").as_deref(), Some("ü"));
+    let longest = "ü".repeat(255);
+    assert_eq!(kept(&longest).as_deref(), Some(&*longest));
+    assert_eq!(kept(&longest.repeat(9)).as_deref(), Some(&*longest));
 }
 
 #[test]
@@ -273,14 +300,15 @@ fn heartbeats_go_both_ways() {
 
 #[test]
 fn one_member_leaves_before_version_3_and_many_after() {
-    let leaving = |id: &str, instance: Option<&str>| LeavingMember {
-        member_id: id.into(),
-        instance_id: instance.map(ByteString::from),
-    };
     for version in LeaveGroupRequest::VERSIONS {
         let mut request = LeaveGroupRequest {
             group_id: "g".into(),
             ..LeaveGroupRequest::default()
+        };
+        let leaving = |id: &str, instance: Option<&str>| LeavingMember {
+            member_id: id.into(),
+            instance_id: instance.map(ByteString::from),
+            reason: (version >= 5).then(|| "done".into()),
         };
         let expected = if version < 3 {
             request.member_id = "m".into();
@@ -304,6 +332,7 @@ fn the_error_of_a_single_leaver_is_that_of_the_response() {
     let member = |id: &str, instance: Option<&str>| LeavingMember {
         member_id: id.into(),
         instance_id: instance.map(ByteString::from),
+        reason: None,
     };
     let unknown = Err(GroupError::UnknownMemberId);
     for version in LeaveGroupResponse::VERSIONS {

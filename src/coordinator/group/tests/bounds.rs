@@ -25,6 +25,7 @@ fn join_of(group: &str, client: &Client, random: u128) -> JoinGroup {
         knows_member_id_required: client.version >= 4,
         knows_skip_assignment: client.version >= 9,
         random,
+        reason: None,
     }
 }
 

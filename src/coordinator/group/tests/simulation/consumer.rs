@@ -199,6 +199,7 @@ impl Consumer {
         LeavingMember {
             member_id: self.member_id.clone(),
             instance_id: self.instance.clone(),
+            reason: None,
         }
     }
 
@@ -402,6 +403,7 @@ impl World {
             knows_member_id_required: it.version >= 4,
             knows_skip_assignment: it.version >= 9,
             random: 0,
+            reason: None,
         });
         self.send(n, About::Join, command);
     }
