@@ -175,3 +175,7 @@ pub const REBALANCE_REPEATED_MS_MIN: u64 = 1000;
 /// What is kept of the reason that a client gives for a join or a leave, in characters: clients cut
 /// it there themselves (KIP-800).
 pub const GROUP_REASON_CHARS_MAX: usize = 255;
+
+/// Deleted topics that a partition of `__consumer_offsets` remembers for the moments in which a
+/// commit for one may still arrive: some 200 KB.
+pub const DELETED_TOPICS_REMEMBERED_MAX: usize = 4096;

@@ -6,7 +6,7 @@
 //! overtake (those that delete something, and reads that want what is under way) wait until the
 //! group's appends have ended, and what comes for the group meanwhile waits behind them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use super::command::{
 };
 use super::commit::ExpiryRound;
 use super::config::GroupConfig;
+use super::deleted_topics::DeletedTopics;
 use super::error::GroupError;
 use super::event::Why;
 use super::join;
@@ -104,6 +105,10 @@ pub struct Machine {
     next_incarnation: u64,
     /// What is known of the round that looks for expired offsets.
     pub(super) expiry: ExpiryRound,
+    /// Topics for which a commit may still be on its way although they are gone.
+    deleted_topics: DeletedTopics,
+    /// Groups for which such a commit has arrived.
+    orphaned: BTreeSet<ByteString>,
 }
 
 impl Machine {
@@ -119,6 +124,8 @@ impl Machine {
             pending_ids: 0,
             next_incarnation: 0,
             expiry: ExpiryRound::default(),
+            deleted_topics: DeletedTopics::default(),
+            orphaned: BTreeSet::new(),
         }
     }
 
@@ -247,9 +254,13 @@ impl Machine {
                 topic,
                 partition,
                 value,
-            } => self
-                .offsets
-                .replay(group, topic, *partition, value.as_ref()),
+            } => {
+                let value = value.as_ref();
+                self.offsets.replay(group, topic, *partition, value);
+                if value.is_some_and(|value| self.deleted_topics.contains(value.topic_id)) {
+                    self.orphaned.insert(ByteString::from(&**group));
+                }
+            }
             GroupRecord::Group { group, value } => {
                 let is_active = self.life == Life::Active;
                 let is_new = !self.groups.contains_key(group);
@@ -299,6 +310,7 @@ impl Machine {
                 }
             }
         }
+        self.forget_orphans(&id, now, out);
     }
 
     /// The log was read to its end. That means nothing to a machine that was unloaded meanwhile.
@@ -325,16 +337,34 @@ impl Machine {
         self.timers.clear();
         self.offsets = Offsets::default();
         self.expiry = ExpiryRound::default();
+        self.orphaned.clear();
         self.pending_ids = 0;
         for (_, mut group) in std::mem::take(&mut self.groups) {
             group.dismiss(GroupError::NotCoordinator, out);
         }
     }
 
-    /// Removes the offsets that were committed for a topic that is deleted.
+    /// Removes the offsets that were committed for a topic that is deleted, also those that are on
+    /// their way or come from shards that have not heard of it.
     pub fn topic_deleted(&mut self, topic: &ByteString, id: TopicId, now: Now, out: &mut Effects) {
+        self.deleted_topics.insert(id);
         for (group, records) in self.offsets.prepare_topic_deletion(topic, id) {
             let (group, mut cx) = self.group_or_new(&group, now, out);
+            group.append(records, Then::TopicForgotten, &mut cx);
+        }
+    }
+
+    /// Removes what was committed too late, once nothing is on its way for the group: a tombstone
+    /// behind a commit for a new topic of the same name would take that one.
+    fn forget_orphans(&mut self, id: &ByteString, now: Now, out: &mut Effects) {
+        let has_appends = self.groups.get(id).is_some_and(|group| group.appends > 0);
+        if has_appends || !self.orphaned.remove(id) {
+            return;
+        }
+        let deleted = |id| self.deleted_topics.contains(id);
+        let records = self.offsets.prepare_forgetting(id, deleted);
+        if !records.is_empty() {
+            let (group, mut cx) = self.group_or_new(id, now, out);
             group.append(records, Then::TopicForgotten, &mut cx);
         }
     }

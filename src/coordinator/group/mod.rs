@@ -25,6 +25,7 @@ pub mod subscription;
 
 mod classic;
 mod commit;
+mod deleted_topics;
 mod expiry;
 mod heartbeat;
 mod join;

@@ -261,6 +261,21 @@ impl Offsets {
         by_group
     }
 
+    /// The tombstones of the offsets of `group` that were committed for topics that `is_deleted`
+    /// names by their ids.
+    pub fn prepare_forgetting(
+        &self,
+        group: &ByteString,
+        is_deleted: impl Fn(TopicId) -> bool,
+    ) -> Vec<GroupRecord> {
+        let mut records = Vec::new();
+        for (topic, partitions) in self.groups.get(group).into_iter().flatten() {
+            let orphans = partitions.iter().filter(|(_, it)| is_deleted(it.topic_id));
+            records.extend(orphans.map(|(partition, _)| tombstone(group, topic, *partition)));
+        }
+        records
+    }
+
     /// Stores copies of what has to be kept: a handle would keep the request or the piece of log
     /// that it came in.
     fn put(

@@ -241,3 +241,64 @@ fn groups_without_members_expire() {
     f.pass(10 * MINUTE);
     assert!(f.machine.groups.is_empty());
 }
+
+impl Fixture {
+    /// Commits for an incarnation of `t`.
+    fn commit_of(&mut self, id: u128, offset: i64) -> ReplyId {
+        let mut request = commit_request(&client(), -1);
+        request.offsets[0].topic_id = TopicId(id);
+        request.offsets[0].offset = offset;
+        self.ask(Command::Commit(request))
+    }
+
+    fn delete_topic(&mut self, id: u128) {
+        self.run(|machine, now, out| machine.topic_deleted(&"t".into(), TopicId(id), now, out));
+    }
+
+    fn stored(&self) -> Option<i64> {
+        let stored = self.machine.offsets().get("g", "t", 0);
+        stored.map(|committed| committed.offset)
+    }
+}
+
+#[test]
+fn a_commit_that_comes_after_its_topic_has_gone_leaves_nothing() {
+    let committed = Reply::Commit(Ok(vec![Ok(())]));
+    let mut f = Fixture::new();
+    f.holds = true;
+    let on_its_way = f.commit_of(1, 5);
+    f.delete_topic(1);
+    assert_eq!(f.appends.len(), 1, "there is nothing to remove yet");
+    let of_a_late_shard = f.commit_of(1, 6);
+    f.end_append(Ok(()));
+    f.end_append(Ok(()));
+    assert_eq!(f.reply(on_its_way), committed);
+    assert_eq!(f.reply(of_a_late_shard), committed);
+    f.end_append(Ok(()));
+    assert_eq!((f.stored(), f.appends.len()), (None, 0));
+    assert!(f.machine.groups.is_empty());
+
+    f.holds = false;
+    f.commit_of(1, 7);
+    assert_eq!(f.stored(), None);
+    f.commit_of(2, 8);
+    assert_eq!(f.stored(), Some(8), "of the next topic of that name");
+}
+
+#[test]
+fn a_late_commit_takes_none_of_the_next_topic_with_it() {
+    let mut f = Fixture::new();
+    f.holds = true;
+    f.commit_of(1, 5);
+    f.delete_topic(1);
+    f.commit_of(2, 8);
+    while !f.appends.is_empty() {
+        f.end_append(Ok(()));
+    }
+    assert_eq!(f.stored(), Some(8));
+    let tombstones = f
+        .log
+        .iter()
+        .filter(|record| matches!(record, GroupRecord::Offset { value: None, .. }));
+    assert_eq!(tombstones.count(), 0);
+}
