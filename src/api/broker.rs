@@ -18,6 +18,7 @@ use crate::controller::ControllerHandle;
 use crate::coordinator::group::coordinators::GroupRouter;
 use crate::metadata::image::MetadataImage;
 use crate::partition::router::Router;
+use crate::shard::reply;
 
 /// The ways from a shard to what requests are about.
 #[derive(Debug)]
@@ -53,6 +54,8 @@ pub struct Broker {
     pub(super) producer_ids: ProducerIds,
     /// Topics whose creation this shard has asked for and not heard of yet.
     pub(super) topics_being_created: RefCell<BTreeSet<ByteString>>,
+    /// Who waits for the creation of `__consumer_offsets`; a connection does so once.
+    pub(super) waiting_for_group_metadata: RefCell<Vec<reply::Sender<()>>>,
     /// Any client can ask for as many topics that cannot be created as it likes.
     pub(super) creation_log_limit: LogLimit,
     image: RefCell<Arc<MetadataImage>>,
@@ -78,6 +81,7 @@ impl Broker {
             controller: ways.controller,
             producer_ids: ProducerIds::default(),
             topics_being_created: RefCell::default(),
+            waiting_for_group_metadata: RefCell::default(),
             creation_log_limit: LogLimit::default(),
             sessions: RefCell::new(sessions),
             image: RefCell::new(image),

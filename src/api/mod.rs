@@ -28,3 +28,6 @@ pub mod telemetry;
 pub mod topics;
 
 mod features;
+
+#[cfg(test)]
+mod fixtures;

@@ -30,6 +30,7 @@ use crate::protocol::messages::delete_topics_request::DeleteTopicsRequest;
 use crate::protocol::messages::delete_topics_response::{
     DeletableTopicResult, DeleteTopicsResponse,
 };
+use crate::shard::reply;
 
 /// From here on the response shows what the new topic is like.
 const FIRST_CREATE_VERSION_WITH_CONFIGS: i16 = 5;
@@ -149,6 +150,13 @@ pub fn create_behind(broker: &Rc<Broker>, names: &[ByteString]) {
             for name in &names {
                 being_created.remove(name);
             }
+            drop(being_created);
+            if names.iter().any(|name| name == topic_name::GROUP_METADATA) {
+                for waiting in broker.waiting_for_group_metadata.take() {
+                    // The client may have gone meanwhile.
+                    let _gone = waiting.send(());
+                }
+            }
         };
         glommio::spawn_local(creation).detach();
     }
@@ -162,10 +170,13 @@ fn may_be_created(name: &str) -> bool {
         && name != topic_name::CLUSTER_METADATA
 }
 
-/// Creates `__consumer_offsets`, unless somebody else does, and waits until this shard knows it.
-/// What goes wrong is logged; the next who needs the topic tries again.
+/// Creates `__consumer_offsets`, unless somebody on this shard does, and waits until the shard knows
+/// it. What goes wrong is logged; the next who needs the topic tries again.
 pub async fn create_group_metadata(broker: &Rc<Broker>) {
-    create_on_demand(broker, vec![topic_name::GROUP_METADATA.into()]).await;
+    let (created, is_created) = reply::channel();
+    broker.waiting_for_group_metadata.borrow_mut().push(created);
+    create_behind(broker, &[topic_name::GROUP_METADATA.into()]);
+    let _done = is_created.await;
 }
 
 /// A topic that somebody needs: with the broker's defaults, or, if it is `__consumer_offsets`, as

@@ -2,28 +2,20 @@
 
 use std::path::Path;
 
+use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement};
 
 use super::*;
-use crate::api::broker::Ways;
-use crate::api::fetch_session::FetchSessions;
-use crate::api::metadata::fixtures::{ABC, Cluster};
-use crate::base::clock::Clock;
-use crate::base::ids::{Offset, ShardId};
-use crate::controller::ControllerHandle;
-use crate::coordinator::group::coordinators::{Coordinators, GroupRouter};
-use crate::coordinator::group::runtime;
+use crate::api::fixtures::broker;
+use crate::api::groups::requests::list_groups;
+use crate::api::metadata::fixtures::{ABC, Cluster, OFFSETS};
+use crate::base::ids::{Offset, ShardId, TopicId};
 use crate::partition::checkpointer::Checkpointer;
-use crate::partition::core::Shared;
-use crate::partition::router::Router;
-use crate::partition::table::PartitionTable;
-use crate::shard::mailbox;
-use crate::shard::queues::Queues;
+use crate::protocol::messages::list_groups_request::ListGroupsRequest;
 use crate::storage::checkpoint;
 use crate::storage::directory::LogDirectory;
 use crate::storage::faults::{Call, Faults, Plan};
 use crate::storage::recovery::RecoveryPoint;
-use crate::storage::shard::{ShardStorage, StorageLimits};
 
 /// What the last run says of each partition.
 const POINT: RecoveryPoint = RecoveryPoint {
@@ -33,41 +25,16 @@ const POINT: RecoveryPoint = RecoveryPoint {
     position: 4711,
 };
 
-fn broker(cluster: &Cluster, directory: LogDirectory) -> Rc<Broker> {
-    let limits = StorageLimits {
-        tail_bytes_max: 1 << 20,
-        read_cache_bytes_max: 2 << 20,
-        writes_max: 8,
-        open_logs_max: 8,
-        open_reads_max: 8,
-    };
-    let storage = ShardStorage::new(directory, limits, glommio::executor().current_task_queue());
-    let clock = Clock::system();
-    let shared = Shared::new(clock.clone(), Queues::create().requests);
-    let table = PartitionTable::new(storage, shared);
-    let queue = Queues::create().requests;
-    let groups = runtime::Shared::new(&cluster.config, clock.clone(), queue, Rc::clone(&table));
-    let coordinators = Coordinators::new(Rc::new(groups));
-    let (groups, _) = mailbox::mesh(1, 8).remove(0).open();
-    let (partitions, _) = mailbox::mesh(1, 8).remove(0).open();
-    let (calls, _) = mailbox::mesh(1, 8).remove(0).open();
-    Broker::new(
-        Arc::new(cluster.config.clone()),
-        clock,
-        cluster.cluster_id.clone(),
-        Ways {
-            partitions: Router::new(table, Rc::new(partitions)),
-            groups: GroupRouter::new(coordinators, groups),
-            controller: ControllerHandle::new(calls),
-        },
-        FetchSessions::new(8, ShardId(0), 1, 7),
-        Arc::new(MetadataImage::default()),
-    )
-}
-
 /// Follows the creation of a topic of three partitions while its first `failures` directories
 /// cannot be made; then does `test`.
 fn with_a_disk_that_is_full<F>(failures: u64, test: F)
+where
+    F: AsyncFnOnce(Rc<Follower>, Arc<MetadataImage>, &Path) + Send + 'static,
+{
+    while_directories_fail(failures, ABC, test);
+}
+
+fn while_directories_fail<F>(failures: u64, topic: TopicId, test: F)
 where
     F: AsyncFnOnce(Rc<Follower>, Arc<MetadataImage>, &Path) + Send + 'static,
 {
@@ -84,9 +51,9 @@ where
     let executor = LocalExecutorBuilder::new(Placement::Unbound).io_memory(1 << 20);
     let body = move || async move {
         let cluster = Cluster::new();
-        let broker = broker(&cluster, directory);
+        let (broker, _calls) = broker(&cluster, directory);
         let image = Arc::new(cluster.image);
-        let topic = image.topic(ABC).expect("a topic");
+        let topic = image.topic(topic).expect("a topic");
         let created: Vec<_> = topic
             .iter()
             .map(|(index, _)| topic.topic_id_partition(index))
@@ -177,5 +144,22 @@ fn a_partition_that_is_deleted_while_it_waits_never_comes() {
         let left = std::fs::read_dir(root).expect("a directory").count();
         assert_eq!(left, 0);
         assert_eq!(checkpoint(&follower, root).await.len(), 0);
+    });
+}
+
+#[test]
+fn a_list_of_groups_fails_while_a_partition_of_them_is_not_open() {
+    while_directories_fail(1, OFFSETS, async |follower, _, _| {
+        let list = async || list_groups(&follower.broker, ListGroupsRequest::default()).await;
+        assert_eq!(list().await.error_code, 15);
+        follower.retry().await;
+        assert_eq!(opened(&follower), 1);
+        // Its groups are loaded now.
+        let mut answer = list().await;
+        while answer.error_code == 14 {
+            Timer::new(Duration::from_millis(1)).await;
+            answer = list().await;
+        }
+        assert_eq!((answer.error_code, answer.groups.len()), (0, 0));
     });
 }

@@ -186,5 +186,11 @@ pub async fn describe_groups(
 /// ListGroups, of all shards.
 pub async fn list_groups(broker: &Rc<Broker>, request: ListGroupsRequest) -> ListGroupsResponse {
     let filter = describe::filter(request);
-    describe::list(broker.groups.list(&filter).await)
+    let image = broker.image();
+    let topic = image.topic_named(topic_name::GROUP_METADATA);
+    let partitions = topic.into_iter().flat_map(|topic| {
+        let all = topic.iter();
+        all.map(|(partition, _)| topic.topic_id_partition(partition))
+    });
+    describe::list(broker.groups.list(&filter, partitions).await)
 }

@@ -1,12 +1,22 @@
 //! Responses as a Kafka 4.3.1 broker gives them, in every version.
 
+use std::cell::RefCell;
+use std::time::Duration;
+
+use glommio::timer::Timer;
+use glommio::{LocalExecutorBuilder, Placement};
+
 use super::*;
+use crate::api::fixtures::broker;
+use crate::api::metadata::fixtures::Cluster;
 use crate::config::{Layers, Values};
-use crate::controller::Unavailable;
+use crate::controller::{Call, Unavailable};
 use crate::metadata::topic_name;
 use crate::protocol::api::ApiKey;
 use crate::protocol::frame;
 use crate::protocol::wire::Message;
+use crate::shard::queues::GiveWay;
+use crate::storage::directory::LogDirectory;
 
 fn config() -> BrokerConfig {
     let set = [("log.retention.hours", "2"), ("min.insync.replicas", "1")];
@@ -200,4 +210,47 @@ fn what_is_internal_or_no_name_is_not_created_on_demand() {
     ] {
         assert!(!may_be_created(name), "{name}");
     }
+}
+
+#[test]
+fn one_creation_of_the_topic_of_groups_serves_all_who_wait_for_it() {
+    const ASKING: usize = 5;
+    let home = tempfile::tempdir().expect("a directory");
+    let directory = LogDirectory::new(home.path().to_owned(), false);
+    let executor = LocalExecutorBuilder::new(Placement::Unbound).io_memory(1 << 20);
+    let body = move || async move {
+        let (broker, controller) = broker(&Cluster::new(), directory);
+        let calls: Rc<RefCell<Vec<Call>>> = Rc::default();
+        let taken = Rc::clone(&calls);
+        let give_way = GiveWay::create().expect("a descriptor");
+        let taking = controller.run(give_way, move |_, call| taken.borrow_mut().push(call));
+        let _taking = glommio::spawn_local(taking);
+        // Also once it has failed: nobody waits for a creation that has ended.
+        for _ in 0..2 {
+            let asking: Vec<_> = (0..ASKING)
+                .map(|_| {
+                    let broker = Rc::clone(&broker);
+                    glommio::spawn_local(async move { create_group_metadata(&broker).await })
+                })
+                .collect();
+            create_behind(&broker, &[topic_name::GROUP_METADATA.into()]);
+            while calls.borrow().is_empty() {
+                Timer::new(Duration::from_millis(1)).await;
+            }
+            assert_eq!(broker.waiting_for_group_metadata.borrow().len(), ASKING);
+            let mut calls = calls.take();
+            let Some(Call::CreateTopics(request, answer)) = calls.pop() else {
+                panic!("{calls:?}");
+            };
+            assert_eq!(&*request.topics[0].name, topic_name::GROUP_METADATA);
+            assert_eq!((request.topics.len(), calls.len()), (1, 0));
+            assert!(answer.send(Err(Unavailable::Busy)).is_ok());
+            for one in asking {
+                one.await;
+            }
+        }
+        assert!(calls.borrow().is_empty());
+    };
+    let ran = executor.spawn(body).expect("an executor").join();
+    ran.expect("a test without a panic");
 }

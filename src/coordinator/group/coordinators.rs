@@ -36,8 +36,8 @@ pub enum GroupMessage {
         ByteString,
         Sender<Result<DescribedGroup, GroupError>>,
     ),
-    /// List the groups of every partition that the shard owns.
-    List(ListFilter, Sender<Vec<Listed>>),
+    /// List the groups of some partitions that the shard owns.
+    List(ListFilter, Vec<TopicIdPartition>, Sender<Vec<Listed>>),
 }
 
 /// The coordinators of one shard.
@@ -102,13 +102,24 @@ impl Coordinators {
                 let described = found.and_then(|it| it.look(|machine| machine.describe(&group)));
                 let _gone = reply.send(described);
             }
-            GroupMessage::List(filter, reply) => {
-                let all = self.by_partition.borrow();
-                let lists = all
-                    .values()
-                    .map(|it| it.look(|machine| machine.list(&filter)));
+            GroupMessage::List(filter, partitions, reply) => {
+                let lists = partitions.iter().map(|id| self.list(id, &filter));
                 let _gone = reply.send(lists.collect());
             }
+        }
+    }
+
+    /// The groups of a partition. One that is not open, or whose log could not be loaded, may stay so:
+    /// a list must not lack its groups.
+    fn list(&self, id: &TopicIdPartition, filter: &ListFilter) -> Listed {
+        let coordinator = match self.find(id) {
+            Ok(coordinator) => coordinator,
+            Err(GroupError::LoadInProgress) => return Err(GroupError::NotAvailable),
+            Err(error) => return Err(error),
+        };
+        match coordinator.look(|machine| machine.list(filter)) {
+            Err(GroupError::NotCoordinator) => Err(GroupError::NotAvailable),
+            listed => listed,
         }
     }
 
@@ -216,13 +227,21 @@ impl GroupRouter {
         answer.await.unwrap_or(Err(GroupError::NotCoordinator))
     }
 
-    /// Lists the groups of all partitions, shard by shard.
-    pub async fn list(&self, filter: &ListFilter) -> Vec<Listed> {
-        let mut answers = Vec::new();
-        for shard in (0..self.mailboxes.shards()).map(ShardId) {
+    /// Lists the groups of `partitions`, shard by shard: one answer for each of them.
+    pub async fn list(
+        &self,
+        filter: &ListFilter,
+        partitions: impl IntoIterator<Item = TopicIdPartition>,
+    ) -> Vec<Listed> {
+        let mut by_shard: BTreeMap<ShardId, Vec<TopicIdPartition>> = BTreeMap::new();
+        for id in partitions {
+            by_shard.entry(self.owner(&id)).or_default().push(id);
+        }
+        let mut answers = Vec::with_capacity(by_shard.len());
+        for (shard, partitions) in by_shard {
             let (reply, answer) = reply::channel();
-            self.pass(shard, GroupMessage::List(filter.clone(), reply))
-                .await;
+            let message = GroupMessage::List(filter.clone(), partitions, reply);
+            self.pass(shard, message).await;
             answers.push(answer);
         }
         let mut lists = Vec::new();
