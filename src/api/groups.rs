@@ -13,6 +13,7 @@ pub mod membership;
 pub mod requests;
 
 mod partitions;
+mod room;
 
 #[cfg(test)]
 mod coordinator_tests;

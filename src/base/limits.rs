@@ -179,3 +179,11 @@ pub const GROUP_REASON_CHARS_MAX: usize = 255;
 /// Deleted topics that a partition of `__consumer_offsets` remembers for the moments in which a
 /// commit for one may still arrive: some 200 KB.
 pub const DELETED_TOPICS_REMEMBERED_MAX: usize = 4096;
+
+/// What one answer about groups may take in memory, in bytes, before further groups are refused: as
+/// many offsets as some 400,000 partitions have, or the members of 64 groups of the largest kind.
+pub const GROUPS_ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Groups of one request that are asked at once: the answers of no more than so many are in memory
+/// before they are counted.
+pub const GROUPS_ASKED_AT_ONCE_MAX: usize = 16;

@@ -67,6 +67,16 @@ pub fn describe(
     }
 }
 
+/// About what the members of a group take in an answer, in bytes.
+pub fn bytes_of(group: &DescribedGroup) -> usize {
+    let members = group.members.iter().map(|member| {
+        let instance_id = member.instance_id.as_ref().map_or(0, |id| id.len());
+        let names = member.member_id.len() + member.client_id.len() + member.client_host.len();
+        instance_id + names + member.metadata.len() + member.assignment.len()
+    });
+    size_of_val(&*group.members) + members.sum::<usize>()
+}
+
 fn member(member: DescribedMember) -> DescribedGroupMember {
     DescribedGroupMember {
         member_id: member.member_id,

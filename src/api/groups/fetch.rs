@@ -52,35 +52,39 @@ pub struct PendingFetch {
     asked: Option<Vec<TopicQuery>>,
     /// Those that are not known, which come last.
     refused: Vec<TopicQuery>,
+    require_stable: bool,
 }
 
-/// The commands, one for each group of the request and in its order, each with what is needed for
-/// its part of the response.
+/// What is asked of each group of the request, in its order.
 ///
-/// Topics by name need not exist: whatever is stored is answered.
+/// Topics by name need not exist: whatever is stored is answered. Of one that exists only what was
+/// committed for it, not for a deleted one that had the name before.
 pub fn fetch(
     version: i16,
     request: OffsetFetchRequest,
     image: &MetadataImage,
-) -> Vec<(FetchOffsets, PendingFetch)> {
+) -> impl Iterator<Item = PendingFetch> {
     let require_stable = request.require_stable;
     let queries = queries(version, request).into_iter();
-    let plan = |query: GroupQuery| {
+    queries.map(move |query| {
         let (asked, refused) = sort(version, query.topics, image);
-        let command = FetchOffsets {
-            group: query.group.clone(),
-            partitions: asked.as_deref().map(partitions_of),
-            require_stable,
-        };
-        let pending = PendingFetch {
+        PendingFetch {
             version,
             group: query.group,
             asked,
             refused,
-        };
-        (command, pending)
+            require_stable,
+        }
+    })
+}
+
+/// About what the answer of a group takes, in bytes: in memory more than on the wire.
+pub fn bytes_of(found: &[FetchedOffset]) -> usize {
+    let metadata = |offset: &FetchedOffset| match &offset.committed {
+        Ok(Some(committed)) => committed.metadata.len(),
+        _ => 0,
     };
-    queries.map(plan).collect()
+    size_of_val(found) + found.iter().map(metadata).sum::<usize>()
 }
 
 /// The response, of the parts in the order of the request.
@@ -105,6 +109,22 @@ pub fn fetched(version: i16, groups: Vec<OffsetFetchResponseGroup>) -> OffsetFet
 }
 
 impl PendingFetch {
+    /// What the coordinator is asked.
+    pub fn command(&self) -> FetchOffsets {
+        FetchOffsets {
+            group: self.group.clone(),
+            partitions: self.asked.as_deref().map(partitions_of),
+            require_stable: self.require_stable,
+        }
+    }
+
+    /// What the answer takes at least, as [`bytes_of`] counts, whatever the group has.
+    pub fn bytes_min(&self) -> usize {
+        let asked = self.asked.iter().flatten();
+        let partitions: usize = asked.map(|topic| topic.partitions.len()).sum();
+        partitions * size_of::<FetchedOffset>()
+    }
+
     /// The group's part of the response. `image` is for the ids of topics that the client has not
     /// named; a topic without one is left out where the version has no names.
     pub fn respond(
@@ -175,7 +195,8 @@ fn queries(version: i16, request: OffsetFetchRequest) -> Vec<GroupQuery> {
     groups.collect()
 }
 
-/// The topics that the coordinator is asked about, with their names, and those of unknown ids.
+/// The topics that the coordinator is asked about, with their names and, of those that exist, their
+/// ids; and those of unknown ids.
 fn sort(
     version: i16,
     topics: Option<Vec<TopicQuery>>,
@@ -183,7 +204,13 @@ fn sort(
 ) -> (Option<Vec<TopicQuery>>, Vec<TopicQuery>) {
     let mut refused = Vec::new();
     if version < TOPIC_IDS_SINCE {
-        return (topics, refused);
+        let known = topics.map(|mut topics| {
+            for topic in &mut topics {
+                topic.id = image.topic_id(&topic.name).unwrap_or(TopicId::ZERO);
+            }
+            topics
+        });
+        return (known, refused);
     }
     let known = topics.map(|topics| {
         let mut known = Vec::with_capacity(topics.len());
@@ -237,11 +264,15 @@ fn all_topics(
 ) -> Vec<OffsetFetchResponseTopics> {
     let mut topics: Vec<OffsetFetchResponseTopics> = Vec::new();
     for offset in found {
+        let topic_id = image.topic_id(&offset.topic).unwrap_or(TopicId::ZERO);
+        if is_of_another(&offset, topic_id) {
+            continue;
+        }
         match topics.last_mut() {
             Some(topic) if topic.name == offset.topic => topic.partitions.push(partition(offset)),
             _ => topics.push(OffsetFetchResponseTopics {
                 name: offset.topic.clone(),
-                topic_id: image.topic_id(&offset.topic).unwrap_or_default(),
+                topic_id,
                 partitions: vec![partition(offset)],
             }),
         }
@@ -250,6 +281,13 @@ fn all_topics(
         topics.retain(|topic| topic.topic_id != TopicId::ZERO);
     }
     topics
+}
+
+/// Whether an offset was committed for a deleted topic whose name is now that of `topic_id`.
+fn is_of_another(offset: &FetchedOffset, topic_id: TopicId) -> bool {
+    let committed = offset.committed.as_ref().ok().and_then(Option::as_ref);
+    let stored = committed.map_or(TopicId::ZERO, |committed| committed.topic_id);
+    stored != TopicId::ZERO && topic_id != TopicId::ZERO && stored != topic_id
 }
 
 fn partition(found: FetchedOffset) -> OffsetFetchResponsePartitions {

@@ -5,11 +5,14 @@ use std::rc::Rc;
 
 use uuid::Uuid;
 
+use super::room::AnswerRoom;
 use super::{commit, delete, describe, fetch, membership};
 use crate::api::broker::{Broker, Connection};
 use crate::base::ids::TopicIdPartition;
+use crate::base::limits::GROUPS_ASKED_AT_ONCE_MAX;
 use crate::coordinator::group::command::{Command, Reply};
 use crate::coordinator::group::coordinators::Pending;
+use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::partitioning::partition_of;
 use crate::metadata::image::MetadataImage;
 use crate::metadata::topic_name;
@@ -112,25 +115,44 @@ pub async fn commit_offsets(
     }
 }
 
-/// OffsetFetch: the groups are asked all at once.
+/// OffsetFetch: some groups are asked at once, and as many as there is room for in an answer.
 pub async fn fetch_offsets(
     broker: &Rc<Broker>,
     version: i16,
     request: OffsetFetchRequest,
 ) -> OffsetFetchResponse {
     let image = broker.image();
-    let mut waiting = Vec::new();
-    for (command, pending) in fetch::fetch(version, request, &image) {
-        waiting.push((send(broker, Command::Fetch(command)).await, pending));
+    let mut room = AnswerRoom::new();
+    let mut rest = fetch::fetch(version, request, &image);
+    let mut groups = Vec::new();
+    loop {
+        let mut waiting = Vec::new();
+        for pending in rest.by_ref().take(GROUPS_ASKED_AT_ONCE_MAX) {
+            let answer = match room.take(pending.bytes_min()) {
+                Ok(()) => Ok(send(broker, Command::Fetch(pending.command())).await),
+                Err(error) => Err(error),
+            };
+            waiting.push((answer, pending));
+        }
+        if waiting.is_empty() {
+            return fetch::fetched(version, groups);
+        }
+        for (answer, pending) in waiting {
+            let mut reply = match answer {
+                Ok(answer) => match answer.answer().await {
+                    Reply::Fetch(reply) => reply,
+                    other => unreachable!("a fetch is not answered by {other:?}"),
+                },
+                Err(error) => Err(error),
+            };
+            if let Ok(found) = &reply {
+                let bytes = fetch::bytes_of(found).saturating_sub(pending.bytes_min());
+                reply = room.take(bytes).and(reply);
+            }
+            groups.push(pending.respond(reply, &image));
+            glommio::yield_if_needed().await;
+        }
     }
-    let mut groups = Vec::with_capacity(waiting.len());
-    for (answer, pending) in waiting {
-        let Reply::Fetch(reply) = answer.answer().await else {
-            unreachable!("a command is answered by its own kind");
-        };
-        groups.push(pending.respond(reply, &image));
-    }
-    fetch::fetched(version, groups)
 }
 
 /// OffsetDelete.
@@ -164,18 +186,35 @@ pub async fn delete_groups(
     delete::groups_deleted(results)
 }
 
-/// DescribeGroups.
+/// DescribeGroups: as for OffsetFetch.
 pub async fn describe_groups(
     broker: &Rc<Broker>,
     version: i16,
     request: DescribeGroupsRequest,
 ) -> DescribeGroupsResponse {
     let with_operations = request.include_authorized_operations;
+    let image = broker.image();
+    let mut room = AnswerRoom::new();
     let mut groups = Vec::with_capacity(request.groups.len());
-    for group in request.groups {
-        let id = partition_of_group(&broker.image(), &group);
-        let answer = broker.groups.describe(id, group.clone()).await;
-        groups.push(describe::describe(version, with_operations, group, answer));
+    for some in request.groups.chunks(GROUPS_ASKED_AT_ONCE_MAX) {
+        let mut waiting = Vec::with_capacity(some.len());
+        for group in some {
+            let id = partition_of_group(&image, group);
+            let answer = match room.take(0) {
+                Ok(()) => Ok(broker.groups.describe(id, group.clone()).await),
+                Err(error) => Err(error),
+            };
+            waiting.push((group.clone(), answer));
+        }
+        for (group, answer) in waiting {
+            let answer = match answer {
+                Ok(answer) => answer.await.unwrap_or(Err(GroupError::NotCoordinator)),
+                Err(error) => Err(error),
+            };
+            let answer = answer.and_then(|it| room.take(describe::bytes_of(&it)).map(|()| it));
+            groups.push(describe::describe(version, with_operations, group, answer));
+            glommio::yield_if_needed().await;
+        }
     }
     DescribeGroupsResponse {
         groups,

@@ -211,20 +211,19 @@ impl GroupRouter {
         }
     }
 
-    /// Describes a group.
-    ///
-    /// # Errors
-    /// See [`machine::Machine::describe`].
+    /// Has a group described, as [`machine::Machine::describe`] does. There is no answer where the
+    /// coordinator is gone, and where `__consumer_offsets` does not exist.
     pub async fn describe(
         &self,
         id: Option<TopicIdPartition>,
         group: ByteString,
-    ) -> Result<DescribedGroup, GroupError> {
-        let id = id.ok_or(GroupError::NotCoordinator)?;
+    ) -> Receiver<Result<DescribedGroup, GroupError>> {
         let (reply, answer) = reply::channel();
-        let message = GroupMessage::Describe(id, group, reply);
-        self.pass(self.owner(&id), message).await;
-        answer.await.unwrap_or(Err(GroupError::NotCoordinator))
+        if let Some(id) = id {
+            let message = GroupMessage::Describe(id, group, reply);
+            self.pass(self.owner(&id), message).await;
+        }
+        answer
     }
 
     /// Lists the groups of `partitions`, shard by shard: one answer for each of them.

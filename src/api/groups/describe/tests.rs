@@ -53,6 +53,15 @@ fn operations(are_asked_for: bool) -> i32 {
 }
 
 #[test]
+fn a_group_is_as_large_as_its_members_are() {
+    let mut group = stable();
+    let one = bytes_of(&group);
+    assert_eq!(one, size_of::<DescribedMember>() + "mic/10.0.0.7".len() + 2);
+    group.members.push(group.members[0].clone());
+    assert_eq!(bytes_of(&group), 2 * one);
+}
+
+#[test]
 fn a_group_is_described_with_its_members() {
     for version in DescribeGroupsResponse::VERSIONS {
         for asked in with_operations(version) {

@@ -140,9 +140,9 @@ fn one_plan(
     topics: Option<Topics<'_>>,
     image: &MetadataImage,
 ) -> (FetchOffsets, PendingFetch) {
-    let plans = fetch(version, request(version, "g", topics), image);
+    let plans: Vec<_> = fetch(version, request(version, "g", topics), image).collect();
     let [plan] = <[_; 1]>::try_from(plans).expect("one group");
-    plan
+    (plan.command(), plan)
 }
 
 #[test]
@@ -152,10 +152,10 @@ fn listed_partitions_are_answered_in_their_order() {
         let (command, pending) = one_plan(version, Some(LISTED), &cluster.image);
         assert_eq!(&*command.group, "g");
         assert_eq!(command.require_stable, version >= 7, "version {version}");
-        let id = |id: TopicId| if version >= 10 { id } else { TopicId::ZERO };
+        // Names are those of the topics that are there now.
         let at = |topic: &str, topic_id: TopicId, partition: i32| TopicPartition {
             topic: topic.into(),
-            topic_id: id(topic_id),
+            topic_id,
             partition,
         };
         let expected = vec![at("b", B, 0), at("abc", ABC, 1), at("abc", ABC, 7)];
@@ -286,8 +286,12 @@ fn names_need_not_exist() {
     for version in 1..=9 {
         let topics: Topics<'_> = &[("unknown", UNKNOWN_ID, &[3])];
         let (command, pending) = one_plan(version, Some(topics), &cluster.image);
-        let asked = command.partitions.map(|asked| asked.len());
-        assert_eq!(asked, Some(1), "version {version}");
+        let asked = TopicPartition {
+            topic: "unknown".into(),
+            topic_id: TopicId::ZERO,
+            partition: 3,
+        };
+        assert_eq!(command.partitions, Some(vec![asked]), "version {version}");
         let answer = pending.respond(Ok(vec![found("unknown", 3, None)]), &cluster.image);
         let partitions = vec![(3, -1, -1, Some(String::new()), 0)];
         let expected = vec![row(version, "unknown", UNKNOWN_ID, partitions)];
@@ -312,9 +316,10 @@ fn groups_are_answered_one_by_one_from_version_8_on() {
             ..OffsetFetchRequest::default()
         };
         let plans = fetch(version, over_the_wire(&request, version), &cluster.image);
+        let plans: Vec<_> = plans.collect();
         let groups: Vec<_> = plans
             .iter()
-            .map(|(command, _)| command.group.to_string())
+            .map(|plan| plan.command().group.to_string())
             .collect();
         assert_eq!(groups, ["g", "h", "g"]);
         let replies = [
@@ -323,7 +328,7 @@ fn groups_are_answered_one_by_one_from_version_8_on() {
             Ok(vec![]),
         ];
         let answers = plans.into_iter().zip(replies);
-        let answers = answers.map(|((_, pending), reply)| pending.respond(reply, &cluster.image));
+        let answers = answers.map(|(pending, reply)| pending.respond(reply, &cluster.image));
         let response = over_the_wire(&fetched(version, answers.collect()), version);
         let groups = response.groups.iter();
         let groups: Vec<_> = groups
@@ -335,4 +340,37 @@ fn groups_are_answered_one_by_one_from_version_8_on() {
             "version {version}"
         );
     }
+}
+
+#[test]
+fn what_was_committed_for_a_deleted_topic_is_not_the_next_ones() {
+    let cluster = Cluster::new();
+    let of = |id: TopicId, partition: i32| {
+        let mut offset = found("abc", partition, Some(7));
+        if let Ok(Some(committed)) = &mut offset.committed {
+            committed.topic_id = id;
+        }
+        offset
+    };
+    for version in OffsetFetchRequest::VERSIONS.skip(1) {
+        let (_, pending) = one_plan(version, None, &cluster.image);
+        let answer = vec![of(UNKNOWN_ID, 0), of(ABC, 1), of(TopicId::ZERO, 2)];
+        let answer = pending.respond(Ok(answer), &cluster.image);
+        let (code, topics) = received(version, answer);
+        let partitions = topics.iter().flat_map(|(_, _, partitions)| partitions);
+        let partitions: Vec<_> = partitions.map(|partition| partition.0).collect();
+        assert_eq!((code, partitions), (0, vec![1, 2]), "version {version}");
+    }
+}
+
+#[test]
+fn an_answers_bytes_are_those_of_its_partitions_and_their_metadata() {
+    let cluster = Cluster::new();
+    let (_, pending) = one_plan(9, Some(LISTED), &cluster.image);
+    let nothing = [0, 1, 2].map(|partition| found("b", partition, None));
+    assert_eq!(pending.bytes_min(), bytes_of(&nothing));
+    let note = bytes_of(&[found("b", 0, Some(1))]);
+    assert_eq!(note, bytes_of(&nothing) / 3 + "note".len());
+    let (_, all) = one_plan(9, None, &cluster.image);
+    assert_eq!((all.bytes_min(), bytes_of(&[])), (0, 0));
 }
