@@ -205,15 +205,16 @@ fn joined(mut answer: Bytes) -> JoinGroupResponseData {
 /// A member that is alone in its group.
 struct Bystander {
     wire: Wire,
+    group: &'static str,
     member: String,
     generation: i32,
 }
 
 impl Bystander {
-    fn join(port: u16) -> Self {
+    fn join(port: u16, group: &'static str) -> Self {
         let mut wire = Wire::connect(port);
         let mut ask = |member: &str| {
-            let join = join("calm", member);
+            let join = join(group, member);
             let answer = wire.ask(ApiKey::JoinGroup as i16, 9, &join);
             joined(answer.expect("an open connection"))
         };
@@ -224,7 +225,7 @@ impl Bystander {
             .with_member_id(text(&member))
             .with_assignment(Bytes::from_static(&[1]));
         let request = SyncGroupRequestData::default()
-            .with_group_id(text("calm"))
+            .with_group_id(text(group))
             .with_generation_id(answer.generation_id)
             .with_member_id(text(&member))
             .with_protocol_type(Some(text("consumer")))
@@ -235,6 +236,7 @@ impl Bystander {
         assert_eq!((synced.error_code, &synced.assignment[..]), (0, &[1][..]));
         Self {
             wire,
+            group,
             member,
             generation: answer.generation_id,
         }
@@ -244,7 +246,7 @@ impl Bystander {
     fn live(&mut self, offset: i64) -> Duration {
         let began = Instant::now();
         let request = HeartbeatRequestData::default()
-            .with_group_id(text("calm"))
+            .with_group_id(text(self.group))
             .with_generation_id(self.generation)
             .with_member_id(text(&self.member));
         let mut answer = self
@@ -252,7 +254,7 @@ impl Bystander {
             .call(ApiKey::Heartbeat, 4, |body, v| request.write(body, v));
         let answer = HeartbeatResponseData::read(&mut answer, 4).expect("an answer");
         assert_eq!(answer.error_code, 0);
-        let commit = commit("calm", self.generation, &self.member, offset);
+        let commit = commit(self.group, self.generation, &self.member, offset);
         let answer = self.wire.ask(ApiKey::OffsetCommit as i16, 8, &commit);
         assert_eq!(committed(answer.expect("an open connection")), 0);
         began.elapsed()
@@ -260,30 +262,35 @@ impl Bystander {
 }
 
 #[test]
-fn a_group_that_is_flooded_with_joins_disturbs_no_other() {
-    const FLOODS: usize = 4;
+fn groups_that_are_flooded_with_joins_disturb_no_other() {
+    /// Each is of its own group, and together they are more than one partition takes.
+    const FLOODS: [&str; 4] = ["flooded-0", "flooded-1", "flooded-2", "flooded-3"];
     const JOINS: usize = 10_000;
     /// A heartbeat and a commit of a group that has its own rhythm, on a busy machine.
     const WITHIN: Duration = Duration::from_secs(3);
-    let broker = Broker::start_with(&[("group.initial.rebalance.delay.ms", "0")]);
+    let broker = Broker::start_with(&[
+        ("group.initial.rebalance.delay.ms", "0"),
+        // All groups are in one partition.
+        ("offsets.topic.num.partitions", "1"),
+    ]);
     topics::create(&broker, "t", 1, &[]);
     let port = broker.port();
     find_coordinator(&mut Wire::connect(port));
-    let mut bystander = Bystander::join(port);
+    let mut bystander = Bystander::join(port, "calm");
     bystander.live(0);
     let before = resident_kib(&broker);
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let flood = || {
+        let flood = |group: &'static str| {
             let mut wire = Wire::connect(port);
             let mut codes = BTreeSet::new();
-            let joins = (0..JOINS).map(|_| join("flooded", ""));
+            let joins = (0..JOINS).map(move |_| join(group, ""));
             pipeline(&mut wire, ApiKey::JoinGroup, 9, 5, joins, |answer| {
                 codes.insert(joined(answer).error_code);
             });
             codes
         };
-        let floods: Vec<_> = (0..FLOODS).map(|_| scope.spawn(flood)).collect();
+        let floods = FLOODS.map(|group| scope.spawn(move || flood(group)));
         let living = scope.spawn(|| {
             let mut slowest = Duration::ZERO;
             for offset in 1.. {
@@ -298,7 +305,11 @@ fn a_group_that_is_flooded_with_joins_disturbs_no_other() {
             .into_iter()
             .flat_map(|flood| flood.join().expect("a flood to its end"))
             .collect();
+        // The ids of the flood still wait to be used.
+        let fresh = scope.spawn(move || Bystander::join(port, "fresh").live(0));
+        let fresh = fresh.join();
         is_over.store(true, Ordering::Relaxed);
+        assert!(fresh.is_ok(), "a new group of the same partition");
         let slowest = living.join().expect("a bystander that lives on");
         // Kafka hands out ids without a bound.
         let expected = match broker.peer() {
