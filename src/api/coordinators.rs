@@ -29,7 +29,12 @@ const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 const SHARE: i8 = 2;
 const NO_PORT: i32 = -1;
-const KIND_UNKNOWN: &str = "The kind of coordinator is not known.";
+/// How many letters a topic's id has where it is written out: 16 bytes in base64.
+const TOPIC_ID_LENGTH: usize = 22;
+/// Kafka's sentence for INVALID_REQUEST.
+const INVALID_REQUEST: &str = "This most likely occurs because of a request being malformed by \
+    the client library or the message was sent to an incompatible broker. See the broker logs for \
+    more details.";
 const NOT_AVAILABLE: &str = "The coordinator is not available.";
 
 /// Answers a request. Where a group is asked for and `__consumer_offsets` does not exist, it is
@@ -68,7 +73,14 @@ fn respond(
         let keys = request.coordinator_keys.into_iter();
         return FindCoordinatorResponse {
             coordinators: keys
-                .map(|key| row(key, |key| coordinator(view, version, kind, key)))
+                .map(|key| {
+                    let mut row = row(key, |key| coordinator(view, version, kind, key));
+                    // As in Kafka, only what is wrong with the whole request is put into words.
+                    if !(GROUP..=SHARE).contains(&kind) {
+                        row.error_message = Some(ByteString::from_static(INVALID_REQUEST));
+                    }
+                    row
+                })
                 .collect(),
             ..FindCoordinatorResponse::default()
         };
@@ -79,7 +91,7 @@ fn respond(
         error_message: Some(ByteString::from_static(
             match ErrorCode::from_code(found.error_code) {
                 Some(ErrorCode::None) => "NONE",
-                Some(ErrorCode::InvalidRequest) => KIND_UNKNOWN,
+                Some(ErrorCode::InvalidRequest) => INVALID_REQUEST,
                 _ => NOT_AVAILABLE,
             },
         )),
@@ -108,9 +120,22 @@ fn coordinator<'a>(
                 .ok_or(ErrorCode::CoordinatorNotAvailable)
         }
         TRANSACTION => Err(ErrorCode::CoordinatorNotAvailable),
-        SHARE if version >= SHARE_SINCE => Err(ErrorCode::CoordinatorNotAvailable),
+        SHARE if version >= SHARE_SINCE && is_share_key(key) => {
+            Err(ErrorCode::CoordinatorNotAvailable)
+        }
         _ => Err(ErrorCode::InvalidRequest),
     }
+}
+
+/// Whether a key is that of a share partition: `<group>:<topic id>:<partition>`, of which the group
+/// may hold colons itself.
+fn is_share_key(key: &str) -> bool {
+    let mut parts = key.rsplitn(3, ':');
+    let partition = parts.next().map(str::parse::<i32>);
+    let topic_id = parts.next();
+    matches!(partition, Some(Ok(_)))
+        && topic_id.is_some_and(|id| id.len() == TOPIC_ID_LENGTH)
+        && parts.next().is_some_and(|group| !group.trim().is_empty())
 }
 
 fn row<'a>(
@@ -131,11 +156,7 @@ fn row<'a>(
             node_id: NO_NODE,
             port: NO_PORT,
             error_code: code.into(),
-            // As in Kafka, only what is wrong with the whole request is put into words here.
-            error_message: Some(match code {
-                ErrorCode::InvalidRequest => ByteString::from_static(KIND_UNKNOWN),
-                _ => ByteString::new(),
-            }),
+            error_message: Some(ByteString::new()),
             ..Coordinator::default()
         },
     }

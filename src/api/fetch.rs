@@ -36,6 +36,7 @@ use crate::shard::reply::{self, Receiver};
 const TOPIC_IDS_SINCE: i16 = 13;
 /// The first version with sessions (KIP-227).
 const SESSIONS_SINCE: i16 = 7;
+const READ_UNCOMMITTED: i8 = 0;
 const READ_COMMITTED: i8 = 1;
 
 /// What one partition comes to.
@@ -46,6 +47,8 @@ struct Row {
     log_start: Offset,
     diverging: Option<message::EpochEndOffset>,
     chunks: Vec<Bytes>,
+    /// Whether the partition was asked: it is known.
+    is_read: bool,
 }
 
 /// Limits of one request, within those of the broker.
@@ -65,6 +68,9 @@ struct Part {
 
 /// Answers a fetch of a consumer.
 pub async fn handle(broker: &Rc<Broker>, version: i16, request: FetchRequest) -> FetchResponse {
+    if !(READ_UNCOMMITTED..=READ_COMMITTED).contains(&request.isolation_level) {
+        return refused(version, &request, ErrorCode::UnknownServerError);
+    }
     let limits = limits(broker, &request);
     let deadline = Instant::now() + longest_wait(broker, &request);
     let session_id = request.session_id;
@@ -198,6 +204,29 @@ fn failed(error: SessionError, session_id: i32) -> FetchResponse {
     FetchResponse {
         error_code: code.into(),
         session_id,
+        ..FetchResponse::default()
+    }
+}
+
+/// Refuses a request as a whole. Before topics had ids each of its partitions says so too.
+fn refused(version: i16, request: &FetchRequest, code: ErrorCode) -> FetchResponse {
+    let topics = match version < TOPIC_IDS_SINCE {
+        true => &request.topics[..],
+        false => &[],
+    };
+    let responses = topics.iter().map(|topic| FetchableTopicResponse {
+        topic: topic.topic.clone(),
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|wanted| Row::empty(code).into_data(PartitionIndex(wanted.partition), false))
+            .collect(),
+        ..FetchableTopicResponse::default()
+    });
+    FetchResponse {
+        error_code: code.into(),
+        session_id: request.session_id,
+        responses: responses.collect(),
         ..FetchResponse::default()
     }
 }
@@ -365,6 +394,7 @@ impl Row {
             log_start: unknown,
             diverging: None,
             chunks: Vec::new(),
+            is_read: false,
         }
     }
 
@@ -388,8 +418,12 @@ impl Row {
             last_stable_offset: self.last_stable.0,
             log_start_offset: self.log_start.0,
             diverging_epoch: diverging_epoch.unwrap_or_default(),
-            // Null to those who read uncommitted; without transactions none was aborted.
-            aborted_transactions: committed_only.then(Vec::new),
+            // Null to those who read uncommitted, and where the partition says why it gives
+            // nothing; without transactions none was aborted.
+            aborted_transactions: match self.is_read {
+                true => (committed_only && self.code == ErrorCode::None).then(Vec::new),
+                false => Some(Vec::new()),
+            },
             records: Some(records),
             ..PartitionData::default()
         }
@@ -398,16 +432,21 @@ impl Row {
 
 impl From<ReadResult> for Row {
     fn from(result: ReadResult) -> Self {
+        // With an error the offsets are not told either.
+        if let Some(error) = &result.error {
+            return Self {
+                is_read: true,
+                ..Self::empty(partition_error(error))
+            };
+        }
         Self {
-            code: result
-                .error
-                .as_ref()
-                .map_or(ErrorCode::None, partition_error),
+            code: ErrorCode::None,
             high_watermark: result.high_watermark,
             last_stable: result.last_stable,
             log_start: result.log_start,
             diverging: result.diverging,
             chunks: result.chunks,
+            is_read: true,
         }
     }
 }

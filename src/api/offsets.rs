@@ -20,6 +20,7 @@ use crate::protocol::messages::offset_for_leader_epoch_response::{
 };
 use crate::shard::reply::{self, Sender};
 
+const READ_UNCOMMITTED: i8 = 0;
 const READ_COMMITTED: i8 = 1;
 /// The first version that tells the leader epoch of an offset.
 const LEADER_EPOCH_SINCE: i16 = 4;
@@ -47,12 +48,14 @@ pub async fn list(
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
     let committed_only = request.isolation_level == READ_COMMITTED;
+    let isolation_is_known = (READ_UNCOMMITTED..=READ_COMMITTED).contains(&request.isolation_level);
     let mut wanted = Vec::new();
     let mut asked_for = times_asked_for(&request);
     for (at, topic) in request.topics.iter().enumerate() {
         for partition in &topic.partitions {
             let times = asked_for.remove(&(&topic.name[..], partition.partition_index));
             let target = match times {
+                Some(_) if !isolation_is_known => Err(ErrorCode::UnknownServerError),
                 Some(1) if !is_named(partition.timestamp, version) => {
                     Err(ErrorCode::UnsupportedVersion)
                 }

@@ -13,7 +13,9 @@ use super::errors::append_error;
 use crate::base::ids::{PartitionIndex, TopicId, TopicIdPartition};
 use crate::metadata::image::{MetadataImage, TopicImage};
 use crate::metadata::topic_name;
-use crate::partition::message::{Acks, AppendError, AppendRequest, Appended, PartitionMessage};
+use crate::partition::message::{
+    Acks, AppendError, AppendRequest, Appended, PartitionMessage, RefusedAppend,
+};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::produce_request::{ProduceRequest, TopicProduceData};
 use crate::protocol::messages::produce_response::{
@@ -42,7 +44,7 @@ struct PendingTopic {
 
 enum Part {
     Refused(ErrorCode),
-    Waits(Receiver<Result<Appended, AppendError>>),
+    Waits(Receiver<Result<Appended, RefusedAppend>>),
 }
 
 /// The ordered phase.
@@ -57,6 +59,10 @@ pub async fn dispatch(broker: &Rc<Broker>, version: i16, request: ProduceRequest
     let allowed = acks.and_then(|acks| check_transactional(&request).map(|()| acks));
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for topic in request.topic_data {
+        // Kafka answers partitions, and a topic only where it has one.
+        if topic.partition_data.is_empty() {
+            continue;
+        }
         let known = find_topic(&image, version, &topic);
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
         for data in topic.partition_data {
@@ -125,7 +131,7 @@ async fn send(
     records: Bytes,
     acks: Acks,
     zstd_allowed: bool,
-) -> Receiver<Result<Appended, AppendError>> {
+) -> Receiver<Result<Appended, RefusedAppend>> {
     let (reply, answer) = reply::channel();
     let request = AppendRequest {
         id,
@@ -189,7 +195,7 @@ impl Part {
             Self::Refused(code) => Err((code, None)),
             Self::Waits(answer) => match answer.await {
                 Ok(Ok(appended)) => Ok(appended),
-                Ok(Err(error)) => Err((append_error(&error), Some(error))),
+                Ok(Err(refused)) => Err((append_error(&refused.error), Some(refused))),
                 // The owner has stopped with the request in its hands: it may have been appended.
                 Err(_gone) => Err((ErrorCode::NotLeaderOrFollower, None)),
             },
@@ -206,18 +212,45 @@ impl Part {
                 log_start_offset: appended.log_start.0,
                 ..PartitionProduceResponse::default()
             },
-            Err((code, error)) => PartitionProduceResponse {
-                index,
-                error_code: code.into(),
-                base_offset: -1,
-                log_append_time_ms: -1,
-                log_start_offset: -1,
-                record_errors: error.as_ref().map_or_else(Vec::new, record_errors),
-                error_message: error.map(|error| error.to_string().into()),
-                ..PartitionProduceResponse::default()
-            },
+            Err((code, refused)) => {
+                let told = refused.as_ref().filter(|it| tells_log_start(&it.error));
+                PartitionProduceResponse {
+                    index,
+                    error_code: code.into(),
+                    base_offset: -1,
+                    log_append_time_ms: -1,
+                    log_start_offset: told.map_or(-1, |refused| refused.log_start.0),
+                    record_errors: refused
+                        .as_ref()
+                        .map_or_else(Vec::new, |refused| record_errors(&refused.error)),
+                    error_message: refused.map(|refused| refused.to_string().into()),
+                    ..PartitionProduceResponse::default()
+                }
+            }
         };
         (response, code)
+    }
+}
+
+/// Whether an answer names the log start offset, as Kafka does where it had looked into the log or
+/// into the records: not for what is no batch, is too large, or was damaged on its way.
+fn tells_log_start(error: &AppendError) -> bool {
+    match error {
+        AppendError::Partition(_) => false,
+        AppendError::Producer(_) | AppendError::NoTransaction(_) => true,
+        AppendError::Record(error) => !matches!(
+            error,
+            RecordError::NoBatch
+                | RecordError::Incomplete { .. }
+                | RecordError::Length { .. }
+                | RecordError::OldMagic { .. }
+                | RecordError::UnknownMagic { .. }
+                | RecordError::MoreThanOneBatch { .. }
+                | RecordError::Crc { .. }
+                | RecordError::ZstdNotAllowed
+                | RecordError::BatchTooLarge { .. }
+                | RecordError::LargerThanSegment { .. }
+        ),
     }
 }
 

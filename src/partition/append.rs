@@ -23,7 +23,7 @@ use crate::shard::queues::spawn_into;
 use crate::storage::log::{Assigned, Incoming};
 
 use super::core::{Partition, Unacknowledged};
-use super::message::{Acks, AppendError, AppendRequest, Appended};
+use super::message::{Acks, AppendError, AppendRequest, Appended, RefusedAppend};
 use super::producer_state::{KeptBatch, Origin, ProducerError, Verdict};
 
 /// The appends that have to wait, in order.
@@ -100,7 +100,7 @@ impl Partition {
             Ok(header) => Arrival::new(header, request),
             Err(error) => {
                 // Nobody waits for it any more: its connection is gone.
-                let _gone = request.reply.send(Err(error));
+                let _gone = request.reply.send(Err(self.refused(error)));
                 return;
             }
         };
@@ -143,7 +143,7 @@ impl Partition {
             match prepared {
                 Ok(()) => self.append_now(arrival),
                 Err(error) => {
-                    let refused = AppendError::Partition(error.into());
+                    let refused = self.refused(AppendError::Partition(error.into()));
                     let _gone = arrival.request.reply.send(Err(refused));
                 }
             }
@@ -187,7 +187,7 @@ impl Partition {
                 }
                 Err(error) => {
                     let refused = arrivals.pop_front().expect("it is still in front");
-                    let _gone = refused.request.reply.send(Err(error.into()));
+                    let _gone = refused.request.reply.send(Err(self.refused(error.into())));
                 }
             }
         }
@@ -244,18 +244,16 @@ impl Partition {
             Ok(appended) => (self.log.end(), appended),
             Err(Refusal::TakesLong) => unreachable!("it was looked at"),
             Err(Refusal::Duplicate(original)) => {
-                let config = self.config.borrow();
-                let append_time =
-                    config.message_timestamp_type == config::TimestampType::LogAppendTime;
                 let appended = Appended {
                     base_offset: original.base_offset,
-                    log_append_time: if append_time { original.timestamp } else { -1 },
+                    // Kafka tells the batch's timestamp, whoever gave it.
+                    log_append_time: original.timestamp,
                     log_start: self.log.start(),
                 };
                 (original.last_offset.plus(1), appended)
             }
             Err(Refusal::Error(error)) => {
-                let _gone = reply.send(Err(error));
+                let _gone = reply.send(Err(self.refused(error)));
                 return;
             }
         };
@@ -273,6 +271,13 @@ impl Partition {
         // A duplicate may need less than what already waits.
         let at = unacknowledged.partition_point(|other| other.needed <= needed);
         unacknowledged.insert(at, waiting);
+    }
+
+    pub(super) fn refused(&self, error: AppendError) -> RefusedAppend {
+        RefusedAppend {
+            error,
+            log_start: self.log.start(),
+        }
     }
 
     fn try_append(&self, arrival: &Arrival, now: TimestampMs) -> Result<Appended, Refusal> {

@@ -18,7 +18,7 @@ use crate::storage::retention::Retention;
 
 use super::append::Backlog;
 use super::leader_epoch::LeaderEpochs;
-use super::message::{AppendError, Appended, EpochEndOffset, PartitionError, ReadRequest};
+use super::message::{Appended, EpochEndOffset, PartitionError, ReadRequest, RefusedAppend};
 use super::producer_state::ProducerStates;
 use super::watch::{News, Watcher, Watchers};
 
@@ -65,7 +65,7 @@ pub struct Partition {
 pub(super) struct Unacknowledged {
     pub needed: Offset,
     pub appended: Appended,
-    pub reply: Sender<Result<Appended, AppendError>>,
+    pub reply: Sender<Result<Appended, RefusedAppend>>,
 }
 
 impl Partition {
@@ -268,7 +268,7 @@ impl Partition {
         if let Err(error) = self.log.check() {
             let failed = PartitionError::from(error);
             for waiting in self.unacknowledged.take() {
-                let _gone = waiting.reply.send(Err(failed.clone().into()));
+                let _gone = waiting.reply.send(Err(self.refused(failed.clone().into())));
             }
             self.watchers.borrow_mut().fire_all();
         }

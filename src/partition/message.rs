@@ -57,7 +57,7 @@ pub struct AppendRequest {
     /// Whether the request's version allows zstd (KIP-110).
     pub zstd_allowed: bool,
     /// Takes the answer.
-    pub reply: Sender<Result<Appended, AppendError>>,
+    pub reply: Sender<Result<Appended, RefusedAppend>>,
 }
 
 /// An append that was taken.
@@ -65,7 +65,8 @@ pub struct AppendRequest {
 pub struct Appended {
     /// The offset of its first record.
     pub base_offset: Offset,
-    /// The time of the append where the topic uses it as timestamp, or -1.
+    /// The time of the append where the topic uses it as timestamp, or -1. Of a batch that was
+    /// taken before, its timestamp.
     pub log_append_time: TimestampMs,
     /// The log start offset.
     pub log_start: Offset,
@@ -96,6 +97,16 @@ pub enum PartitionError {
     /// The log could not.
     #[error(transparent)]
     Log(#[from] LogError),
+}
+
+/// An append that was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct RefusedAppend {
+    /// Why.
+    pub error: AppendError,
+    /// The log start offset, or -1 where the partition is not here.
+    pub log_start: Offset,
 }
 
 /// Why an append was refused.

@@ -25,7 +25,7 @@ use crate::storage::shard::ShardStorage;
 use super::core::{Partition, Shared};
 use super::message::{
     AppendRequest, EpochEndOffset, EpochQuery, OffsetQuery, PartitionError, PartitionMessage,
-    ReadRequest, ReadResult,
+    ReadRequest, ReadResult, RefusedAppend,
 };
 use super::offsets;
 use super::open::{OpenPartition, open};
@@ -162,7 +162,11 @@ impl PartitionTable {
         match self.get(&request.id) {
             Some(partition) => partition.append(request),
             None => {
-                let _gone = request.reply.send(Err(PartitionError::NotHere.into()));
+                let refused = RefusedAppend {
+                    error: PartitionError::NotHere.into(),
+                    log_start: Offset(-1),
+                };
+                let _gone = request.reply.send(Err(refused));
             }
         }
     }

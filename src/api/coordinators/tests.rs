@@ -64,9 +64,52 @@ fn each_of_many_coordinators_is_answered() {
 
 #[test]
 fn an_unknown_kind_is_an_invalid_request() {
-    assert_eq!(ask(3, 9).error_code, 42);
-    for (version, kind, code) in [(5, 2, 42), (6, 2, 15), (6, 3, 42), (6, -1, 42)] {
-        let answer = ask(version, kind);
-        assert_eq!(answer.coordinators[0].error_code, code, "{version} {kind}");
+    for version in 1..MANY_SINCE {
+        let answer = ask(version, 9);
+        assert_eq!(answer.error_code, 42, "version {version}");
+        assert_eq!(answer.error_message.as_deref(), Some(INVALID_REQUEST));
+    }
+    // The kind is known, but not to this version: Kafka says nothing about it.
+    for (version, kind, told) in [
+        (5, 2, ""),
+        (6, 3, INVALID_REQUEST),
+        (6, -1, INVALID_REQUEST),
+    ] {
+        for row in ask(version, kind).coordinators {
+            assert_eq!(row.error_code, 42, "{version} {kind}");
+            assert_eq!(row.error_message.as_deref(), Some(told), "{version} {kind}");
+        }
+    }
+}
+
+#[test]
+fn a_share_coordinator_is_asked_for_by_a_share_partition() {
+    let ask = |key: &str| {
+        let request = FindCoordinatorRequest {
+            key_type: SHARE,
+            coordinator_keys: vec![key.into()],
+            ..FindCoordinatorRequest::default()
+        };
+        let answer = respond(Cluster::new().view("OTHER"), SHARE_SINCE, request);
+        let row = &answer.coordinators[0];
+        assert_eq!(row.error_message.as_deref(), Some(""), "{key}");
+        row.error_code
+    };
+    for key in [
+        "group:AAECAwQFBgcICQoLDA0ODw:0",
+        "a:b:AAECAwQFBgcICQoLDA0ODw:12",
+    ] {
+        assert_eq!(ask(key), 15, "{key}");
+    }
+    let id = "AAECAwQFBgcICQoLDA0ODw";
+    let keys = [
+        "group".to_owned(),
+        format!("group:{id}"),
+        format!("group:{id}:x"),
+        format!(":{id}:0"),
+        "group:short:0".to_owned(),
+    ];
+    for key in keys {
+        assert_eq!(ask(&key), 42, "{key}");
     }
 }

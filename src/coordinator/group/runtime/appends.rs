@@ -250,7 +250,7 @@ impl Coordinator {
         self.shared.table.handle(PartitionMessage::Append(request));
         match answer.await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(error.into()),
+            Ok(Err(refused)) => Err(refused.error.into()),
             Err(_gone) => Err(Failure::Gone),
         }
     }
