@@ -72,21 +72,28 @@ impl Broker {
 
     /// Starts with `settings` under Kafka's keys on top of the defaults.
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
-        Self::start_on(None, settings, &[])
+        Self::start_on(Peer::chosen(), None, settings, &[])
+    }
+
+    /// As [`Broker::start_with`], whatever `MILLRACE_TEST_PEER` says.
+    pub fn start_peer(peer: Peer, settings: &[(&str, &str)]) -> Self {
+        Self::start_on(peer, None, settings, &[])
     }
 
     /// Starts with its data under `data`, a directory on a file system of the test's own.
     pub fn start_at(data: &Path, settings: &[(&str, &str)]) -> Self {
-        Self::start_on(Some(data), settings, &[])
+        Self::start_on(Peer::chosen(), Some(data), settings, &[])
     }
 
     /// As [`Broker::start_at`], with the switch on that leaves every synchronization out. Only a
     /// build for tests has it.
     pub fn start_without_sync_at(data: &Path, settings: &[(&str, &str)]) -> Self {
-        Self::start_on(Some(data), settings, &[("MILLRACE_FAULT_SKIP_SYNC", "1")])
+        let skip_sync = [("MILLRACE_FAULT_SKIP_SYNC", "1")];
+        Self::start_on(Peer::chosen(), Some(data), settings, &skip_sync)
     }
 
     fn start_on(
+        peer: Peer,
         data: Option<&Path>,
         settings: &[(&str, &str)],
         environment: &[(&'static str, &'static str)],
@@ -98,7 +105,7 @@ impl Broker {
             .expect("a temporary directory under target");
         let data = data.map_or_else(|| home.path().join("data"), Path::to_path_buf);
         let mut broker = Self {
-            peer: Peer::chosen(),
+            peer,
             port: free_port(),
             settings: owned(settings),
             environment: environment.to_vec(),

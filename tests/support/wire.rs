@@ -105,9 +105,30 @@ impl Wire {
         Ok(Some(payload.into()))
     }
 
+    /// Whether an answer has begun, or the connection has ended, within this time.
+    pub fn is_answered_within(&mut self, time: Duration) -> bool {
+        let timeout = |stream: &TcpStream, time| {
+            let set = stream.set_read_timeout(Some(time));
+            set.expect("a socket that takes a timeout");
+        };
+        timeout(&self.stream, time);
+        let peeked = self.stream.peek(&mut [0]);
+        timeout(&self.stream, ANSWERED_WITHIN);
+        match peeked {
+            Ok(_) => true,
+            Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        }
+    }
+
     /// Sends a request and gives the body of its answer; `None` if the connection was closed.
     pub fn ask(&mut self, key: i16, version: i16, body: &[u8]) -> Option<Bytes> {
         let correlation = self.send_request(key, version, body);
+        self.receive_answer(key, version, correlation)
+    }
+
+    /// The body of the next answer, which must be that of the request sent with `correlation`;
+    /// `None` if the connection was closed.
+    pub fn receive_answer(&mut self, key: i16, version: i16, correlation: i32) -> Option<Bytes> {
         let mut answer = self.receive()?;
         assert_eq!(
             correlation,
