@@ -25,7 +25,7 @@ const PREFIX: &str = "MILLRACE_";
 
 /// Variables with our prefix that are no settings: the log filter, which must count before any
 /// setting is read.
-const NOT_SETTINGS: [&str; 1] = ["MILLRACE_LOG"];
+const NOT_SETTINGS: [&str; 2] = ["MILLRACE_BOOTSTRAP_SERVER", "MILLRACE_LOG"];
 
 /// Where a value was given.
 #[derive(Clone, Debug, PartialEq, Eq)]

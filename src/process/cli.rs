@@ -37,6 +37,8 @@ struct CommandLine {
 enum Subcommands {
     /// Start the broker; without a command the same
     Start(StartArguments),
+    #[command(flatten)]
+    Client(Box<crate::cli::Command>),
 }
 
 /// What `start` is given.
@@ -85,10 +87,12 @@ pub(super) enum LogFormat {
 }
 
 /// What the process is to do.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Command {
     /// Run the broker.
     Start(StartArguments),
+    /// Run a command beside the broker.
+    Client(Box<crate::cli::Command>),
 }
 
 /// Help, the version, or what is wrong with the command line.
@@ -127,8 +131,19 @@ pub(super) fn parse(
     let line = parsed.map_err(|error| Told(with_hint(error)))?;
     Ok(match line.command {
         Some(Subcommands::Start(arguments)) => Command::Start(line.start.join(arguments)?),
+        Some(Subcommands::Client(_)) if line.start != StartArguments::default() => {
+            let told = "the broker's settings go with 'start'; this command does not start it";
+            let error = CommandLine::command().error(ErrorKind::ArgumentConflict, told);
+            return Err(Told(error));
+        }
+        Some(Subcommands::Client(command)) => Command::Client(command),
         None => Command::Start(line.start),
     })
+}
+
+/// The whole command line, of which shells' completions are made.
+pub(super) fn program() -> clap::Command {
+    CommandLine::command()
 }
 
 /// Kafka's own script takes the file by its place; here it has a flag.

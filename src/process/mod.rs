@@ -26,6 +26,7 @@ mod signals;
 #[cfg(test)]
 mod tests;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -35,6 +36,7 @@ pub use listeners::{ListenError, ReservedListener};
 pub use run::run;
 pub use signals::StopRequest;
 
+use crate::cli::CliError;
 use cli::Command;
 use signals::Signals;
 
@@ -53,6 +55,20 @@ pub enum Exit {
     Configuration = 78,
 }
 
+impl From<&CliError> for Exit {
+    fn from(error: &CliError) -> Self {
+        match error {
+            CliError::Usage(_) => Self::Usage,
+            CliError::Configuration(_) => Self::Configuration,
+            CliError::Io { .. } => Self::Io,
+            CliError::PipeClosed => Self::Clean,
+            CliError::Unreachable { .. } | CliError::Failed(_) | CliError::Partly { .. } => {
+                Self::Failure
+            }
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
@@ -66,7 +82,26 @@ pub fn main() -> ExitCode {
         Ok(command) => command,
         Err(told) => return told.print(),
     };
-    let Command::Start(arguments) = command;
+    match command {
+        Command::Start(arguments) => start(arguments, started),
+        Command::Client(command) => client(*command),
+    }
+}
+
+/// Runs a command beside the broker. No log is set up and no signal blocked for it: it tells what
+/// there is to tell by itself.
+fn client(command: crate::cli::Command) -> ExitCode {
+    match crate::cli::run(command, cli::program()) {
+        Ok(()) => Exit::Clean.into(),
+        Err(error) => {
+            // With standard error closed there is nobody to tell.
+            let _ = writeln!(io::stderr(), "millrace: {error}");
+            Exit::from(&error).into()
+        }
+    }
+}
+
+fn start(arguments: cli::StartArguments, started: Instant) -> ExitCode {
     // Before any thread exists: they all inherit that these signals are blocked.
     let signals = Signals::block();
     if let Err(error) = logging::install(arguments.log_format.unwrap_or_default()) {

@@ -1,0 +1,367 @@
+//! How a command finds a broker, and what every command asks of it. A command's thread.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::{Metadata, MetadataTopic};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::CliError;
+use super::native::Admin;
+
+const PORT: u16 = 9092;
+
+/// How long one address may take to accept a connection.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Which broker, and how to talk to it.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Connection")]
+pub(super) struct Connection {
+    /// Brokers to find the cluster by
+    #[arg(
+        short = 'b',
+        long,
+        value_name = "HOST:PORT,...",
+        env = "MILLRACE_BOOTSTRAP_SERVER",
+        default_value = "localhost:9092"
+    )]
+    bootstrap_server: String,
+    /// A file of properties for the client, as -X has them
+    #[arg(long, value_name = "FILE")]
+    command_config: Option<PathBuf>,
+    /// A property of librdkafka; may be given again
+    #[arg(short = 'X', long = "property", value_name = "KEY=VALUE", value_parser = key_value)]
+    properties: Vec<(String, String)>,
+    /// How long the broker may take to answer
+    #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = super::time::parse_span)]
+    pub(super) timeout: Duration,
+}
+
+/// Reads `key=value`.
+pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => {
+            Ok((key.trim().to_owned(), value.to_owned()))
+        }
+        _ => Err("it is written key=value".to_owned()),
+    }
+}
+
+impl Connection {
+    /// The client's configuration, once a broker accepts connections. A broker that is not there
+    /// is told at once, with the system's reason, where the library would try until its deadline.
+    pub(super) fn config(&self) -> Result<ClientConfig, CliError> {
+        let mut config = ClientConfig::new();
+        config
+            .set("client.id", "millrace-cli")
+            .set("isolation.level", "read_uncommitted")
+            .set("allow.auto.create.topics", "false")
+            // The library's second is long where its queue empties in a tenth of one.
+            .set("fetch.queue.backoff.ms", "20")
+            .set_log_level(RDKafkaLogLevel::Warning);
+        if let Some(file) = &self.command_config {
+            for (key, value) in read_properties(file)? {
+                config.set(key, value);
+            }
+        }
+        for (key, value) in &self.properties {
+            config.set(key, value);
+        }
+        if config.get("debug").is_some() {
+            config.set_log_level(RDKafkaLogLevel::Debug);
+        }
+        config.set("bootstrap.servers", reachable(&self.bootstrap_server)?);
+        Ok(config)
+    }
+
+    /// Whether the command line sets this property itself, which counts more than a command's own.
+    pub(super) fn sets(&self, property: &str) -> bool {
+        self.properties.iter().any(|(key, _)| key == property)
+    }
+
+    /// Connects for requests.
+    pub(super) fn connect(&self) -> Result<Client, CliError> {
+        let config = self.config()?;
+        let consumer: BaseConsumer<Complaints> = create(&config, Complaints::default())?;
+        let timeout = self.timeout;
+        Ok(Client { consumer, timeout })
+    }
+}
+
+/// Makes a client; a property that the library does not take is a wrong configuration.
+pub(super) fn create<C: ClientContext, T: FromClientConfigAndContext<C>>(
+    config: &ClientConfig,
+    context: C,
+) -> Result<T, CliError> {
+    T::from_config_and_context(config, context).map_err(|error| match error {
+        KafkaError::ClientConfig(_, why, key, value) => {
+            let advice = "the properties are those of librdkafka, which its CONFIGURATION.md lists";
+            CliError::Configuration(format!("the property {key}={value}: {why}; {advice}"))
+        }
+        KafkaError::ClientCreation(why) => CliError::Configuration(why),
+        error => CliError::client("the client", &error),
+    })
+}
+
+fn read_properties(file: &Path) -> Result<Vec<(String, String)>, CliError> {
+    let wrong = |why: &dyn std::fmt::Display| {
+        CliError::Configuration(format!("--command-config {}: {why}", file.display()))
+    };
+    let text = std::fs::read(file).map_err(|error| wrong(&error))?;
+    let mut properties = Vec::new();
+    let read = java_properties::PropertiesIter::new(&*text).read_into(|key, value| {
+        properties.push((key, value));
+    });
+    read.map_err(|error| wrong(&error))?;
+    Ok(properties)
+}
+
+/// The list of brokers with the first one that accepts a connection in front, by the very address
+/// that does: where `localhost` is two addresses, the library would try the other one first.
+fn reachable(servers: &str) -> Result<String, CliError> {
+    let servers: Vec<_> = servers
+        .split(',')
+        .map(|server| server.trim().trim_start_matches("PLAINTEXT://"))
+        .filter(|server| !server.is_empty())
+        .collect();
+    let mut reason = "the list of brokers is empty".to_owned();
+    for server in &servers {
+        match accepts(server) {
+            Ok(address) => {
+                let others = servers.iter().filter(|other| *other != server);
+                let all = std::iter::once(address.to_string());
+                let all = all.chain(others.map(|other| (*other).to_owned()));
+                return Ok(all.collect::<Vec<_>>().join(","));
+            }
+            Err(why) => reason = why,
+        }
+    }
+    let addresses = servers.join(", ");
+    Err(CliError::Unreachable { addresses, reason })
+}
+
+fn accepts(server: &str) -> Result<SocketAddr, String> {
+    let has_port = server.rsplit_once(':').is_some_and(|(host, port)| {
+        let is_port = port.parse::<u16>().is_ok();
+        is_port && (!host.contains(':') || host.ends_with(']'))
+    });
+    let addresses = match has_port {
+        true => server.to_socket_addrs(),
+        false => (server.trim_matches(['[', ']']), PORT).to_socket_addrs(),
+    };
+    let addresses = addresses.map_err(|error| error.to_string())?;
+    let mut reason = "the name has no address".to_owned();
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, CONNECTED_WITHIN) {
+            Ok(_) => return Ok(address),
+            Err(error) => reason = error.to_string(),
+        }
+    }
+    Err(reason)
+}
+
+/// Keeps what the client library complains of, so that a failure can say it.
+#[derive(Debug, Default)]
+pub(super) struct Complaints {
+    last: Mutex<Option<String>>,
+    /// Whether no broker can be reached any more.
+    all_down: Mutex<bool>,
+    /// Whether a group has assigned partitions.
+    assigned: AtomicBool,
+}
+
+impl Complaints {
+    /// The last complaint.
+    pub(super) fn last(&self) -> Option<String> {
+        lock(&self.last).clone()
+    }
+
+    /// Whether the group has assigned partitions since this was last asked, none of them perhaps.
+    pub(super) fn take_assigned(&self) -> bool {
+        self.assigned.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether all connections were lost since this was last asked.
+    pub(super) fn take_all_down(&self) -> bool {
+        std::mem::take(&mut *lock(&self.all_down))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ClientContext for Complaints {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // Only `-X debug=...` asks for the library's log; what matters without comes as an error.
+        if level as i32 > RDKafkaLogLevel::Notice as i32 {
+            super::output::tell(format_args!("{facility}: {message}"));
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::PartitionEOF) => {}
+            Some(RDKafkaErrorCode::AllBrokersDown) => *lock(&self.all_down) = true,
+            _ => *lock(&self.last) = Some(reason.to_owned()),
+        }
+    }
+}
+
+impl ConsumerContext for Complaints {
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if matches!(rebalance, Rebalance::Assign(_)) {
+            self.assigned.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A connected client for requests.
+pub(super) struct Client {
+    pub(super) consumer: BaseConsumer<Complaints>,
+    timeout: Duration,
+}
+
+impl Client {
+    /// Admin requests through this client.
+    pub(super) fn admin(&self) -> Admin<'_> {
+        Admin::new(self.consumer.client(), self.timeout)
+    }
+
+    /// The metadata of all topics.
+    pub(super) fn metadata(&self) -> Result<Metadata, CliError> {
+        self.fetch_metadata(None)
+    }
+
+    /// The metadata of one topic; unknown is an error.
+    pub(super) fn topic(&self, name: &str) -> Result<Metadata, CliError> {
+        let metadata = self.fetch_metadata(Some(name))?;
+        match metadata.topics().first().map(MetadataTopic::error) {
+            Some(None) => Ok(metadata),
+            Some(Some(code)) => Err(topic_error(name, code.into())),
+            None => Err(CliError::unknown_topic(name)),
+        }
+    }
+
+    /// The partitions of one topic.
+    pub(super) fn partitions(&self, name: &str) -> Result<Vec<i32>, CliError> {
+        let metadata = self.topic(name)?;
+        let topics = metadata.topics().iter();
+        let partitions = topics.flat_map(|topic| topic.partitions().iter().map(|p| p.id()));
+        let mut partitions: Vec<_> = partitions.collect();
+        partitions.sort_unstable();
+        Ok(partitions)
+    }
+
+    /// Those of `partitions` that are there and have a leader, which can be asked about them.
+    pub(super) fn with_leaders(
+        &self,
+        partitions: &[(String, i32)],
+    ) -> Result<Vec<(String, i32)>, CliError> {
+        let metadata = self.metadata()?;
+        let led = |topic: &MetadataTopic| {
+            let led = topic
+                .partitions()
+                .iter()
+                .filter(|partition| partition.leader() >= 0);
+            let led: BTreeSet<i32> = led.map(|partition| partition.id()).collect();
+            (topic.name().to_owned(), led)
+        };
+        let led: BTreeMap<String, BTreeSet<i32>> = metadata.topics().iter().map(led).collect();
+        let is_led = |(topic, partition): &&(String, i32)| {
+            led.get(topic).is_some_and(|led| led.contains(partition))
+        };
+        Ok(partitions.iter().filter(is_led).cloned().collect())
+    }
+
+    /// The offsets of `partitions` at `at`: [`Offset::Beginning`], [`Offset::End`], or the first
+    /// record at or after a time, given as [`Offset::Offset`] of milliseconds, which is the end
+    /// where there is none.
+    pub(super) fn offsets(
+        &self,
+        partitions: &[(String, i32)],
+        at: Offset,
+    ) -> Result<Vec<Result<i64, RDKafkaErrorCode>>, CliError> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let failed = |error: &KafkaError| CliError::client("the offsets of partitions", error);
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for (topic, partition) in partitions {
+            // The library takes what stands in place of an offset as the time to look for, and
+            // the protocol has the same two numbers for the beginning and the end.
+            let added = list.add_partition_offset(topic, *partition, at);
+            added.map_err(|error| failed(&error))?;
+        }
+        let found = self.consumer.offsets_for_times(list, self.timeout);
+        let found = found.map_err(|error| failed(&error))?;
+        let mut offsets = Vec::with_capacity(partitions.len());
+        let mut past_the_end = Vec::new();
+        for (topic, partition) in partitions {
+            let element = found.find_partition(topic, *partition);
+            let offset = element
+                .as_ref()
+                .map(|element| (element.error(), element.offset()));
+            offsets.push(match offset {
+                Some((Ok(()), Offset::Offset(offset))) => Ok(offset),
+                Some((Ok(()), _)) => {
+                    past_the_end.push(offsets.len());
+                    Ok(-1)
+                }
+                Some((Err(error), _)) => Err(error
+                    .rdkafka_error_code()
+                    .unwrap_or(RDKafkaErrorCode::Unknown)),
+                None => Err(RDKafkaErrorCode::UnknownPartition),
+            });
+        }
+        if at != Offset::End && !past_the_end.is_empty() {
+            let wanted = past_the_end.iter().map(|index| partitions[*index].clone());
+            let wanted: Vec<_> = wanted.collect();
+            for (index, end) in past_the_end
+                .into_iter()
+                .zip(self.offsets(&wanted, Offset::End)?)
+            {
+                offsets[index] = end;
+            }
+        }
+        Ok(offsets)
+    }
+
+    fn fetch_metadata(&self, topic: Option<&str>) -> Result<Metadata, CliError> {
+        let fetched = self.consumer.fetch_metadata(topic, self.timeout);
+        fetched.map_err(|error| self.explained("the metadata", &error))
+    }
+
+    /// A failure with what the library complained of meanwhile.
+    fn explained(&self, what: &str, error: &KafkaError) -> CliError {
+        // Complaints wait in the client's queue; a consumer without a group gets nothing else.
+        let _ = self.consumer.poll(Duration::ZERO);
+        match self.consumer.context().last() {
+            Some(complaint) => CliError::failed(what, format_args!("{error} ({complaint})")),
+            None => CliError::client(what, error),
+        }
+    }
+}
+
+/// Why a topic has no metadata.
+pub(super) fn topic_error(name: &str, code: RDKafkaErrorCode) -> CliError {
+    match code {
+        RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
+            CliError::unknown_topic(name)
+        }
+        RDKafkaErrorCode::InvalidTopic => CliError::Failed(format!(
+            "'{name}' is no name for a topic: it has 1 to 249 letters, digits, dots, underscores \
+             and dashes, and is not '.' or '..'"
+        )),
+        code => CliError::failed(format_args!("the topic '{name}'"), code),
+    }
+}

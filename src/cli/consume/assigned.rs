@@ -1,0 +1,172 @@
+//! Reading partitions that are named, or all of a topic, without a group.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::printer::Printer;
+use super::{Consume, Start, fatal};
+use crate::cli::CliError;
+use crate::cli::connect::{Client, Complaints, create};
+use crate::cli::stop::Stop;
+
+/// How long a poll waits, and with it a signal.
+const TICK: Duration = Duration::from_millis(100);
+
+type Partition = (String, i32);
+
+/// What of a partition is to be read.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: i64,
+    /// The log's end as it was when the command began.
+    end: i64,
+}
+
+impl Consume {
+    pub(super) fn read_assigned(&self, stop: &Stop) -> Result<(), CliError> {
+        let client = self.connection.connect()?;
+        let mut spans = self.spans(&client)?;
+        drop(client);
+        if !self.follow {
+            spans.retain(|_, span| span.start < span.end);
+        }
+        if spans.is_empty() {
+            return Ok(());
+        }
+        let consumer = self.assign(&spans)?;
+        let mut printer = Printer::new(self);
+        let mut heard_at = Instant::now();
+        while !stop.is_requested() && !printer.is_done() && !spans.is_empty() {
+            let mut next = consumer.poll(Duration::ZERO);
+            if next.is_none() {
+                printer.flush()?;
+                next = consumer.poll(TICK);
+            }
+            match next {
+                Some(Ok(record)) => {
+                    heard_at = Instant::now();
+                    let partition = (record.topic().to_owned(), record.partition());
+                    let end = spans.get(&partition).map(|span| span.end);
+                    if self.follow || end.is_some_and(|end| record.offset() < end) {
+                        printer.print(&record)?;
+                    }
+                    if end.is_some_and(|end| record.offset() + 1 >= end) && !self.follow {
+                        spans.remove(&partition);
+                    }
+                }
+                // The last offsets may be control records, which are never handed out.
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    heard_at = Instant::now();
+                    if !self.follow {
+                        spans.retain(|(_, at), _| *at != partition);
+                    }
+                }
+                Some(Err(error)) => {
+                    if let Some(error) = fatal(&error, consumer.context()) {
+                        printer.flush()?;
+                        return Err(error);
+                    }
+                }
+                None => {}
+            }
+            if !self.follow && heard_at.elapsed() > self.connection.timeout {
+                printer.flush()?;
+                return Err(self.silent(&consumer));
+            }
+        }
+        printer.flush()?;
+        Ok(())
+    }
+
+    fn silent(&self, consumer: &BaseConsumer<Complaints>) -> CliError {
+        let why = consumer.context().last();
+        let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+        CliError::Failed(format!(
+            "nothing came from the broker for {:?}{why}. --timeout gives it longer",
+            self.connection.timeout
+        ))
+    }
+
+    fn assign(
+        &self,
+        spans: &HashMap<Partition, Span>,
+    ) -> Result<BaseConsumer<Complaints>, CliError> {
+        let mut config = self.connection.config()?;
+        config
+            // Without it the library assigns nothing; no request names it.
+            .set("group.id", "millrace-cli")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            // Records may be deleted between looking for the beginning and reading it.
+            .set("auto.offset.reset", "earliest");
+        let consumer: BaseConsumer<Complaints> = create(&config, Complaints::default())?;
+        let failed = |error: &KafkaError| CliError::client("the partitions", error);
+        let mut list = TopicPartitionList::with_capacity(spans.len());
+        for ((topic, partition), span) in spans {
+            let start = Offset::Offset(span.start);
+            let added = list.add_partition_offset(topic, *partition, start);
+            added.map_err(|error| failed(&error))?;
+        }
+        consumer.assign(&list).map_err(|error| failed(&error))?;
+        Ok(consumer)
+    }
+
+    /// Where each partition is read from, and where its log ends now.
+    fn spans(&self, client: &Client) -> Result<HashMap<Partition, Span>, CliError> {
+        let mut partitions = Vec::new();
+        for topic in &self.topics {
+            let there = client.partitions(topic)?;
+            if let Some(missing) = self
+                .partitions
+                .iter()
+                .find(|wanted| !there.contains(wanted))
+            {
+                return Err(CliError::Failed(format!(
+                    "the topic '{topic}' has no partition {missing}. 'millrace topics describe \
+                     {topic}' shows those that are there"
+                )));
+            }
+            let chosen =
+                |partition: &i32| self.partitions.is_empty() || self.partitions.contains(partition);
+            let chosen = there.into_iter().filter(chosen);
+            partitions.extend(chosen.map(|partition| (topic.clone(), partition)));
+        }
+        let earliest = client.offsets(&partitions, Offset::Beginning)?;
+        let latest = client.offsets(&partitions, Offset::End)?;
+        let timed = match self.from_time {
+            Some(time) => Some(client.offsets(&partitions, Offset::Offset(time))?),
+            None => None,
+        };
+        let mut spans = HashMap::with_capacity(partitions.len());
+        for (index, partition) in partitions.into_iter().enumerate() {
+            let found = |offset: Result<i64, RDKafkaErrorCode>| {
+                offset.map_err(|code| {
+                    let what = format!("the offsets of {}-{}", partition.0, partition.1);
+                    CliError::failed(what, code)
+                })
+            };
+            let (first, end) = (found(earliest[index])?, found(latest[index])?);
+            let start = match (&timed, self.offset) {
+                (Some(timed), _) => found(timed[index])?,
+                (None, Start::Beginning) => first,
+                (None, Start::End) => end,
+                (None, Start::Last(count)) => end.saturating_sub(count).max(first),
+                (None, Start::At(offset)) if (first..=end).contains(&offset) => offset,
+                (None, Start::At(offset)) => {
+                    return Err(CliError::Failed(format!(
+                        "the offset {offset} is out of range: {}-{} has {first} to {end}. \
+                         --partition chooses one partition",
+                        partition.0, partition.1
+                    )));
+                }
+            };
+            spans.insert(partition, Span { start, end });
+        }
+        Ok(spans)
+    }
+}

@@ -1,0 +1,155 @@
+//! Reading as a member of a consumer group, and committing what was printed.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::printer::Printer;
+use super::{Consume, Start, fatal};
+use crate::cli::CliError;
+use crate::cli::connect::{Complaints, create};
+use crate::cli::stop::Stop;
+
+/// How long a poll waits, and with it a signal.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Under a steady stream, what was printed is handed over this often.
+const FLUSHED_EVERY: Duration = Duration::from_secs(1);
+
+impl Consume {
+    pub(super) fn read_in_group(&self, group: &str, stop: &Stop) -> Result<(), CliError> {
+        let consumer = self.join(group)?;
+        let mut printer = Printer::new(self);
+        let read = self.read_members_share(&consumer, &mut printer, stop);
+        // Only what was printed is stored, also when printing failed.
+        let committed = match consumer.commit_consumer_state(CommitMode::Sync) {
+            Ok(()) => Ok(()),
+            // Nothing was read, or all of it was committed on the way.
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => Ok(()),
+            Err(error) => {
+                let what = format!("committing the offsets of the group '{group}'");
+                Err(CliError::client(what, &error))
+            }
+        };
+        read.and(committed)
+    }
+
+    fn join(&self, group: &str) -> Result<BaseConsumer<Complaints>, CliError> {
+        let reset = match self.offset {
+            Start::Beginning => "earliest",
+            Start::End => "latest",
+            Start::At(_) | Start::Last(_) => {
+                return Err(CliError::Usage(
+                    "in a group, --offset is beginning or end, for where nothing is committed; \
+                     'millrace groups reset-offsets' moves a group"
+                        .to_owned(),
+                ));
+            }
+        };
+        let is_pattern = |topic: &&String| topic.starts_with('^');
+        let client = self.connection.connect()?;
+        for topic in self.topics.iter().filter(|topic| !is_pattern(topic)) {
+            client.topic(topic)?;
+        }
+        if self.topics.iter().any(|topic| is_pattern(&topic)) && !self.follow {
+            return Err(CliError::Usage(
+                "a pattern of topics is read with --follow".to_owned(),
+            ));
+        }
+        let mut config = self.connection.config()?;
+        config
+            .set("group.id", group)
+            .set("auto.offset.reset", reset)
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "true");
+        let consumer: BaseConsumer<Complaints> = create(&config, Complaints::default())?;
+        let topics: Vec<_> = self.topics.iter().map(String::as_str).collect();
+        let subscribed = consumer.subscribe(&topics);
+        subscribed.map_err(|error| CliError::client("subscribing", &error))?;
+        Ok(consumer)
+    }
+
+    fn read_members_share(
+        &self,
+        consumer: &BaseConsumer<Complaints>,
+        printer: &mut Printer,
+        stop: &Stop,
+    ) -> Result<(), CliError> {
+        let mut ended: HashSet<i32> = HashSet::new();
+        let mut flushed_at = Instant::now();
+        while !stop.is_requested() && !printer.is_done() {
+            let mut next = consumer.poll(Duration::ZERO);
+            if next.is_none() || flushed_at.elapsed() > FLUSHED_EVERY {
+                store(consumer, printer.flush()?)?;
+                flushed_at = Instant::now();
+            }
+            if next.is_none() {
+                next = consumer.poll(TICK);
+            }
+            match next {
+                Some(Ok(record)) => {
+                    ended.remove(&record.partition());
+                    printer.print(&record)?;
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    ended.insert(partition);
+                }
+                Some(Err(error)) => {
+                    if let Some(error) = fatal(&error, consumer.context()) {
+                        store(consumer, printer.flush()?)?;
+                        return Err(error);
+                    }
+                }
+                None => {}
+            }
+            if !self.follow && is_at_end(consumer, &mut ended)? {
+                break;
+            }
+        }
+        store(consumer, printer.flush()?)
+    }
+}
+
+/// Whether the end of each partition was reached that the group has assigned: none, perhaps.
+fn is_at_end(
+    consumer: &BaseConsumer<Complaints>,
+    ended: &mut HashSet<i32>,
+) -> Result<bool, CliError> {
+    let assignment = consumer.assignment();
+    let assignment = assignment.map_err(|error| CliError::client("the assignment", &error))?;
+    let assigned: HashSet<i32> = assignment
+        .elements()
+        .iter()
+        .map(|e| e.partition())
+        .collect();
+    ended.retain(|partition| assigned.contains(partition));
+    match assigned.is_empty() {
+        true => Ok(consumer.context().take_assigned()),
+        false => Ok(ended.len() == assigned.len()),
+    }
+}
+
+/// Takes note of what was printed, for the next commit.
+fn store(
+    consumer: &BaseConsumer<Complaints>,
+    printed: HashMap<(String, i32), i64>,
+) -> Result<(), CliError> {
+    if printed.is_empty() {
+        return Ok(());
+    }
+    let failed = |error: &KafkaError| CliError::client("storing offsets", error);
+    let mut list = TopicPartitionList::with_capacity(printed.len());
+    for ((topic, partition), next) in printed {
+        let added = list.add_partition_offset(&topic, partition, Offset::Offset(next));
+        added.map_err(|error| failed(&error))?;
+    }
+    match consumer.store_offsets(&list) {
+        // A partition that was taken away meanwhile is read again by its new owner.
+        Ok(()) | Err(KafkaError::StoreOffset(RDKafkaErrorCode::State)) => Ok(()),
+        Err(error) => Err(failed(&error)),
+    }
+}

@@ -1,0 +1,132 @@
+//! Reads a segment batch by batch, whatever is in it. One batch is in memory at a time.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use crate::base::limits::BATCH_HEADER_BYTES;
+use crate::cli::CliError;
+use crate::record::batches::first_batch;
+use crate::record::{BatchFault, BatchHeader};
+
+/// Room is looked through in pieces of this size.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// The fields in front of what a batch's length counts.
+const LENGTH_AT: usize = 8;
+const COUNTED_FROM: usize = 12;
+
+/// A segment that is being read.
+pub(super) struct SegmentFile {
+    path: PathBuf,
+    file: BufReader<File>,
+    position: u64,
+    bytes: u64,
+}
+
+/// A whole batch.
+pub(super) struct RawBatch {
+    /// Where it begins in the segment.
+    pub(super) position: u64,
+    pub(super) header: BatchHeader,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// What comes next in a segment.
+pub(super) enum Piece {
+    Batch(RawBatch),
+    /// Nothing but zeros up to the end.
+    Room {
+        /// How many.
+        bytes: u64,
+    },
+    /// Something that is no batch.
+    Fault(String),
+    End,
+}
+
+impl SegmentFile {
+    pub(super) fn open(path: &Path) -> Result<Self, CliError> {
+        let open = || -> io::Result<(File, u64)> {
+            let file = File::open(path)?;
+            let bytes = file.metadata()?.len();
+            Ok((file, bytes))
+        };
+        let (file, bytes) = open().map_err(CliError::io(path.display().to_string()))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file: BufReader::with_capacity(PIECE_BYTES, file),
+            position: 0,
+            bytes,
+        })
+    }
+
+    /// How long the file was when it was opened.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn next(&mut self) -> Result<Piece, CliError> {
+        let what = self.path.display().to_string();
+        self.read_next().map_err(CliError::io(what))
+    }
+
+    fn read_next(&mut self) -> io::Result<Piece> {
+        let position = self.position;
+        let left = self.bytes.saturating_sub(position);
+        if left == 0 {
+            return Ok(Piece::End);
+        }
+        let mut bytes = self.read(BATCH_HEADER_BYTES.min(as_usize(left)))?;
+        if bytes.iter().all(|byte| *byte == 0) {
+            return self.read_room(left);
+        }
+        let length = bytes.get(LENGTH_AT..).and_then(<[u8]>::first_chunk);
+        let length = length.map_or(0, |length| u64::from(u32::from_be_bytes(*length)));
+        let size = length + COUNTED_FROM as u64;
+        if size > bytes.len() as u64 && size <= left {
+            let rest = as_usize(size) - bytes.len();
+            bytes.extend(self.read(rest)?);
+        }
+        Ok(match first_batch(&bytes, as_usize(position)) {
+            Ok(header) => Piece::Batch(RawBatch {
+                position,
+                header,
+                bytes,
+            }),
+            Err(BatchFault::Incomplete { needed_bytes, .. }) => Piece::Fault(format!(
+                "at {position} begins a batch of {needed_bytes} bytes, and {left} are there: it is \
+                 being written, or the file was cut"
+            )),
+            Err(fault) => Piece::Fault(fault.to_string()),
+        })
+    }
+
+    /// Looks whether there is nothing but zeros from here on, a header of which was read.
+    fn read_room(&mut self, left: u64) -> io::Result<Piece> {
+        let began = self.bytes - left;
+        while self.position < self.bytes {
+            let piece = PIECE_BYTES.min(as_usize(self.bytes - self.position));
+            let at = self.position;
+            let read = self.read(piece)?;
+            if let Some(index) = read.iter().position(|byte| *byte != 0) {
+                let at = at + index as u64;
+                return Ok(Piece::Fault(format!(
+                    "nothing is written from {began} on, but at {at} there is something again"
+                )));
+            }
+        }
+        Ok(Piece::Room { bytes: left })
+    }
+
+    fn read(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        self.file.read_exact(&mut bytes)?;
+        self.position += count as u64;
+        Ok(bytes)
+    }
+}
+
+fn as_usize(bytes: u64) -> usize {
+    usize::try_from(bytes).expect("a pointer has 64 bits")
+}

@@ -1,0 +1,368 @@
+//! `millrace produce`: the lines of standard input, a record each.
+//!
+//! A thread of its own reads standard input, so that a signal is heeded while a terminal is waited
+//! for; the main thread hands the records to the client library and serves its reports.
+
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use rdkafka::config::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, Headers as _, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+
+mod deliveries;
+
+use super::CliError;
+use super::connect::{Connection, create, key_value, topic_error};
+use super::output::{Output, tell};
+use super::progress::Progress;
+use super::record::RecordToProduce;
+use super::stop::Stop;
+use deliveries::Deliveries;
+
+/// A line that is longer is an error, and no reason to take all memory.
+const LINE_BYTES_MAX: u64 = 100 << 20;
+
+/// Lines that were read ahead of the client.
+const LINES_AHEAD_MAX: usize = 1024;
+
+/// How often signals are looked at while there is nothing to do.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How long a topic that the broker makes by itself may take to be there.
+const CREATED_WITHIN: Duration = Duration::from_secs(3);
+
+const AFTER_HELP: &str = "\
+With --json each line is an object: {\"value\": \"v\", \"key\": \"k\", \"headers\": [[\"name\", \
+\"value\"]], \"timestamp\": 1767225600000, \"partition\": 0}. Only the value is needed; null is a \
+tombstone, {\"base64\": \"...\"} stands for bytes. What 'consume --json' prints can be written \
+again.";
+
+/// The produce command.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Produce {
+    /// The topic; a broker that makes topics by itself makes it
+    topic: String,
+    /// Each line is a key, this text, and a value
+    #[arg(short = 'K', long, value_name = "TEXT", value_parser = not_empty)]
+    key_separator: Option<String>,
+    /// A header of every record; may be given again
+    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = key_value)]
+    headers: Vec<(String, String)>,
+    /// Send all records to this partition; without it their keys decide, as for Java clients
+    #[arg(short, long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(0..))]
+    partition: Option<i32>,
+    /// A value of this text is null, a tombstone
+    #[arg(long, value_name = "TEXT")]
+    null_marker: Option<String>,
+    /// How batches are compressed
+    #[arg(short = 'z', long, value_enum, default_value_t = Compression::None)]
+    compression: Compression,
+    /// What is waited for: all, 1 or 0 replicas
+    #[arg(long, value_enum, default_value_t = Acks::All)]
+    acks: Acks,
+    /// Lines are JSON objects, and so is the summary
+    #[arg(long, conflicts_with_all = ["key_separator", "null_marker"])]
+    json: bool,
+    /// Print no summary
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Compression {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Acks {
+    All,
+    #[value(name = "1")]
+    One,
+    #[value(name = "0")]
+    Zero,
+}
+
+fn not_empty(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("it may not be empty".to_owned()),
+        text => Ok(text.replace("\\t", "\t")),
+    }
+}
+
+impl Produce {
+    pub(super) fn run(&self) -> Result<(), CliError> {
+        let stop = Stop::watch()?;
+        let producer: BaseProducer<Deliveries> = create(&self.config()?, Deliveries::default())?;
+        self.find_topic(&producer, &stop)?;
+        if io::stdin().is_terminal() {
+            tell("Each line is a record. Ctrl-D ends.");
+        }
+        let (lines, received) = sync_channel(LINES_AHEAD_MAX);
+        let reader = thread::Builder::new().name("input".to_owned());
+        let reader = reader.spawn(move || read_lines(&lines));
+        reader.map_err(CliError::io("a thread for standard input"))?;
+        let sent = self.send_all(&producer, &received, &stop);
+        let flushed = self.flush(&producer, &stop);
+        let summed = self.sum_up(&producer);
+        stop.obey();
+        sent.and(flushed).and(summed)
+    }
+
+    fn config(&self) -> Result<ClientConfig, CliError> {
+        let mut config = self.connection.config()?;
+        let compression = match self.compression {
+            Compression::None => "none",
+            Compression::Gzip => "gzip",
+            Compression::Snappy => "snappy",
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+        };
+        let acks = match self.acks {
+            Acks::All => "all",
+            Acks::One => "1",
+            Acks::Zero => "0",
+        };
+        let timeout_ms = self.connection.timeout.as_millis().max(1).to_string();
+        let is_idempotent = matches!(self.acks, Acks::All).to_string();
+        for (key, value) in [
+            ("compression.type", compression),
+            ("acks", acks),
+            ("enable.idempotence", &is_idempotent),
+            ("message.timeout.ms", &timeout_ms),
+            ("allow.auto.create.topics", "true"),
+            // Keys go where Java clients send them.
+            ("partitioner", "murmur2_random"),
+        ] {
+            if !self.connection.sets(key) {
+                config.set(key, value);
+            }
+        }
+        Ok(config)
+    }
+
+    /// Asks for the topic, upon which a broker may make it.
+    fn find_topic(&self, producer: &BaseProducer<Deliveries>, stop: &Stop) -> Result<(), CliError> {
+        let end = Instant::now() + CREATED_WITHIN;
+        loop {
+            let topic = Some(self.topic.as_str());
+            let metadata = producer
+                .client()
+                .fetch_metadata(topic, self.connection.timeout);
+            let metadata = metadata.map_err(|error| CliError::client("the metadata", &error))?;
+            let code = match metadata.topics().first() {
+                Some(found) => found.error().map(RDKafkaErrorCode::from),
+                None => Some(RDKafkaErrorCode::UnknownTopicOrPartition),
+            };
+            match code {
+                None => return Ok(()),
+                Some(
+                    RDKafkaErrorCode::UnknownTopicOrPartition
+                    | RDKafkaErrorCode::LeaderNotAvailable,
+                ) if Instant::now() < end => thread::sleep(TICK),
+                Some(code) => return Err(topic_error(&self.topic, code)),
+            }
+            stop.obey();
+        }
+    }
+
+    fn send_all(
+        &self,
+        producer: &BaseProducer<Deliveries>,
+        lines: &Receiver<Result<Vec<u8>, CliError>>,
+        stop: &Stop,
+    ) -> Result<(), CliError> {
+        let mut progress = Progress::new("records", None, io::stdin().is_terminal());
+        let mut line_number = 0;
+        while !stop.is_requested() && producer.context().failure().is_none() {
+            match lines.recv_timeout(TICK) {
+                Ok(line) => {
+                    line_number += 1;
+                    let record = self.record(line?);
+                    let record = record.map_err(|why| {
+                        CliError::Failed(format!("line {line_number} of standard input: {why}"))
+                    })?;
+                    self.send(producer, &record, stop)?;
+                    progress.at(line_number);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            producer.poll(Duration::ZERO);
+        }
+        Ok(())
+    }
+
+    /// The record that a line stands for.
+    fn record(&self, line: Vec<u8>) -> Result<Record, String> {
+        let mut headers = OwnedHeaders::new_with_capacity(self.headers.len());
+        for (key, value) in &self.headers {
+            headers = headers.insert(Header {
+                key,
+                value: Some(value),
+            });
+        }
+        if !self.json {
+            let (key, value) = self.split(line)?;
+            let is_null = self
+                .null_marker
+                .as_ref()
+                .is_some_and(|text| text.as_bytes() == value);
+            let value = (!is_null).then_some(value);
+            return Ok(Record {
+                key,
+                value,
+                headers,
+                timestamp: None,
+                partition: self.partition,
+            });
+        }
+        let record: RecordToProduce =
+            serde_json::from_slice(&line).map_err(|error| error.to_string())?;
+        let bytes = |data: Option<super::record::Data<'static>>| {
+            data.map(super::record::Data::into_bytes).transpose()
+        };
+        for (key, value) in record.headers {
+            let value = bytes(value)?;
+            headers = headers.insert(Header {
+                key: &key,
+                value: value.as_ref(),
+            });
+        }
+        Ok(Record {
+            key: bytes(record.key)?,
+            value: bytes(record.value)?,
+            headers,
+            timestamp: record.timestamp,
+            partition: self.partition.or(record.partition),
+        })
+    }
+
+    fn split(&self, line: Vec<u8>) -> Result<(Option<Vec<u8>>, Vec<u8>), String> {
+        let Some(separator) = &self.key_separator else {
+            return Ok((None, line));
+        };
+        let separator = separator.as_bytes();
+        let at = line
+            .windows(separator.len())
+            .position(|window| window == separator);
+        let at = at.ok_or_else(|| {
+            let line = String::from_utf8_lossy(&line);
+            format!(
+                "no key: there is no '{}' in '{line}'",
+                separator.escape_ascii()
+            )
+        })?;
+        let value = line[at + separator.len()..].to_vec();
+        Ok((Some(line[..at].to_vec()), value))
+    }
+
+    fn send(
+        &self,
+        producer: &BaseProducer<Deliveries>,
+        record: &Record,
+        stop: &Stop,
+    ) -> Result<(), CliError> {
+        let mut wanted = BaseRecord::<[u8], [u8]>::to(&self.topic);
+        wanted.key = record.key.as_deref();
+        wanted.payload = record.value.as_deref();
+        wanted.partition = record.partition;
+        wanted.timestamp = record.timestamp;
+        if record.headers.count() > 0 {
+            wanted.headers = Some(record.headers.clone());
+        }
+        loop {
+            match producer.send(wanted) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
+                    if stop.is_requested() || producer.context().failure().is_some() {
+                        return Ok(());
+                    }
+                    producer.poll(TICK);
+                    wanted = again;
+                }
+                Err((error, _)) => return Err(CliError::client("a record", &error)),
+            }
+        }
+    }
+
+    /// Waits until every record has its report. The library gives each one up by its deadline.
+    fn flush(&self, producer: &BaseProducer<Deliveries>, stop: &Stop) -> Result<(), CliError> {
+        let mut asked_before = stop.is_requested().then(Instant::now);
+        while producer.in_flight_count() > 0 {
+            producer.poll(TICK);
+            if stop.is_requested() {
+                let asked = *asked_before.get_or_insert_with(Instant::now);
+                if asked.elapsed() > CREATED_WITHIN {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn sum_up(&self, producer: &BaseProducer<Deliveries>) -> Result<(), CliError> {
+        let deliveries = producer.context();
+        if !self.quiet {
+            let mut output = Output::new();
+            let summary = deliveries.summary(&self.topic);
+            match self.json {
+                true => output.json(&summary)?,
+                false => summary.print(&mut output)?,
+            }
+            output.flush()?;
+        }
+        match deliveries.failure() {
+            Some(why) => Err(CliError::Failed(why)),
+            None => Ok(()),
+        }
+    }
+}
+
+struct Record {
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: OwnedHeaders,
+    timestamp: Option<i64>,
+    partition: Option<i32>,
+}
+
+/// Reads lines until the end, or until nobody wants them.
+fn read_lines(lines: &SyncSender<Result<Vec<u8>, CliError>>) {
+    let mut input = BufReader::with_capacity(256 << 10, io::stdin().lock());
+    loop {
+        let mut line = Vec::new();
+        let read = input
+            .by_ref()
+            .take(LINE_BYTES_MAX)
+            .read_until(b'\n', &mut line);
+        let line = match read {
+            Ok(0) => return,
+            Ok(bytes) if bytes as u64 == LINE_BYTES_MAX && line.last() != Some(&b'\n') => {
+                let why = format!("a line of more than {LINE_BYTES_MAX} bytes");
+                Err(CliError::Failed(why))
+            }
+            Ok(_) => {
+                line.pop_if(|byte| *byte == b'\n');
+                line.pop_if(|byte| *byte == b'\r');
+                Ok(line)
+            }
+            Err(error) => Err(CliError::io("standard input")(error)),
+        };
+        let is_last = line.is_err();
+        if lines.send(line).is_err() || is_last {
+            return;
+        }
+    }
+}
