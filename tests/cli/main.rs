@@ -1,0 +1,18 @@
+//! The commands as a person or a script meets them: each test runs the real program against a
+//! broker of its own, and looks at both outputs and the exit code. The expectations hold against
+//! Apache Kafka as well (`MILLRACE_TEST_PEER=kafka`), but for those that look into files.
+
+#[allow(
+    dead_code,
+    reason = "each test program uses its own part of the support"
+)]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod consuming;
+mod dump;
+mod failures;
+mod groups;
+mod producing;
+mod program;
+mod topics;

@@ -1,0 +1,126 @@
+//! Runs the program as a shell would.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::broker::Broker;
+use crate::support::command::{self, Finished};
+
+/// No command of a test takes longer, on a machine however busy.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// A broker, and the program pointed at it by the environment.
+pub struct Shell {
+    pub broker: Broker,
+}
+
+impl Shell {
+    pub fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// With settings of the broker. Groups settle at once, so that tests are quick.
+    pub fn with(settings: &[(&str, &str)]) -> Self {
+        let quick = [
+            ("group.initial.rebalance.delay.ms", "0"),
+            ("group.min.session.timeout.ms", "1000"),
+            ("offsets.topic.num.partitions", "3"),
+        ];
+        let all: Vec<_> = quick.iter().chain(settings).copied().collect();
+        Self {
+            broker: Broker::start_with(&all),
+        }
+    }
+
+    /// The program with the words of `line`.
+    pub fn command(&self, line: &str) -> Command {
+        let mut command = program(line);
+        command.env("MILLRACE_BOOTSTRAP_SERVER", self.broker.bootstrap());
+        command
+    }
+
+    pub fn run(&self, line: &str) -> Finished {
+        self.run_with(line, "")
+    }
+
+    /// With `input` on standard input.
+    pub fn run_with(&self, line: &str, input: &str) -> Finished {
+        command::run(&mut self.command(line), input.as_bytes(), WITHIN)
+    }
+
+    /// What a command that must succeed prints.
+    pub fn ok(&self, line: &str) -> String {
+        self.ok_with(line, "")
+    }
+
+    pub fn ok_with(&self, line: &str, input: &str) -> String {
+        self.run_with(line, input).success(line)
+    }
+
+    /// What a command that must succeed prints, as objects.
+    pub fn json(&self, line: &str) -> Vec<Value> {
+        objects(&self.ok(line))
+    }
+
+    /// Starts a command that runs on, its output in a pipe.
+    pub fn start(&self, line: &str) -> Child {
+        self.command(line)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program")
+    }
+
+    /// A pipeline of bash in which `millrace` is the program; gives its output and exit code.
+    pub fn bash(&self, script: &str) -> Finished {
+        let mut bash = Command::new("bash");
+        let program = env!("CARGO_BIN_EXE_millrace");
+        bash.arg("-c")
+            .arg(format!(
+                "set -o pipefail; millrace() {{ {program} \"$@\"; }}\n{script}"
+            ))
+            .env("MILLRACE_BOOTSTRAP_SERVER", self.broker.bootstrap());
+        command::run(&mut bash, b"", WITHIN)
+    }
+}
+
+/// The program with the words of `line`, and no broker named.
+pub fn program(line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
+    command.args(line.split_whitespace());
+    command.env_remove("MILLRACE_BOOTSTRAP_SERVER");
+    command
+}
+
+/// Runs a command that must fail with `code`; gives its complaint, which is all that it says.
+pub fn fails(finished: &Finished, code: i32) -> String {
+    let Finished {
+        status,
+        stdout,
+        stderr,
+    } = finished;
+    assert_eq!(
+        status.code(),
+        Some(code),
+        "stdout: {stdout}\nstderr: {stderr}"
+    );
+    stderr.clone()
+}
+
+/// Lines of JSON.
+pub fn objects(lines: &str) -> Vec<Value> {
+    let object =
+        |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    lines.lines().map(object).collect()
+}
+
+/// A table's rows as words, without its head.
+pub fn rows(table: &str) -> Vec<Vec<&str>> {
+    let lines = table.lines().skip(1);
+    lines
+        .map(|line| line.split_whitespace().collect())
+        .collect()
+}
