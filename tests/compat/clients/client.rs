@@ -97,7 +97,7 @@ pub const CLIENTS: &[Client] = &[
         name: "kafka_python",
         title: "Python kafka-python",
         strategy: "range",
-        lacks: &[],
+        lacks: &[Ability("fenced")],
         command: || Some(python()?.driver(python::Client::KafkaPython)),
     },
     Client {
@@ -111,7 +111,11 @@ pub const CLIENTS: &[Client] = &[
         name: "aiokafka",
         title: "Python aiokafka",
         strategy: "range",
-        lacks: &[Ability("cooperative"), Admin("delete_group")],
+        lacks: &[
+            Ability("cooperative"),
+            Admin("delete_group"),
+            Ability("fenced"),
+        ],
         command: || Some(python()?.driver(python::Client::Aiokafka)),
     },
     Client {
@@ -125,6 +129,7 @@ pub const CLIENTS: &[Client] = &[
             Ability("static"),
             Ability("pattern"),
             Ability("pause"),
+            Ability("mixed_group"),
         ],
         command: || Some(go::drivers()?.driver("kafkago")),
     },
@@ -137,6 +142,7 @@ pub const CLIENTS: &[Client] = &[
             Ability("cooperative"),
             Ability("static"),
             Ability("pattern"),
+            Ability("fenced"),
         ],
         command: || Some(node()?.driver()),
     },

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::support::command::wait;
 
 /// How long any one thing may take that is not a matter of a session's or a timer's length.
-pub const WITHIN: Duration = Duration::from_secs(45);
+pub const WITHIN: Duration = Duration::from_secs(90);
 
 /// How many of the last events and lines are shown of a driver whose scenario failed.
 const SHOWN: usize = 40;
@@ -136,6 +136,17 @@ impl Driver {
             let named = |event: &&Value| names.iter().any(|name| event["event"] == **name);
             events[from..].iter().find(named).cloned()
         })
+    }
+
+    /// Waits until it fails by itself, with this of Kafka's errors.
+    pub fn fails(mut self, code: &str) {
+        let error = self.until(&format!("the error {code}"), |events| {
+            let is_error = |event: &&Value| event["event"] == "error";
+            events.iter().find(is_error).cloned()
+        });
+        assert_eq!(error["code"], code, "{} failed: {error}", self.what);
+        let status = wait(&mut self.child, WITHIN).and_then(|status| status.code());
+        assert_eq!(status, Some(1), "{} ended", self.what);
     }
 
     /// Closes its input and waits for its clean end.

@@ -65,6 +65,7 @@ fn main() -> ExitCode {
     let mut trials = readme::trials();
     trials.extend(tools::trials(&stage));
     trials.extend(kills::trials());
+    trials.push(scenarios::mixed::trial(&stage));
     for scenario in SCENARIOS {
         for client in CLIENTS.iter().filter(|client| client.can(scenario.needs)) {
             trials.push(trial(&stage, client, scenario));

@@ -181,6 +181,11 @@ impl Member {
         self.0.finish();
     }
 
+    /// Is told that another has its place, and ends.
+    pub fn is_fenced(self) {
+        self.0.fails("FENCED_INSTANCE_ID");
+    }
+
     /// Dies without a word.
     pub fn kill(self) {
         self.0.kill();

@@ -11,7 +11,7 @@ use libtest_mimic::Trial;
 
 use crate::client::{CLIENTS, Client, Need};
 use crate::driver::Driver;
-use crate::scenarios::SCENARIOS;
+use crate::scenarios::{SCENARIOS, mixed};
 
 const BEGIN: &str = "<!-- clients and scenarios: begin -->\n";
 const END: &str = "<!-- clients and scenarios: end -->";
@@ -25,17 +25,24 @@ pub fn table() -> String {
     text.push_str("\n|---|");
     text.push_str(&":-:|".repeat(CLIENTS.len()));
     for scenario in SCENARIOS {
-        let _ = write!(text, "\n| {} |", scenario.title);
-        for client in CLIENTS {
-            let mark = match client.can(scenario.needs) {
-                true => "✓",
-                false => "—",
-            };
-            let _ = write!(text, " {mark} |");
-        }
+        row(&mut text, scenario.title, |client| {
+            client.can(scenario.needs)
+        });
     }
+    row(&mut text, mixed::TITLE, mixed::takes_part);
     text.push('\n');
     text
+}
+
+fn row(text: &mut String, title: &str, has: impl Fn(&Client) -> bool) {
+    let _ = write!(text, "\n| {title} |");
+    for client in CLIENTS {
+        let mark = match has(client) {
+            true => "✓",
+            false => "—",
+        };
+        let _ = write!(text, " {mark} |");
+    }
 }
 
 /// The trials of this part.
@@ -68,6 +75,7 @@ fn capabilities(client: &'static Client) {
         panic!("{} said {events:?} of itself", client.name);
     };
     let needs = SCENARIOS.iter().flat_map(|scenario| scenario.needs);
+    let needs = needs.chain(mixed::NEEDS);
     let show = |need: &Need| format!("{need:?}");
     let lacking = needs.filter(|need| !need.is_met(said)).map(show);
     let lacking: BTreeSet<_> = lacking.collect();

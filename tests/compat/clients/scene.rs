@@ -30,7 +30,7 @@ const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const SESSION_MS: u32 = 8_000;
 
 /// The session of a member that a scenario kills.
-pub const SHORT_SESSION_MS: u32 = 2_500;
+pub const SHORT_SESSION_MS: u32 = 4_000;
 
 /// The broker of all scenarios; it starts with the first of them.
 #[derive(Default)]
@@ -175,6 +175,12 @@ impl Batch {
     }
 }
 
+/// A name for a topic or a group of `of`'s own: a broker that runs already may have seen the same
+/// scenario before.
+pub fn own_name(of: &str) -> String {
+    format!("{}-{}", of.replace('_', "-"), std::process::id())
+}
+
 /// One scenario with one client.
 pub struct Scene<'a> {
     pub stage: &'a Stage,
@@ -186,13 +192,11 @@ pub struct Scene<'a> {
 
 impl<'a> Scene<'a> {
     pub fn new(stage: &'a Stage, client: &'static Client, program: Program, name: &str) -> Self {
-        // A broker that runs already may have seen the same scenario before.
-        let run = std::process::id();
         Self {
             stage,
             client,
             program,
-            name: format!("{}-{name}-{run}", client.name.replace('_', "-")),
+            name: own_name(&format!("{}-{name}", client.name)),
         }
     }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::committed::{committed, reset, until_committed};
 use crate::member::{Partition, offsets, partitions};
-use crate::scene::Stage;
+use crate::scene::{Stage, own_name};
 use crate::support::java::{Libraries, complaints, libraries, run_class};
 use crate::support::kcat::Kcat;
 
@@ -52,10 +52,6 @@ pub fn trials(stage: &Arc<Stage>) -> Vec<Trial> {
         Ok(())
     });
     java.chain([kcat]).collect()
-}
-
-fn own_name(name: &str) -> String {
-    format!("{}-{}", name.replace('_', "-"), std::process::id())
 }
 
 /// A topic of `count` partitions with `each` records in every one; gives the values.

@@ -83,6 +83,7 @@ pub fn run(options: &Value) -> Result<(), Failure> {
                 drop(message);
                 member.printed.insert(behind.0, behind.1);
             }
+            Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Err(error.into()),
             // What the library mends by itself it only reports.
             Some(Err(error)) => eprintln!("{error}"),
             None => (),

@@ -135,6 +135,18 @@ pub fn static_member(scene: &Scene<'_>) {
     second.close();
 }
 
+pub fn fenced(scene: &Scene<'_>) {
+    let partitions = scene.topic(2);
+    let named = json!({"instance": scene.name});
+    let first = scene.member(&named);
+    first.owns(&partitions);
+    let second = scene.member(&named);
+    second.owns(&partitions);
+    first.is_fenced();
+    each_owner_reads(scene, &[&second], &partitions, "one");
+    second.close();
+}
+
 pub fn several_groups(scene: &Scene<'_>) {
     let partitions = scene.topic(2);
     let mut members: Vec<_> = ["a", "b"]

@@ -2,6 +2,7 @@
 
 mod admin;
 mod groups;
+pub mod mixed;
 mod offsets;
 mod records;
 mod topics;
@@ -132,6 +133,12 @@ pub const SCENARIOS: &[Scenario] = &[
         "static member restarts without a rebalance",
         &[Ability("static")],
         groups::static_member,
+    ),
+    row(
+        "fenced",
+        "a second static member of the same name takes the place of the first",
+        &[Ability("static"), Ability("fenced")],
+        groups::fenced,
     ),
     row(
         "several_groups",
