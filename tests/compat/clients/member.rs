@@ -182,7 +182,7 @@ impl Member {
     }
 
     /// Is told that another has its place, and ends.
-    pub fn is_fenced(self) {
+    pub fn ends_fenced(self) {
         self.0.fails("FENCED_INSTANCE_ID");
     }
 

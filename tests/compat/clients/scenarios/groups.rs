@@ -142,7 +142,7 @@ pub fn fenced(scene: &Scene<'_>) {
     first.owns(&partitions);
     let second = scene.member(&named);
     second.owns(&partitions);
-    first.is_fenced();
+    first.ends_fenced();
     each_owner_reads(scene, &[&second], &partitions, "one");
     second.close();
 }
