@@ -12,6 +12,7 @@ mod support;
 mod consuming;
 mod dump;
 mod failures;
+mod first_hour;
 mod groups;
 mod producing;
 mod program;
