@@ -1,5 +1,5 @@
-//! A shard's broker without peers, for tests. Nobody runs its controller: what it is asked for comes
-//! out here.
+//! A shard's broker without peers, for tests. Nobody runs its controller: what it is asked for
+//! comes out here.
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -170,8 +170,8 @@ fn may_be_created(name: &str) -> bool {
         && name != topic_name::CLUSTER_METADATA
 }
 
-/// Creates `__consumer_offsets`, unless somebody on this shard does, and waits until the shard knows
-/// it. What goes wrong is logged; the next who needs the topic tries again.
+/// Creates `__consumer_offsets`, unless somebody on this shard does, and waits until the shard
+/// knows it. What goes wrong is logged; the next who needs the topic tries again.
 pub async fn create_group_metadata(broker: &Rc<Broker>) {
     let (created, is_created) = reply::channel();
     broker.waiting_for_group_metadata.borrow_mut().push(created);

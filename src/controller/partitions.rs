@@ -2,8 +2,8 @@
 //! Pure.
 //!
 //! Otherwise than in Kafka, `__consumer_offsets` is refused. Kafka's brokers look for groups by the
-//! count that they saw when they started: after growth each finds them elsewhere from its next start
-//! on, without their offsets. Ours would at once.
+//! count that they saw when they started: after growth each finds them elsewhere from its next
+//! start on, without their offsets. Ours would at once.
 
 use bytestring::ByteString;
 

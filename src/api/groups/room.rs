@@ -1,5 +1,5 @@
-//! What the answer to one request about many groups may take. A request may name a group as often as
-//! it likes, and is a small fraction of what it asks for. Pure.
+//! What the answer to one request about many groups may take. A request may name a group as often
+//! as it likes, and is a small fraction of what it asks for. Pure.
 
 use crate::base::limits::GROUPS_ANSWER_BYTES_MAX;
 use crate::coordinator::group::error::GroupError;
@@ -22,8 +22,8 @@ impl AnswerRoom {
     /// Takes `bytes` of it.
     ///
     /// # Errors
-    /// `NotAvailable` where they do not fit, and from then on always: a client that asks for less at
-    /// a time gets an answer.
+    /// `NotAvailable` where they do not fit, and from then on always: a client that asks for less
+    /// at a time gets an answer.
     pub fn take(&mut self, bytes: usize) -> Result<(), GroupError> {
         let left = self.bytes.and_then(|left| left.checked_sub(bytes));
         self.bytes = left;

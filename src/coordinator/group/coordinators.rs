@@ -109,8 +109,8 @@ impl Coordinators {
         }
     }
 
-    /// The groups of a partition. One that is not open, or whose log could not be loaded, may stay so:
-    /// a list must not lack its groups.
+    /// The groups of a partition. One that is not open, or whose log could not be loaded, may stay
+    /// so: a list must not lack its groups.
     fn list(&self, id: &TopicIdPartition, filter: &ListFilter) -> Listed {
         let coordinator = match self.find(id) {
             Ok(coordinator) => coordinator,
