@@ -50,7 +50,8 @@ pub struct Driver {
     /// Which client does what, for messages.
     what: String,
     child: Child,
-    commands: Option<ChildStdin>,
+    /// None once it was told to finish.
+    commands: Mutex<Option<ChildStdin>>,
     listener: Arc<Listener>,
     readers: Vec<JoinHandle<()>>,
 }
@@ -82,15 +83,16 @@ impl Driver {
         ];
         Self {
             what,
-            commands: child.stdin.take(),
+            commands: Mutex::new(child.stdin.take()),
             child,
             listener,
             readers,
         }
     }
 
-    pub fn send(&mut self, command: &Value) {
-        let commands = self.commands.as_mut().expect("an open standard input");
+    pub fn send(&self, command: &Value) {
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let commands = commands.as_mut().expect("an open standard input");
         let sent = writeln!(commands, "{command}").and_then(|()| commands.flush());
         if let Err(error) = sent {
             panic!("{} takes no command: {error}", self.what);
@@ -161,7 +163,12 @@ impl Driver {
     }
 
     fn wait_for_end(&mut self) {
-        drop(self.commands.take());
+        drop(
+            self.commands
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
         let status = wait(&mut self.child, WITHIN);
         for reader in self.readers.drain(..) {
             let _ = reader.join();

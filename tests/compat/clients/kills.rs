@@ -121,6 +121,15 @@ impl Ledger {
         }
     }
 
+    /// Has a member commit, again and again. It waits for each answer: clients that commit on their
+    /// own send the next commit while they still repeat the last one, which may then come behind it.
+    fn commit(&self, member: &Member) {
+        while !self.is_over() {
+            thread::sleep(10 * PAUSE);
+            member.try_commit();
+        }
+    }
+
     fn saw(&self, group: usize, offsets: &BTreeMap<i32, i64>) {
         let held = self.committed.lock();
         let mut last = held.unwrap_or_else(PoisonError::into_inner);
@@ -167,7 +176,7 @@ fn committed(wire: &mut Wire, group: &str) -> Option<BTreeMap<i32, i64>> {
 fn start(broker: &Broker, client: &Client, group: &str) -> Member {
     let options = json!({
         "bootstrap": broker.bootstrap(), "topics": [TOPIC], "group": group, "strategy": "range",
-        "reset": "earliest", "auto_commit": true, "auto_commit_ms": 100, "session_ms": 10_000,
+        "reset": "earliest", "auto_commit": false, "session_ms": 10_000,
         "heartbeat_ms": 300, "isolation": "read_uncommitted", "metadata_max_age_ms": 1_000,
     });
     let command = client.program().and_then(|program| program());
@@ -225,6 +234,9 @@ fn play(clients: &[&'static Client]) {
         let _over = Over(&ledger.is_over);
         scope.spawn(|| ledger.feed(port));
         scope.spawn(|| ledger.watch(port));
+        for member in groups.iter().flatten() {
+            scope.spawn(|| ledger.commit(member));
+        }
         for round in 0..rounds() {
             // Both groups are seen to work before each kill.
             let before = ledger.acknowledged();

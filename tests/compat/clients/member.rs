@@ -160,21 +160,26 @@ impl Member {
         })
     }
 
-    pub fn send(&mut self, command: &Value) {
+    pub fn send(&self, command: &Value) {
         self.0.send(command);
     }
 
     /// Commits the positions behind what it has read; gives what it says it committed.
-    pub fn commit(&mut self) -> BTreeMap<Partition, i64> {
-        let from = self.0.count();
-        self.0.send(&json!({"do": "commit"}));
-        let event = self.0.next(from, &["committed", "failed"]);
+    pub fn commit(&self) -> BTreeMap<Partition, i64> {
+        let event = self.try_commit();
         assert_eq!(event["event"], "committed", "{event}");
         offsets(&event["offsets"])
     }
 
+    /// Commits the positions behind what it has read, and waits until it is done or refused.
+    pub fn try_commit(&self) -> Value {
+        let from = self.0.count();
+        self.0.send(&json!({"do": "commit"}));
+        self.0.next(from, &["committed", "failed"])
+    }
+
     /// Leaves the group and ends.
-    pub fn close(mut self) {
+    pub fn close(self) {
         let from = self.0.count();
         self.0.send(&json!({"do": "close"}));
         self.0.next(from, &["closed"]);

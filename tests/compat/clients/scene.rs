@@ -288,7 +288,7 @@ impl<'a> Scene<'a> {
             "idempotent": false, "batch": 100,
         });
         merge(&mut all, options);
-        let mut driver = self.driver("produce", &all);
+        let driver = self.driver("produce", &all);
         for record in records {
             driver.send(&json!({
                 "key": record.key,

@@ -138,7 +138,7 @@ fn one_member(scene: &Scene<'_>) -> Member {
     for partition in &partitions {
         scene.stage.feed(partition, "some", 4);
     }
-    let mut member = scene.member(&json!({}));
+    let member = scene.member(&json!({}));
     member.owns(&partitions);
     member.reads(12);
     member.commit();

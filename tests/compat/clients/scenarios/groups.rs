@@ -149,7 +149,7 @@ pub fn fenced(scene: &Scene<'_>) {
 
 pub fn several_groups(scene: &Scene<'_>) {
     let partitions = scene.topic(2);
-    let mut members: Vec<_> = ["a", "b"]
+    let members: Vec<_> = ["a", "b"]
         .iter()
         .map(|name| scene.member(&json!({"group": format!("{}-{name}", scene.name)})))
         .collect();
@@ -182,7 +182,7 @@ pub fn several_groups(scene: &Scene<'_>) {
 
 pub fn pause(scene: &Scene<'_>) {
     let partitions = scene.topic(2);
-    let mut member = scene.member(&json!({"session_ms": SHORT_SESSION_MS}));
+    let member = scene.member(&json!({"session_ms": SHORT_SESSION_MS}));
     member.owns(&partitions);
     each_owner_reads(scene, &[&member], &partitions, "before");
     let (from, changes) = (member.count(), member.changes());

@@ -37,7 +37,7 @@ fn feed<'a>(
 pub fn commit_and_resume(scene: &Scene<'_>) {
     let partitions = scene.topic(2);
     let first = feed(scene, &partitions, "first", 10);
-    let mut member = scene.member(&json!({"session_ms": SHORT_SESSION_MS}));
+    let member = scene.member(&json!({"session_ms": SHORT_SESSION_MS}));
     assert_eq!(values(&member.reads(20)), first);
     let wanted: BTreeMap<_, _> = partitions.iter().map(|p| (p.clone(), 10)).collect();
     assert_eq!(member.commit(), wanted);
@@ -76,7 +76,7 @@ pub fn auto_commit(scene: &Scene<'_>) {
 pub fn replay(scene: &Scene<'_>) {
     let partitions = scene.topic(2);
     let all = feed(scene, &partitions, "all", 10);
-    let mut member = scene.member(&json!({}));
+    let member = scene.member(&json!({}));
     member.reads(20);
     member.commit();
     member.close();
@@ -110,7 +110,7 @@ pub fn seek(scene: &Scene<'_>) {
         scene.stage.feed(&partition, &format!("batch-{batch}"), 10);
     }
     // From the middle of a batch, without a group.
-    let mut reader = scene.reader(&[(partition.clone(), 25)]);
+    let reader = scene.reader(&[(partition.clone(), 25)]);
     assert_eq!(offsets_since(&reader, 0, 35), (25..60).collect::<Vec<_>>());
     for to in [0, 59, 30, 7] {
         let from = reader.count();
@@ -125,7 +125,7 @@ pub fn seek(scene: &Scene<'_>) {
 pub fn seek_in_group(scene: &Scene<'_>) {
     let partitions = scene.topic(2);
     let all = feed(scene, &partitions, "all", 60);
-    let mut member = scene.member(&json!({}));
+    let member = scene.member(&json!({}));
     assert_eq!(values(&member.reads(120)), all);
     for to in [0, 55] {
         for (topic, number) in &partitions {
@@ -157,7 +157,7 @@ pub fn seek_time(scene: &Scene<'_>) {
         });
     }
     scene.produce(&json!({"batch": 7}), &sent);
-    let mut member = scene.read_all(&BTreeSet::from([(scene.name.clone(), 0)]));
+    let member = scene.read_all(&BTreeSet::from([(scene.name.clone(), 0)]));
     member.reads(40);
     for (time, first) in [(0, 0), (17_000, 17), (16_500, 17), (39_000, 39), (1, 1)] {
         let from = member.count();
