@@ -207,7 +207,17 @@ fn consumer_performance(tool: &Tool<'_>) {
     filled(tool.stage, name, 2, 5_000);
     let said = tool.run(
         "ConsumerPerformance",
-        &["--topic", name, "--group", name, "--num-records", "10000"],
+        // It gives up by itself after ten seconds, which a busy machine may need.
+        &[
+            "--topic",
+            name,
+            "--group",
+            name,
+            "--num-records",
+            "10000",
+            "--timeout",
+            "60000",
+        ],
     );
     let row = said.lines().last().unwrap_or_default();
     let columns: Vec<_> = row.split(',').map(str::trim).collect();
