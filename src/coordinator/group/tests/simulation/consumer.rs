@@ -81,6 +81,8 @@ pub struct Consumer {
     pub rejoins: bool,
     /// What it owns; none until it knows what was committed.
     pub owned: BTreeMap<i32, Option<i64>>,
+    /// The generation in which it was told so.
+    owned_in: i32,
     /// How many partitions there were when it assigned, if it leads.
     assigned_of: Option<i32>,
     pub connection: Option<usize>,
@@ -149,6 +151,7 @@ impl Consumer {
             generation: NO_GENERATION,
             rejoins: false,
             owned: BTreeMap::new(),
+            owned_in: NO_GENERATION,
             assigned_of: None,
             connection: None,
             waiting: Vec::new(),
@@ -616,6 +619,10 @@ impl World {
     }
 
     /// `onJoinComplete`: a cooperative member gives up what it lost and joins again at once.
+    ///
+    /// Unlike Kafka's it takes everything for lost if there was a generation without it, as happens
+    /// to static members that come late. Another may have owned it and gone further meanwhile, and
+    /// no coordinator can tell such a commit, which is of the present generation, from a good one.
     fn hear_sync(&mut self, n: usize, reply: &SyncReply) {
         let it = &mut self.consumers[n];
         if it.phase != Phase::Syncing {
@@ -626,10 +633,13 @@ impl World {
         it.phase = Phase::Member;
         it.heard_at = self.now_ms;
         it.polls_at = self.now_ms;
-        let gives_up = it.owned.keys().any(|partition| !given.contains(partition));
-        if gives_up {
-            it.rejoins = true;
+        let was_there = generation == it.owned_in || generation == it.owned_in + 1;
+        it.owned_in = generation;
+        it.rejoins |= it.owned.keys().any(|partition| !given.contains(partition));
+        if was_there {
             self.commit(n, |partition| !given.contains(&partition));
+        } else {
+            it.owned.clear();
         }
         let it = &mut self.consumers[n];
         it.owned.retain(|partition, _| given.contains(partition));
