@@ -451,6 +451,11 @@ impl World {
             _ => REQUEST_MS_MAX,
         };
         let until = self.now_ms + patience;
+        if about == About::Join {
+            // What is answered to earlier ones does not matter any more.
+            it.waiting
+                .retain(|it| !matches!(it.about, About::Join | About::Sync));
+        }
         it.waiting.push(Waiting {
             number,
             about,

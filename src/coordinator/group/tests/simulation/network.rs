@@ -106,7 +106,8 @@ impl Network {
     /// overtaken is taken for lost here. All others are the coordinator's to refuse.
     pub fn lets_through(&mut self, sent: &Sent, boot: u64, now_ms: u64) -> bool {
         let is_cut = |n: usize| now_ms > self.connections[n].cut_at;
-        if sent.boot != boot || sent.connection.is_some_and(is_cut) {
+        let is_bound = sent.connection.is_some() || matches!(*sent.command, Command::Sync(_));
+        if (is_bound && sent.boot != boot) || sent.connection.is_some_and(is_cut) {
             return false;
         }
         let Command::Commit(commit) = &*sent.command else {
