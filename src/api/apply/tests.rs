@@ -12,6 +12,7 @@ use crate::api::metadata::fixtures::{ABC, Cluster, OFFSETS};
 use crate::base::ids::{Offset, ShardId, TopicId};
 use crate::partition::checkpointer::Checkpointer;
 use crate::protocol::messages::list_groups_request::ListGroupsRequest;
+use crate::protocol::messages::list_groups_response::ListGroupsResponse;
 use crate::storage::checkpoint;
 use crate::storage::directory::LogDirectory;
 use crate::storage::faults::{Call, Faults, Plan};
@@ -31,10 +32,11 @@ fn with_a_disk_that_is_full<F>(failures: u64, test: F)
 where
     F: AsyncFnOnce(Rc<Follower>, Arc<MetadataImage>, &Path) + Send + 'static,
 {
-    while_directories_fail(failures, ABC, test);
+    while_directories_fail(failures, ABC, Some(POINT), test);
 }
 
-fn while_directories_fail<F>(failures: u64, topic: TopicId, test: F)
+/// The same for any topic, and with what the last run says of each partition of it.
+fn while_directories_fail<F>(failures: u64, topic: TopicId, point: Option<RecoveryPoint>, test: F)
 where
     F: AsyncFnOnce(Rc<Follower>, Arc<MetadataImage>, &Path) + Send + 'static,
 {
@@ -59,7 +61,10 @@ where
             .map(|(index, _)| topic.topic_id_partition(index))
             .collect();
         let at_start = OpenedAtStart {
-            points: created.iter().map(|id| (*id, POINT)).collect(),
+            points: created
+                .iter()
+                .filter_map(|id| Some((*id, point?)))
+                .collect(),
             clean: false,
             ..OpenedAtStart::default()
         };
@@ -147,19 +152,31 @@ fn a_partition_that_is_deleted_while_it_waits_never_comes() {
     });
 }
 
+/// What ListGroups answers once nothing is being loaded any more.
+async fn listed(follower: &Follower) -> ListGroupsResponse {
+    loop {
+        let answer = list_groups(&follower.broker, ListGroupsRequest::default()).await;
+        if answer.error_code != 14 {
+            return answer;
+        }
+        Timer::new(Duration::from_millis(1)).await;
+    }
+}
+
 #[test]
 fn a_list_of_groups_fails_while_a_partition_of_them_is_not_open() {
-    while_directories_fail(1, OFFSETS, async |follower, _, _| {
-        let list = async || list_groups(&follower.broker, ListGroupsRequest::default()).await;
-        assert_eq!(list().await.error_code, 15);
+    while_directories_fail(1, OFFSETS, None, async |follower, _, _| {
+        assert_eq!(listed(&follower).await.error_code, 15);
         follower.retry().await;
         assert_eq!(opened(&follower), 1);
-        // Its groups are loaded now.
-        let mut answer = list().await;
-        while answer.error_code == 14 {
-            Timer::new(Duration::from_millis(1)).await;
-            answer = list().await;
-        }
-        assert_eq!((answer.error_code, answer.groups.len()), (0, 0));
+        assert_eq!(listed(&follower).await, ListGroupsResponse::default());
+    });
+}
+
+#[test]
+fn a_list_of_groups_fails_where_their_log_has_lost_some() {
+    while_directories_fail(0, OFFSETS, Some(POINT), async |follower, _, _| {
+        assert_eq!(opened(&follower), 1);
+        assert_eq!(listed(&follower).await.error_code, 15);
     });
 }
