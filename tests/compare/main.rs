@@ -33,7 +33,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use explained::{Difference, differences};
-use run::{Transcript, fields};
+use run::{Answer, Transcript, fields};
 use script::Conversation;
 use support::broker::{Broker, Peer};
 use support::java;
@@ -177,6 +177,10 @@ fn hold(kafka: &Side, ours: &Side, conversation: &Conversation, variant: i16) ->
         );
         let found = differences(&conversation.name, theirs, &kafkas, &ours);
         outcome.differences.extend(found);
+        // Both may wait for what a script has forgotten: that compares nothing.
+        outcome
+            .differences
+            .extend(unanswered(&conversation.name, theirs));
         outcome.compared.push((api.clone(), version));
     }
     let stops = (stop(&theirs), stop(&own));
@@ -198,6 +202,14 @@ fn hold(kafka: &Side, ours: &Side, conversation: &Conversation, variant: i16) ->
         });
     }
     outcome
+}
+
+/// What a request that Kafka does not answer has to be explained as, whatever ours does.
+fn unanswered(conversation: &str, answer: &Answer) -> Option<Difference> {
+    let (said, wanted) = (fields(&[]), fields(&[("(any answer)", Value::Null)]));
+    let is_answered = answer.answer != run::not_answered();
+    let mut found = differences(conversation, answer, &said, &wanted);
+    found.pop().filter(|_| !is_answered)
 }
 
 fn stop(transcript: &Transcript) -> String {

@@ -207,7 +207,7 @@ impl Run<'_> {
         if !wire.is_answered_within(ANSWERED_WITHIN) {
             // Whatever still comes must not be taken for a later answer.
             self.wires.remove(connection);
-            return Ok((sent, whole("is not answered")));
+            return Ok((sent, not_answered()));
         }
         let key = message::key(&sent.api);
         let answer = match wire.receive_answer(key, sent.version, sent.correlation) {
@@ -352,6 +352,11 @@ pub fn fields(fields: &[(&str, Value)]) -> Value {
 
 fn text(text: &str) -> Value {
     Value::Text(text.to_owned())
+}
+
+/// What stands in the place of an answer that does not come.
+pub fn not_answered() -> Value {
+    whole("is not answered")
 }
 
 /// What stands in an answer's place.
