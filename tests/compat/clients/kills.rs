@@ -121,8 +121,9 @@ impl Ledger {
         }
     }
 
-    /// Has a member commit, again and again. It waits for each answer: clients that commit on their
-    /// own send the next commit while they still repeat the last one, which may then come behind it.
+    /// Has a member commit, again and again. It waits for each answer: clients that commit on
+    /// their own send the next commit while they still repeat the last one, which may then come
+    /// behind it.
     fn commit(&self, member: &Member) {
         while !self.is_over() {
             thread::sleep(10 * PAUSE);
