@@ -57,8 +57,9 @@ fn it_follows_until_it_is_stopped() {
     let mut consumer = shell.start("consume t --follow --offset end");
     let mut lines = BufReader::new(consumer.stdout.take().expect("a pipe")).lines();
     // Repeated, since nobody tells when the consumer has found the end.
-    let heard = std::thread::scope(|scope| {
-        let heard = scope.spawn(move || lines.next().expect("a line").expect("text"));
+    // The pipe stays open: who reads no more ends a consumer, too.
+    let (heard, _lines) = std::thread::scope(|scope| {
+        let heard = scope.spawn(move || (lines.next().expect("a line").expect("text"), lines));
         while !heard.is_finished() {
             shell.ok_with("produce t --quiet", "more\n");
         }
