@@ -90,6 +90,7 @@ impl Consume {
             if next.is_none() {
                 next = consumer.poll(TICK);
             }
+            let is_record = matches!(next, Some(Ok(_)));
             match next {
                 Some(Ok(record)) => {
                     ended.remove(&record.partition());
@@ -106,7 +107,8 @@ impl Consume {
                 }
                 None => {}
             }
-            if !self.follow && is_at_end(consumer, &mut ended)? {
+            // Never for each record: the library copies the whole assignment.
+            if !self.follow && !is_record && is_at_end(consumer, &mut ended)? {
                 break;
             }
         }
