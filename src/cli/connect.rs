@@ -219,9 +219,9 @@ impl ClientContext for Complaints {
 
 impl ConsumerContext for Complaints {
     fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if matches!(rebalance, Rebalance::Assign(_)) {
-            self.assigned.store(true, Ordering::Relaxed);
-        }
+        // While a rebalance is under way nothing is assigned, and that is not the end.
+        let is_assigned = matches!(rebalance, Rebalance::Assign(_));
+        self.assigned.store(is_assigned, Ordering::Relaxed);
     }
 }
 
