@@ -19,8 +19,8 @@ use kacrab_protocol::generated::{
 };
 
 use crate::support::broker::{Broker, Peer};
-use crate::support::topics;
 use crate::support::wire::{Wire, text};
+use crate::support::{SetOnDrop, topics};
 
 const GROUPS: usize = 10_000;
 const CONNECTIONS: usize = 20;
@@ -300,6 +300,7 @@ fn groups_that_are_flooded_with_joins_disturb_no_other() {
             });
             codes
         };
+        let _over = SetOnDrop(&is_over);
         let floods = FLOODS.map(|group| scope.spawn(move || flood(group)));
         let living = scope.spawn(|| {
             let mut slowest = Duration::ZERO;

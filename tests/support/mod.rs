@@ -22,6 +22,7 @@ pub mod topics;
 pub mod wire;
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether a missing tool fails the test, as the gate wants it, or skips it.
 pub fn is_gate() -> bool {
@@ -45,6 +46,15 @@ fn say_skipped(why: &str) {
     let line = format!("SKIPPED {name}: {why}\n");
     // The line is for a human reader; a closed standard error must not fail the test.
     let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// Tells threads beside that it is over, also where a judgement has failed.
+pub struct SetOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A generator for test data: small, seeded, and the same on every machine (xorshift64*).

@@ -22,7 +22,7 @@ use crate::scene::SETTINGS;
 use crate::support::batches::batch;
 use crate::support::broker::Broker;
 use crate::support::wire::{Wire, text};
-use crate::support::{Random, requests, topics};
+use crate::support::{Random, SetOnDrop, requests, topics};
 
 const ROUNDS: u64 = 3;
 const TOPIC: &str = "killed";
@@ -230,9 +230,14 @@ fn play(clients: &[&'static Client]) {
         crate::member::settle(&members.iter().collect::<Vec<_>>(), &partitions);
     }
     let ledger = Ledger::default();
-    let mut random = Random::new(u64::from(std::process::id()));
+    let seed = std::env::var("MILLRACE_CRASH_SEED").ok();
+    let seed = seed.map_or(u64::from(std::process::id()), |text| {
+        text.parse().expect("MILLRACE_CRASH_SEED is a number")
+    });
+    eprintln!("MILLRACE_CRASH_SEED={seed}");
+    let mut random = Random::new(seed);
     thread::scope(|scope| {
-        let _over = Over(&ledger.is_over);
+        let _over = SetOnDrop(&ledger.is_over);
         scope.spawn(|| ledger.feed(port));
         scope.spawn(|| ledger.watch(port));
         for member in groups.iter().flatten() {
@@ -265,14 +270,5 @@ fn play(clients: &[&'static Client]) {
         let offsets = committed(&mut wire, group).expect("an open connection");
         ledger.saw(at, &offsets);
         assert_eq!(offsets.len(), PARTITIONS as usize, "{group}: {offsets:?}");
-    }
-}
-
-/// Ends the threads beside, also where a judgement has failed.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
