@@ -5,6 +5,7 @@ use std::io;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::native::Refusal;
+use super::output::tell;
 
 /// Why a command ends.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +52,22 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// What comes of `all` things that were tried, of which these failed: one alone is the error,
+    /// of several each is told.
+    pub(super) fn of_many(failed: &[String], all: usize) -> Result<(), Self> {
+        match failed {
+            [] => Ok(()),
+            [one] if all == 1 => Err(Self::Failed(one.clone())),
+            several => {
+                for one in several {
+                    tell(format_args!("millrace: {one}"));
+                }
+                let failed = several.len();
+                Err(Self::Partly { failed, all })
+            }
+        }
+    }
+
     /// A failure to read or write.
     pub(super) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();

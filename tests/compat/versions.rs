@@ -11,7 +11,7 @@ use crate::support::wire::{Wire, text};
 /// Key, name, first and last version of every API of Kafka 4.3.1, tab-separated.
 const TABLE: &str = include_str!("../data/apis-of-kafka-4.3.1.tsv");
 
-/// The APIs that a broker without groups, transactions and security serves.
+/// The APIs that a broker without transactions, security and the newer group protocols serves.
 const SERVED: &[ApiKey] = &[
     ApiKey::Produce,
     ApiKey::Fetch,

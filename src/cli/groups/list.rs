@@ -111,16 +111,6 @@ impl Delete {
             failed.extend(error.map(|error| format!("the group '{group}': {error}")));
         }
         output.flush()?;
-        match &failed[..] {
-            [] => Ok(()),
-            [one] if all == 1 => Err(CliError::Failed(one.clone())),
-            several => {
-                several
-                    .iter()
-                    .for_each(|one| tell(format_args!("millrace: {one}")));
-                let failed = several.len();
-                Err(CliError::Partly { failed, all })
-            }
-        }
+        CliError::of_many(&failed, all)
     }
 }

@@ -214,17 +214,7 @@ impl Common {
             failed.extend(error.map(|error| format!("the topic '{topic}': {error}")));
         }
         output.flush()?;
-        match &failed[..] {
-            [] => Ok(()),
-            [one] if all == 1 => Err(CliError::Failed(one.clone())),
-            several => {
-                several
-                    .iter()
-                    .for_each(|one| tell(format_args!("millrace: {one}")));
-                let failed = several.len();
-                Err(CliError::Partly { failed, all })
-            }
-        }
+        CliError::of_many(&failed, all)
     }
 
     fn line(&self, topic: &str, result: &str, partitions: Option<i32>) -> String {

@@ -4,7 +4,8 @@
 //!
 //! Commands are checked against what was replayed. The requests that a group's records must not
 //! overtake (those that delete something, and reads that want what is under way) wait until the
-//! group's appends have ended, and what comes for the group meanwhile waits behind them.
+//! group's appends have ended, and what is about offsets waits behind them. Membership goes on, but
+//! for a group that is being deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
