@@ -76,16 +76,17 @@ pub fn parse(table: &str) -> Result<Vec<Row>, String> {
         if why.trim().is_empty() {
             return Err(format!("line {line} gives no reason"));
         }
-        rows.push(Row {
+        let versions = (number(first)?, number(last)?);
+        rows.extend(alternatives(field).into_iter().map(|field| Row {
             line,
             conversation: conversation.to_owned(),
             api: api.to_owned(),
-            versions: (number(first)?, number(last)?),
-            field: field.to_owned(),
+            versions,
+            field,
             kafka: kafka.to_owned(),
             ours: ours.to_owned(),
             why: why.to_owned(),
-        });
+        }));
     }
     Ok(rows)
 }
@@ -157,6 +158,19 @@ fn without_indices(path: &str) -> String {
         plain.push_str(&part[part.find(']').unwrap_or(0)..]);
     }
     plain
+}
+
+/// `Keys.{1,2}.Name` as `Keys.1.Name` and `Keys.2.Name`, each of which must differ.
+fn alternatives(field: &str) -> Vec<String> {
+    let parts = field.split_once('{');
+    let parts = parts.and_then(|(head, rest)| rest.split_once('}').map(|rest| (head, rest)));
+    match parts {
+        None => vec![field.to_owned()],
+        Some((head, (names, tail))) => {
+            let names = names.split(',');
+            names.map(|name| format!("{head}{name}{tail}")).collect()
+        }
+    }
 }
 
 fn matches(pattern: &str, text: &str) -> bool {

@@ -12,9 +12,6 @@ use crate::script::{Action, Body, Conversation, Request};
 use crate::support::wire::Wire;
 use crate::value::Value;
 
-/// How long an answer may take, and how long `until` repeats its request.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
-
 const REPEATED_AFTER: Duration = Duration::from_millis(20);
 
 /// The error of a join that gives a member its id first.
@@ -139,10 +136,6 @@ impl Run<'_> {
                 });
                 Ok(())
             }
-            Action::Wait(time) => {
-                thread::sleep(*time);
-                Ok(())
-            }
         }
     }
 
@@ -203,8 +196,9 @@ impl Run<'_> {
         let parked = self.parked.get_mut(connection);
         let parked = parked.filter(|parked| !parked.is_empty());
         let sent = parked.ok_or("nothing is sent")?.remove(0);
+        let within = self.conversation.within;
         let wire = self.wire(connection);
-        if !wire.is_answered_within(ANSWERED_WITHIN) {
+        if !wire.is_answered_within(within) {
             // Whatever still comes must not be taken for a later answer.
             self.wires.remove(connection);
             return Ok((sent, not_answered()));
@@ -230,7 +224,7 @@ impl Run<'_> {
         place: &str,
     ) -> Result<(), String> {
         let value = value.resolve(&self.scope)?;
-        let end = Instant::now() + ANSWERED_WITHIN;
+        let end = Instant::now() + self.conversation.within;
         loop {
             self.send(connection, request)?;
             self.receive(connection, place)?;
@@ -317,7 +311,7 @@ impl Run<'_> {
             ("ReplicaId", Value::Number(-1)),
             ("Topics", Value::List(vec![topic])),
         ]);
-        let end = Instant::now() + ANSWERED_WITHIN;
+        let end = Instant::now() + self.conversation.within;
         while Instant::now() < end {
             let answer = self.ask_aside("ListOffsets", &request)?;
             if answer.at("Topics.0.Partitions.0.ErrorCode") == Some(&Value::Number(0)) {

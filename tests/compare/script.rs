@@ -7,11 +7,17 @@ use crate::expression::Expression;
 use crate::message;
 use crate::value::Value;
 
+/// How long an answer may take, unless the conversation says otherwise: a cold JVM among a dozen
+/// conversations on a slow machine must not look like one that does not answer.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+
 /// A series of requests over some connections, each answer held against the other broker's.
 pub struct Conversation {
     pub name: String,
     /// The APIs whose versions it goes through, and the range of each.
     pub versions: Vec<(String, i16, i16)>,
+    /// How long an answer may take.
+    pub within: Duration,
     pub steps: Vec<Step>,
 }
 
@@ -39,15 +45,12 @@ pub enum Action {
         is_compared: bool,
     },
     /// Waits for the next answer of a parked request.
-    Receive {
-        connection: String,
-    },
+    Receive { connection: String },
     /// Whether an answer is there within this time; it is not taken.
     Answered {
         connection: String,
         within: Duration,
     },
-    Wait(Duration),
 }
 
 #[derive(Clone)]
@@ -148,6 +151,7 @@ fn parse_statement(
         conversations.push(Conversation {
             name,
             versions: Vec::new(),
+            within: ANSWERED_WITHIN,
             steps: Vec::new(),
         });
         return parser.end();
@@ -162,9 +166,12 @@ fn parse_statement(
         conversation.versions = parser.versions()?;
         return parser.end();
     }
+    if word == "within" {
+        conversation.within = parser.milliseconds()?;
+        return parser.end();
+    }
     let action = match word.as_str() {
         "topic" => parser.topic()?,
-        "wait" => Action::Wait(parser.milliseconds()?),
         "until" | "await" => {
             let path = parser.word()?;
             parser.expect("=")?;

@@ -214,7 +214,7 @@ fn a_script_says_what_is_asked() {
     for wrong in [
         "a: Heartbeat {}",
         "conversation x\na Heartbeat {}",
-        "conversation x\nwait soon",
+        "conversation x\nwithin soon",
     ] {
         assert!(script::parse("file", wrong).is_err(), "{wrong}");
     }
