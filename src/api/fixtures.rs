@@ -35,7 +35,13 @@ pub fn broker(cluster: &Cluster, directory: LogDirectory) -> (Rc<Broker>, Receiv
     let queue = Queues::create().requests;
     let shared = Shared::new(clock.clone(), queue);
     let table = PartitionTable::new(storage, shared);
-    let groups = runtime::Shared::new(&cluster.config, clock.clone(), queue, Rc::clone(&table));
+    let groups = runtime::Shared::new(
+        &cluster.config,
+        1 << 20,
+        clock.clone(),
+        queue,
+        Rc::clone(&table),
+    );
     let coordinators = Coordinators::new(Rc::new(groups));
     let (groups, _) = mailbox::mesh(1, 8).remove(0).open();
     let (partitions, _) = mailbox::mesh(1, 8).remove(0).open();

@@ -79,6 +79,8 @@ pub struct ShardPlan {
     pub frame_bytes: u64,
     /// Memory for all other requests, in bytes.
     pub reserve_bytes: u64,
+    /// Memory for groups and their offsets, in bytes.
+    pub group_bytes: usize,
     /// Counts the broker's connections.
     pub quota: ConnectionQuota,
     /// Makes this shard's fetch session ids hard to guess.

@@ -205,6 +205,7 @@ fn plans(
         request_bytes_max: prepared.request_bytes_max as usize,
         frame_bytes: machine::frame_bytes(prepared.memory_bytes, shards),
         reserve_bytes: memory / 16,
+        group_bytes: (memory / 8) as usize,
         quota: quota.clone(),
         session_seed: RandomState::new().build_hasher().finish(),
         registration: registration.clone(),

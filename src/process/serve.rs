@@ -46,7 +46,7 @@ use crate::shard::budget::Budget;
 use crate::shard::executor::ShardContext;
 use crate::shard::frames::Frames;
 use crate::shard::mailbox::{Closer, Receiver};
-use crate::shard::queues::spawn_into;
+use crate::shard::queues::{Queue, spawn_into};
 use crate::shard::reply;
 use crate::storage::error::{FileError, LogError};
 use crate::storage::layout;
@@ -144,6 +144,22 @@ struct Shard {
     checkpointer: Checkpointer,
 }
 
+fn coordinators_of(
+    plan: &ShardPlan,
+    clock: &Clock,
+    queue: Queue,
+    table: &Rc<PartitionTable>,
+) -> Rc<Coordinators> {
+    let shared = group::runtime::Shared::new(
+        &plan.config,
+        plan.group_bytes,
+        clock.clone(),
+        queue,
+        Rc::clone(table),
+    );
+    Coordinators::new(Rc::new(shared))
+}
+
 /// Runs one shard from start to stop.
 pub async fn serve(
     plan: ShardPlan,
@@ -170,9 +186,7 @@ pub async fn serve(
     let clock = Clock::system();
     let queue = context.queues.requests;
     let table = PartitionTable::new(Rc::clone(&storage), Shared::new(clock.clone(), queue));
-    let groups_shared =
-        group::runtime::Shared::new(&plan.config, clock.clone(), queue, Rc::clone(&table));
-    let coordinators = Coordinators::new(Rc::new(groups_shared));
+    let coordinators = coordinators_of(&plan, &clock, queue, &table);
     let ways = Ways {
         partitions: Router::new(Rc::clone(&table), Rc::new(partitions)),
         groups: GroupRouter::new(Rc::clone(&coordinators), groups),

@@ -26,9 +26,11 @@ const GROUPS: usize = 10_000;
 const CONNECTIONS: usize = 20;
 /// Requests that one connection has in flight.
 const WINDOW: usize = 256;
-/// What the broker may grow by, in KiB: a few hundred bytes for each group, and what an allocator
-/// keeps.
+/// What [`GROUPS`] groups with one offset may make the broker grow by, in KiB, with the ends of the
+/// logs that they are in.
 const GROWTH_KIB_MAX: u64 = 96 << 10;
+/// What ids that were handed out may take, in KiB: Kafka's brokers have no bound.
+const FLOOD_KIB_MAX: u64 = 40 << 10;
 
 const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 const MEMBER_ID_REQUIRED: i16 = 79;
@@ -147,6 +149,59 @@ fn offset_of(wire: &mut Wire, group: &str) -> i64 {
     group.topics[0].partitions[0].committed_offset
 }
 
+/// Commits an offset for each group. The codes of the answers.
+fn commit_each(port: u16, commits: &[(&String, i64)]) -> BTreeSet<i16> {
+    let commit_some = |some: &[(&String, i64)]| {
+        let mut wire = Wire::connect(port);
+        let mut codes = BTreeSet::new();
+        let commits = some.iter();
+        let commits = commits.map(|(name, offset)| commit(name, -1, "", *offset));
+        pipeline(&mut wire, ApiKey::OffsetCommit, 8, 5, commits, |answer| {
+            codes.insert(committed(answer));
+        });
+        codes
+    };
+    // Each connection waits for the disk, and those that wait share a write.
+    thread::scope(|scope| {
+        let some = commits.chunks(commits.len() / CONNECTIONS);
+        let threads: Vec<_> = some.map(|some| scope.spawn(|| commit_some(some))).collect();
+        let codes = threads.into_iter().map(|it| it.join().expect("answers"));
+        codes.flatten().collect()
+    })
+}
+
+#[test]
+fn groups_end_where_the_memory_for_them_does_and_those_that_are_there_go_on() {
+    /// An eighth of it is for groups, some 4,000 of them in all shards together.
+    const MEMORY_BYTES: u64 = 64 << 20;
+    let mut broker = Broker::start_with(&[("millrace.memory.bytes", &MEMORY_BYTES.to_string())]);
+    if broker.peer() == Peer::Kafka {
+        // It takes them until its heap is full.
+        return;
+    }
+    topics::create(&broker, "t", 1, &[]);
+    let port = broker.port();
+    let mut wire = Wire::connect(port);
+    find_coordinator(&mut wire);
+    let before = resident_kib(&broker);
+    let names: Vec<String> = (0..GROUPS).map(|at| format!("group-{at:05}")).collect();
+    let commits: Vec<_> = names.iter().zip(1..).collect();
+    let all = BTreeSet::from([0, COORDINATOR_NOT_AVAILABLE]);
+    assert_eq!(commit_each(port, &commits), all);
+    let taken = list(&mut wire);
+    assert!((1_000..GROUPS).contains(&taken.len()), "{}", taken.len());
+    // Also those whose names are there once more, and in a later run.
+    let known: Vec<_> = taken.iter().zip(2..).collect();
+    assert_eq!(commit_each(port, &known), BTreeSet::from([0]));
+    let grown = resident_kib(&broker).saturating_sub(before);
+    assert!(grown < MEMORY_BYTES >> 11, "they took {grown} KiB");
+    broker.kill();
+    broker.start_again();
+    let mut wire = Wire::connect(port);
+    find_coordinator(&mut wire);
+    assert_eq!(list(&mut wire), taken);
+}
+
 #[test]
 fn ten_thousand_groups_are_kept_through_a_kill_and_deleted() {
     let mut broker = Broker::start();
@@ -156,20 +211,7 @@ fn ten_thousand_groups_are_kept_through_a_kill_and_deleted() {
     let before = resident_kib(&broker);
     let names: BTreeSet<String> = (0..GROUPS).map(|at| format!("group-{at:05}")).collect();
     let commits: Vec<_> = names.iter().zip(1..).collect();
-    // Each connection waits for the disk, and those that wait share a write.
-    thread::scope(|scope| {
-        for some in commits.chunks(GROUPS / CONNECTIONS) {
-            let commits = some
-                .iter()
-                .map(|(name, offset)| commit(name, -1, "", *offset));
-            scope.spawn(move || {
-                let mut wire = Wire::connect(port);
-                pipeline(&mut wire, ApiKey::OffsetCommit, 8, 5, commits, |answer| {
-                    assert_eq!(committed(answer), 0);
-                });
-            });
-        }
-    });
+    assert_eq!(commit_each(port, &commits), BTreeSet::from([0]));
     let grown = resident_kib(&broker).saturating_sub(before);
     assert!(grown < GROWTH_KIB_MAX, "{GROUPS} groups took {grown} KiB");
 
@@ -276,8 +318,11 @@ fn groups_that_are_flooded_with_joins_disturb_no_other() {
     /// Each is of its own group, and together they are more than one partition takes.
     const FLOODS: [&str; 4] = ["flooded-0", "flooded-1", "flooded-2", "flooded-3"];
     const JOINS: usize = 10_000;
-    /// A heartbeat and a commit of a group that has its own rhythm, on a busy machine.
-    const WITHIN: Duration = Duration::from_secs(3);
+    /// A heartbeat and a commit of a group that has its own rhythm: once, on a machine whose disk
+    /// is slow at that moment...
+    const WITHIN: Duration = Duration::from_secs(10);
+    /// ...and as a rule.
+    const MOSTLY_WITHIN: Duration = Duration::from_millis(500);
     let broker = Broker::start_with(&[
         ("group.initial.rebalance.delay.ms", "0"),
         // All groups are in one partition.
@@ -303,14 +348,15 @@ fn groups_that_are_flooded_with_joins_disturb_no_other() {
         let _over = SetOnDrop(&is_over);
         let floods = FLOODS.map(|group| scope.spawn(move || flood(group)));
         let living = scope.spawn(|| {
-            let mut slowest = Duration::ZERO;
+            let mut times = Vec::new();
             for offset in 1.. {
-                slowest = slowest.max(bystander.live(offset));
+                times.push(bystander.live(offset));
                 if is_over.load(Ordering::Relaxed) {
                     break;
                 }
             }
-            slowest
+            times.sort();
+            times
         });
         let codes: BTreeSet<_> = floods
             .into_iter()
@@ -321,17 +367,22 @@ fn groups_that_are_flooded_with_joins_disturb_no_other() {
         let fresh = fresh.join();
         is_over.store(true, Ordering::Relaxed);
         assert!(fresh.is_ok(), "a new group of the same partition");
-        let slowest = living.join().expect("a bystander that lives on");
+        let times = living.join().expect("a bystander that lives on");
         // Kafka hands out ids without a bound.
         let expected = match broker.peer() {
             Peer::Millrace => BTreeSet::from([COORDINATOR_NOT_AVAILABLE, MEMBER_ID_REQUIRED]),
             Peer::Kafka => BTreeSet::from([MEMBER_ID_REQUIRED]),
         };
         assert_eq!(codes, expected);
+        let (median, slowest) = (times[times.len() / 2], times[times.len() - 1]);
+        assert!(
+            median < MOSTLY_WITHIN,
+            "the bystander mostly waited {median:?}"
+        );
         assert!(slowest < WITHIN, "the bystander waited {slowest:?}");
     });
     let grown = resident_kib(&broker).saturating_sub(before);
-    assert!(grown < GROWTH_KIB_MAX, "the flood took {grown} KiB");
+    assert!(grown < FLOOD_KIB_MAX, "the flood took {grown} KiB");
 }
 
 #[test]

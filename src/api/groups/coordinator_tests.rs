@@ -34,6 +34,8 @@ use crate::storage::shard::{ShardStorage, StorageLimits};
 
 /// No answer of a test takes longer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What the groups of a test may take of memory.
+const GROUPS_BYTES_MAX: usize = 256 << 10;
 const TOPIC: TopicId = TopicId(0xabc);
 const ID: TopicIdPartition = TopicIdPartition {
     topic_id: TopicId(7),
@@ -78,7 +80,13 @@ impl Rig {
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into();
         let config = BrokerConfig::new(Layers::of_start(values)).expect("right settings");
-        let shared = Shared::new(&config, clock.clone(), requests, Rc::clone(&table));
+        let shared = Shared::new(
+            &config,
+            GROUPS_BYTES_MAX,
+            clock.clone(),
+            requests,
+            Rc::clone(&table),
+        );
         Self {
             table,
             shared: Rc::new(shared),
@@ -212,6 +220,35 @@ fn what_was_committed_is_loaded_again() {
         );
         let second = rig.coordinator();
         assert_eq!(committed(&second, "g").await, Ok(vec![100, 101, 102]));
+    });
+}
+
+#[test]
+fn offsets_end_where_the_memory_for_groups_does_and_those_that_are_there_are_served() {
+    on_shard(TopicConfig::default(), async |rig: Rig| {
+        let first = rig.coordinator();
+        assert_eq!(committed(&first, "g").await, Ok(vec![]));
+        let metadata = "m".repeat(1000);
+        let mut taken = 0;
+        let refused = loop {
+            let reply = ask(&first, commit("g", taken..taken + 1, &metadata)).await;
+            if !is_committed(&reply) {
+                break reply;
+            }
+            taken += 1;
+        };
+        assert_eq!(refused, Reply::Commit(Err(GroupError::NotAvailable)));
+        assert!((100..250).contains(&taken), "{taken}");
+        assert!(is_committed(&ask(&first, commit("g", 0..taken, "")).await));
+        assert!(is_committed(
+            &ask(&first, commit("g", taken..2 * taken, "")).await
+        ));
+        first.stop();
+        // All of it is loaded, and nothing of the one before counts any more.
+        let second = rig.coordinator();
+        let loaded = committed(&second, "g").await.expect("offsets");
+        assert_eq!(loaded.len(), 2 * taken as usize);
+        assert!(is_committed(&ask(&second, commit("h", 0..1, "")).await));
     });
 }
 

@@ -76,6 +76,10 @@ pub struct Group {
     /// The durable half: what the last replayed record says. None for a group that exists only
     /// through its offsets, or whose first record is under way.
     pub recorded: Option<GroupMetadata>,
+    /// What that takes in memory, in bytes.
+    pub recorded_bytes: usize,
+    /// What the machine has counted for the group, in bytes.
+    pub counted_bytes: usize,
     /// Where it is.
     pub state: GroupState,
     /// Where it was before.
@@ -115,10 +119,12 @@ pub struct Group {
 impl Group {
     /// A group that nobody has joined yet.
     pub fn new(id: ByteString, incarnation: u64) -> Self {
-        Self {
+        let mut group = Self {
             id,
             incarnation,
             recorded: None,
+            recorded_bytes: 0,
+            counted_bytes: 0,
             state: GroupState::Empty,
             previous: GroupState::Empty,
             state_since_ms: None,
@@ -136,7 +142,9 @@ impl Group {
             appends: 0,
             is_ending: false,
             waiting: VecDeque::new(),
-        }
+        };
+        group.counted_bytes = group.bytes();
+        group
     }
 
     /// Makes the volatile half from the durable one: the group as its record left it.

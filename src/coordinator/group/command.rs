@@ -36,6 +36,8 @@ pub struct Effects {
     pub appends: Vec<Append>,
     /// What operators are told.
     pub events: Vec<GroupEvent>,
+    /// Whether somebody was refused because groups take all the memory that they may.
+    pub lacks_memory: bool,
 }
 
 /// The records of one operation: one batch, whole or not at all.

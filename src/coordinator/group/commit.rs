@@ -79,6 +79,11 @@ impl Machine {
             out.reply(reply_to, Reply::Commit(Err(error)));
             return;
         }
+        if self.lacks_memory_for_offsets(&request) {
+            out.lacks_memory = true;
+            out.reply(reply_to, Reply::Commit(Err(GroupError::NotAvailable)));
+            return;
+        }
         let (records, results) = Offsets::prepare_commit(
             &request.group,
             request.offsets,

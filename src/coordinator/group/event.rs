@@ -20,7 +20,12 @@ pub struct GroupEvent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     /// It waits for all members to join again.
-    Rebalances(Why),
+    Rebalances {
+        /// What the coordinator goes by.
+        why: Why,
+        /// What the client said whose join it is (KIP-800).
+        client: Option<ByteString>,
+    },
     /// All have joined, and the leader is to assign.
     Joined {
         /// How many members there are.
@@ -34,7 +39,12 @@ pub enum What {
     /// It has no members any more.
     Empty,
     /// A member said that it leaves.
-    Left(ByteString),
+    Left {
+        /// Its id.
+        member: ByteString,
+        /// What it said, or who took it out (KIP-800).
+        client: Option<ByteString>,
+    },
     /// A member was silent for its session timeout.
     Expired(ByteString),
     /// A member did not join again in time.

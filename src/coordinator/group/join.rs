@@ -183,7 +183,7 @@ impl Group {
             }
             GroupState::CompletingRebalance | GroupState::Stable => {
                 self.rejoin(&join, reply_to, cx);
-                self.prepare_rebalance(Why::MemberRejoins, cx);
+                self.prepare_rebalance_for(Why::MemberRejoins, join.reason, cx);
             }
         }
     }
@@ -215,7 +215,7 @@ impl Group {
         cx.arm(self.member_timer(&id), timeout);
         match self.state {
             GroupState::PreparingRebalance => self.maybe_complete_join(cx),
-            _ => self.prepare_rebalance(Why::NewMember, cx),
+            _ => self.prepare_rebalance_for(Why::NewMember, join.reason.clone(), cx),
         }
     }
 }

@@ -59,7 +59,11 @@ impl Group {
             self.check_member(&leaving.member_id, instance_id)?;
             leaving.member_id.clone()
         };
-        self.tell(What::Left(id.clone()), cx);
+        let event = What::Left {
+            member: id.clone(),
+            client: leaving.reason.clone(),
+        };
+        self.tell(event, cx);
         self.remove_member(&id, cx);
         Ok(())
     }

@@ -103,6 +103,10 @@ pub struct Machine {
     pub(super) timers: Timers<TimerKey>,
     /// Ids handed out in all groups.
     pub(super) pending_ids: usize,
+    /// What the groups take without their offsets, in bytes.
+    pub(super) groups_bytes: usize,
+    /// What they may take with them, in bytes.
+    pub(super) bytes_max: usize,
     next_incarnation: u64,
     /// What is known of the round that looks for expired offsets.
     pub(super) expiry: ExpiryRound,
@@ -123,6 +127,8 @@ impl Machine {
             offsets: Offsets::default(),
             timers: Timers::default(),
             pending_ids: 0,
+            groups_bytes: 0,
+            bytes_max: usize::MAX,
             next_incarnation: 0,
             expiry: ExpiryRound::default(),
             deleted_topics: DeletedTopics::default(),
@@ -205,7 +211,7 @@ impl Machine {
             Command::DeleteOffsets(request) => self.delete_offsets(&request, reply_to, now, out),
             Command::DeleteGroup { group } => self.delete_group(&group, reply_to, now, out),
         }
-        self.forget_if_vacant(&group);
+        self.settle(&group);
     }
 
     fn join(&mut self, request: JoinGroup, reply_to: ReplyId, now: Now, out: &mut Effects) {
@@ -213,6 +219,12 @@ impl Machine {
         if !is_known && !request.member_id.is_empty() {
             let error = GroupError::UnknownMemberId;
             let reply = JoinReply::refused(error, request.member_id);
+            out.reply(reply_to, Reply::Join(reply));
+            return;
+        }
+        if self.lacks_memory_for_member(&request) {
+            out.lacks_memory = true;
+            let reply = JoinReply::refused(GroupError::NotAvailable, request.member_id);
             out.reply(reply_to, Reply::Join(reply));
             return;
         }
@@ -266,20 +278,21 @@ impl Machine {
                 let is_active = self.life == Life::Active;
                 let is_new = !self.groups.contains_key(group);
                 if value.is_none() && (is_new || !is_active) {
-                    self.groups.remove(group);
+                    self.forget(group);
                     return;
                 }
                 let mut effects = Effects::default();
-                let (group, mut cx) = self.group_or_new(group, now, &mut effects);
+                let (known, mut cx) = self.group_or_new(group, now, &mut effects);
                 // What is read from the log would be kept in memory with all that was read with it.
-                group.recorded = value.as_ref().map(|value| match is_active {
+                known.record_is(value.as_ref().map(|value| match is_active {
                     true => value.clone(),
                     false => detached(value),
-                });
+                }));
                 // A group whose first record was refused, but not a later one.
                 if is_active && is_new {
-                    group.revive(&mut cx);
+                    known.revive(&mut cx);
                 }
+                self.settle(group);
             }
         }
     }
@@ -307,7 +320,7 @@ impl Machine {
                     self.remove(&id, result, now, out);
                 } else {
                     self.carry_out_waiting(&id, now, out);
-                    self.forget_if_vacant(&id);
+                    self.settle(&id);
                 }
             }
         }
@@ -324,6 +337,7 @@ impl Machine {
         for id in all {
             if let Some((group, mut cx)) = self.group_if_any(&id, now, out) {
                 group.revive(&mut cx);
+                self.settle(&id);
             }
         }
         let interval = self.config.offsets_retention_check_interval;
@@ -340,6 +354,7 @@ impl Machine {
         self.expiry = ExpiryRound::default();
         self.orphaned.clear();
         self.pending_ids = 0;
+        self.groups_bytes = 0;
         for (_, mut group) in std::mem::take(&mut self.groups) {
             group.dismiss(GroupError::NotCoordinator, out);
         }
@@ -349,9 +364,14 @@ impl Machine {
     /// their way or come from shards that have not heard of it.
     pub fn topic_deleted(&mut self, topic: &ByteString, id: TopicId, now: Now, out: &mut Effects) {
         self.deleted_topics.insert(id);
-        for (group, records) in self.offsets.prepare_topic_deletion(topic, id) {
-            let (group, mut cx) = self.group_or_new(&group, now, out);
-            group.append(records, Then::TopicForgotten, &mut cx);
+        for (id, records) in self.offsets.prepare_topic_deletion(topic, id) {
+            let (group, mut cx) = self.group_or_new(&id, now, out);
+            // A commit for the next topic of that name may be on its way already.
+            if group.appends > 0 {
+                self.orphaned.insert(id);
+            } else {
+                group.append(records, Then::TopicForgotten, &mut cx);
+            }
         }
     }
 
@@ -391,17 +411,19 @@ impl Machine {
                     if let Some((group, mut cx)) = self.group_if_any(&id, now, out) {
                         group.on_member_timer(&member, &mut cx);
                     }
-                    self.forget_if_vacant(&id);
+                    self.settle(&id);
                 }
                 TimerKey::Join(id) => {
                     if let Some((group, mut cx)) = self.group_if_any(&id, now, out) {
                         group.on_join_timer(&mut cx);
                     }
+                    self.settle(&id);
                 }
                 TimerKey::Sync(id) => {
                     if let Some((group, mut cx)) = self.group_if_any(&id, now, out) {
                         group.on_sync_timer(&mut cx);
                     }
+                    self.settle(&id);
                 }
             }
         }
@@ -446,6 +468,7 @@ impl Machine {
             let id = ByteString::from(&**id);
             self.next_incarnation += 1;
             let group = Group::new(id.clone(), self.next_incarnation);
+            self.groups_bytes += group.counted_bytes;
             self.groups.insert(id, group);
         }
         self.group_if_any(id, now, out)
@@ -479,15 +502,9 @@ impl Machine {
         let waiting = std::mem::take(&mut group.waiting);
         group.disarm(&mut cx);
         group.dismiss(result.err().unwrap_or(GroupError::UnknownMemberId), cx.out);
-        self.groups.remove(id);
+        self.forget(id);
         for (reply_to, command) in waiting {
             self.handle(command, reply_to, now, out);
-        }
-    }
-
-    fn forget_if_vacant(&mut self, id: &ByteString) {
-        if self.groups.get(id).is_some_and(Group::is_vacant) {
-            self.groups.remove(id);
         }
     }
 }

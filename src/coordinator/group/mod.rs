@@ -31,6 +31,7 @@ mod heartbeat;
 mod join;
 mod leave;
 mod member;
+mod memory;
 mod planted;
 mod protocols;
 mod rebalance;

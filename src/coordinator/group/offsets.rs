@@ -21,9 +21,12 @@ mod expiry;
 
 pub use expiry::{Expiry, Phase};
 
-/// About what a map takes beside an entry's key and value: its share of the nodes' empty places,
-/// and the allocations.
-const MAP_ENTRY_BYTES: usize = 48;
+/// How many entries a node of a map has places for, the first one as well.
+const NODE_PLACES: usize = 11;
+/// How many of them are taken, about.
+const NODE_ENTRIES: usize = 8;
+/// What a node takes beside its places, in bytes.
+const NODE_BYTES: usize = 32;
 
 /// An offset that a group wants to commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +85,9 @@ pub struct Offsets {
 pub type Range<'a> = (Bound<&'a ByteString>, Bound<&'a ByteString>);
 
 /// A group's offsets by topic and partition, in order, so that answers do not vary.
-type Topics = BTreeMap<ByteString, BTreeMap<i32, CommittedOffset>>;
+type Topics = BTreeMap<ByteString, Partitions>;
+
+type Partitions = BTreeMap<i32, CommittedOffset>;
 
 impl Offsets {
     /// How many offsets there are.
@@ -289,27 +294,30 @@ impl Offsets {
             metadata: copy_of(&value.metadata),
             ..value.clone()
         };
-        self.bytes += offset_bytes(&value);
+        let before = self.bytes_of_maps(group, topic);
         if !self.groups.contains_key(group) {
             self.groups.insert(copy_of(group), Topics::new());
-            self.bytes += group_bytes(group);
+            self.bytes += group.len();
         }
         let topics = self
             .groups
             .get_mut(group)
             .expect("it was just seen to be there");
         if !topics.contains_key(topic) {
-            topics.insert(copy_of(topic), BTreeMap::new());
-            self.bytes += topic_bytes(topic);
+            topics.insert(copy_of(topic), Partitions::new());
+            self.bytes += topic.len();
         }
         let partitions = topics.get_mut(topic).expect("it was just seen to be there");
+        self.bytes += value.metadata.len();
         match partitions.insert(partition, value) {
-            Some(old) => self.bytes -= offset_bytes(&old),
+            Some(old) => self.bytes -= old.metadata.len(),
             None => self.count += 1,
         }
+        self.bytes = self.bytes - before + self.bytes_of_maps(group, topic);
     }
 
     fn remove(&mut self, group: &ByteString, topic: &ByteString, partition: i32) {
+        let before = self.bytes_of_maps(group, topic);
         let Some(topics) = self.groups.get_mut(group) else {
             return;
         };
@@ -320,15 +328,23 @@ impl Offsets {
             return;
         };
         self.count -= 1;
-        self.bytes -= offset_bytes(&old);
+        self.bytes -= old.metadata.len();
         if partitions.is_empty() {
             topics.remove(topic);
-            self.bytes -= topic_bytes(topic);
+            self.bytes -= topic.len();
         }
         if topics.is_empty() {
             self.groups.remove(group);
-            self.bytes -= group_bytes(group);
+            self.bytes -= group.len();
         }
+        self.bytes = self.bytes - before + self.bytes_of_maps(group, topic);
+    }
+
+    /// About what the three maps take that lead to a topic's offsets, in bytes.
+    fn bytes_of_maps(&self, group: &ByteString, topic: &ByteString) -> usize {
+        let topics = self.groups.get(group);
+        let partitions = topics.and_then(|topics| topics.get(topic));
+        map_bytes(&self.groups) + topics.map_or(0, map_bytes) + partitions.map_or(0, map_bytes)
     }
 }
 
@@ -357,16 +373,10 @@ fn copy_of(text: &ByteString) -> ByteString {
     ByteString::from(&**text)
 }
 
-fn group_bytes(group: &ByteString) -> usize {
-    mem::size_of::<(ByteString, Topics)>() + MAP_ENTRY_BYTES + group.len()
-}
-
-fn topic_bytes(topic: &ByteString) -> usize {
-    mem::size_of::<(ByteString, BTreeMap<i32, CommittedOffset>)>() + MAP_ENTRY_BYTES + topic.len()
-}
-
-fn offset_bytes(value: &CommittedOffset) -> usize {
-    mem::size_of::<(i32, CommittedOffset)>() + MAP_ENTRY_BYTES + value.metadata.len()
+/// About what a map takes, in bytes, without what its keys and values point to.
+fn map_bytes<K, V>(map: &BTreeMap<K, V>) -> usize {
+    let node = NODE_BYTES + NODE_PLACES * mem::size_of::<(K, V)>();
+    map.len().div_ceil(NODE_ENTRIES) * node
 }
 
 #[cfg(test)]

@@ -21,7 +21,17 @@ impl Group {
     /// Starts a rebalance, which ends at once where everybody has joined. A group that was empty
     /// waits a little for more members first.
     pub fn prepare_rebalance(&mut self, why: Why, cx: &mut Context<'_>) {
-        self.tell(What::Rebalances(why), cx);
+        self.prepare_rebalance_for(why, None, cx);
+    }
+
+    /// The same for a client that may have said why it joins.
+    pub fn prepare_rebalance_for(
+        &mut self,
+        why: Why,
+        client: Option<ByteString>,
+        cx: &mut Context<'_>,
+    ) {
+        self.tell(What::Rebalances { why, client }, cx);
         if self.state == GroupState::CompletingRebalance {
             self.fail_assignments(GroupError::RebalanceInProgress, cx);
         }

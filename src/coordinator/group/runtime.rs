@@ -49,16 +49,24 @@ pub struct Shared {
     pub load_bytes: usize,
     /// `offsets.topic.compression.codec`.
     pub codec: Codec,
+    /// What all groups of the shard may take of memory, in bytes.
+    bytes_max: usize,
+    /// What they take.
+    bytes: Cell<usize>,
     /// Held by the one partition that is loaded: each needs memory of its own for it.
     loading: Semaphore,
     /// A disk that fails refuses many writes.
     log_limit: LogLimit,
+    /// Who wants to join goes on wanting.
+    memory_log_limit: LogLimit,
 }
 
 impl Shared {
-    /// What the coordinators of the shard that owns `table` go by.
+    /// What the coordinators of the shard that owns `table` go by; their groups may take
+    /// `bytes_max` of memory.
     pub fn new(
         config: &BrokerConfig,
+        bytes_max: usize,
         clock: Clock,
         queue: Queue,
         table: Rc<PartitionTable>,
@@ -73,8 +81,33 @@ impl Shared {
             commit_timeout: Duration::from_millis(config.groups.offsets_commit_timeout_ms.into()),
             load_bytes: config.groups.offsets_load_buffer_size as usize,
             codec: Codec::from_id(codec).expect("the settings allow no other codec"),
+            bytes_max,
+            bytes: Cell::new(0),
             loading: Semaphore::new(1),
             log_limit: LogLimit::default(),
+            memory_log_limit: LogLimit::default(),
+        }
+    }
+
+    /// What a machine may take that takes `bytes` now, beside all others.
+    fn bytes_max_of(&self, bytes: usize) -> usize {
+        bytes + self.bytes_max.saturating_sub(self.bytes.get())
+    }
+
+    /// Counts what a machine takes that took `before`.
+    fn count(&self, before: usize, bytes: usize) {
+        self.bytes.set(self.bytes.get() - before + bytes);
+    }
+
+    fn tell_of_lacking_memory(&self) {
+        if let Some(left_out) = self.memory_log_limit.permit(Instant::now()) {
+            tracing::warn!(
+                bytes = self.bytes.get(),
+                bytes_max = self.bytes_max,
+                left_out,
+                "new members and offsets refused: groups take all the memory that they may; \
+                 delete groups that nobody needs, or raise millrace.memory.bytes"
+            );
         }
     }
 }
@@ -156,9 +189,24 @@ impl Coordinator {
         }
     }
 
+    /// Changes the machine and counts the memory that it takes then.
+    fn change<T>(&self, work: impl FnOnce(&mut Machine) -> T) -> T {
+        let mut machine = self.machine.borrow_mut();
+        let before = machine.bytes();
+        let result = work(&mut machine);
+        self.shared.count(before, machine.bytes());
+        result
+    }
+
     fn with_machine(self: &Rc<Self>, work: impl FnOnce(&mut Machine, Now, &mut Effects)) {
         let mut out = Effects::default();
-        work(&mut self.machine.borrow_mut(), self.now(), &mut out);
+        self.change(|machine| {
+            machine.limit(self.shared.bytes_max_of(machine.bytes()));
+            work(machine, self.now(), &mut out);
+        });
+        if out.lacks_memory {
+            self.shared.tell_of_lacking_memory();
+        }
         for (id, answer) in out.replies {
             if let Some(reply) = self.waiting.borrow_mut().remove(&id) {
                 // The client may have gone meanwhile.
@@ -212,8 +260,9 @@ fn tell(event: GroupEvent) {
         what,
     } = event;
     match what {
-        What::Rebalances(why) => {
-            tracing::info!(%group, generation, reason = %why, "group rebalances");
+        What::Rebalances { why, client } => {
+            let client = client.as_deref();
+            tracing::info!(%group, generation, reason = %why, client, "group rebalances");
         }
         What::Joined { members } => {
             tracing::debug!(%group, generation, members, "all members have joined");
@@ -222,7 +271,10 @@ fn tell(event: GroupEvent) {
             tracing::info!(%group, generation, members, "group is stable");
         }
         What::Empty => tracing::info!(%group, generation, "group is empty"),
-        What::Left(member) => tracing::info!(%group, generation, %member, "member left"),
+        What::Left { member, client } => {
+            let client = client.as_deref();
+            tracing::info!(%group, generation, %member, client, "member left");
+        }
         What::Expired(member) => {
             tracing::info!(%group, generation, %member, "member was silent and is taken out");
         }

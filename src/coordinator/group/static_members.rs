@@ -70,7 +70,7 @@ impl Group {
         self.members.park_join(&new, reply_to);
         match self.state {
             GroupState::PreparingRebalance => self.maybe_complete_join(cx),
-            _ => self.prepare_rebalance(Why::StaticMemberBack, cx),
+            _ => self.prepare_rebalance_for(Why::StaticMemberBack, join.reason.clone(), cx),
         }
     }
 

@@ -129,6 +129,10 @@ struct Fixture {
     /// Whether appends wait until the test ends them.
     holds: bool,
     events: Vec<What>,
+    /// What the groups may take of memory.
+    bytes_max: usize,
+    /// Whether anybody was refused for that.
+    lacks_memory: bool,
 }
 
 impl Fixture {
@@ -154,6 +158,8 @@ impl Fixture {
             seen: 0,
             holds: false,
             events: Vec::new(),
+            bytes_max: usize::MAX,
+            lacks_memory: false,
         };
         fixture.run(|machine, now, out| machine.loaded(now, out));
         fixture
@@ -169,7 +175,10 @@ impl Fixture {
     fn run(&mut self, act: impl FnOnce(&mut Machine, Now, &mut Effects)) {
         let mut out = Effects::default();
         let now = self.now();
+        self.machine.limit(self.bytes_max);
         act(&mut self.machine, now, &mut out);
+        self.lacks_memory |= out.lacks_memory;
+        self.machine.assert_all_is_counted();
         for (reply_to, reply) in out.replies {
             assert!(
                 self.answered.insert(reply_to),
@@ -242,7 +251,7 @@ impl Fixture {
             knows_member_id_required: client.version >= 4,
             knows_skip_assignment: client.version >= 9,
             random,
-            reason: None,
+            reason: Some("started".into()),
         }))
     }
 
@@ -326,7 +335,7 @@ impl Fixture {
         let members = members.iter().map(|(id, instance)| LeavingMember {
             member_id: (*id).into(),
             instance_id: instance.map(Into::into),
-            reason: None,
+            reason: Some("closed".into()),
         });
         self.ask(Command::Leave(LeaveGroup {
             group: "g".into(),
@@ -408,6 +417,8 @@ impl Fixture {
             seen: self.log.len(),
             holds: false,
             events: Vec::new(),
+            bytes_max: self.bytes_max,
+            lacks_memory: false,
         };
         let now = fixture.now();
         for record in &fixture.log {

@@ -208,10 +208,11 @@ impl Coordinator {
 
     fn replay(&self, records: &[&Encoded]) {
         let now = self.now();
-        let mut machine = self.machine.borrow_mut();
-        for encoded in records {
-            machine.replay(&encoded.record, now);
-        }
+        self.change(|machine| {
+            for encoded in records {
+                machine.replay(&encoded.record, now);
+            }
+        });
     }
 
     /// Tells the machine what has become of operations.

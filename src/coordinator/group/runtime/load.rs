@@ -175,7 +175,7 @@ impl Coordinator {
             let key = record.key.unwrap_or_default().to_vec().into();
             let value = record.value.map(|value| value.to_vec().into());
             match GroupRecord::decode(&key, value.as_ref()) {
-                Ok(Some(record)) => self.machine.borrow_mut().replay(&record, now),
+                Ok(Some(record)) => self.change(|machine| machine.replay(&record, now)),
                 Ok(None) => tally.unknown += 1,
                 Err(error) => return Err(LoadError::Record { at, error }),
             }

@@ -180,6 +180,43 @@ fn a_member_may_not_list_more_than_memory_is_for() {
 }
 
 #[test]
+fn where_memory_is_full_nothing_is_added_and_who_is_there_goes_on() {
+    let (mut f, [a]) = up::<1>();
+    assert_eq!(f.commit(&a, 1), Ok(()));
+    let handed_out = f.error_of_join("g", &client());
+    assert_eq!(handed_out, Some(GroupError::MemberIdRequired));
+    f.bytes_max = f.machine.bytes();
+
+    let newcomer = client().version(3);
+    for group in ["g", "fresh"] {
+        let refused = f.error_of_join(group, &newcomer);
+        assert_eq!(refused, Some(GroupError::NotAvailable));
+    }
+    let more = f.ask(simple_commit("simple", vec![offset_of("t", 0)]));
+    let refused = Reply::Commit(Err(GroupError::NotAvailable));
+    assert_eq!(f.reply(more), refused);
+    let back = f.error_of_join("g", &client().named("unknown"));
+    assert_eq!(back, Some(GroupError::UnknownMemberId));
+    assert!(f.lacks_memory);
+
+    assert_eq!(f.heartbeat(&a, 1), Ok(()));
+    assert_eq!(f.commit(&a, 1), Ok(()));
+    let again = f.join(&a);
+    assert!(
+        f.waits(again),
+        "a member that brings something new is no new member"
+    );
+
+    // There is room again when somebody has gone.
+    f.leave(&[(&a.id, None)]);
+    f.pass(600_000);
+    let deleted = f.ask(Command::DeleteGroup { group: "g".into() });
+    assert_eq!(f.reply(deleted), Reply::DeleteGroup(Ok(())));
+    assert_eq!(f.machine.bytes(), 0);
+    assert_eq!(f.error_of_join("fresh", &newcomer), None);
+}
+
+#[test]
 fn ten_thousand_groups_are_taken_care_of_in_small_steps() {
     const GROUPS: usize = 10_000;
     let mut f = Fixture::new();

@@ -286,6 +286,20 @@ fn a_commit_that_comes_after_its_topic_has_gone_leaves_nothing() {
 }
 
 #[test]
+fn a_deletion_that_is_heard_of_late_takes_nothing_of_the_next_topic() {
+    let mut f = Fixture::new();
+    f.commit_of(1, 5);
+    f.holds = true;
+    let of_the_next = f.commit_of(2, 8);
+    f.delete_topic(1);
+    while !f.appends.is_empty() {
+        f.end_append(Ok(()));
+    }
+    assert_eq!(f.reply(of_the_next), Reply::Commit(Ok(vec![Ok(())])));
+    assert_eq!(f.stored(), Some(8));
+}
+
+#[test]
 fn a_late_commit_takes_none_of_the_next_topic_with_it() {
     let mut f = Fixture::new();
     f.holds = true;

@@ -67,18 +67,26 @@ fn a_record_that_names_a_member_twice_has_it_once() {
     assert_eq!(f.size(), 0, "nobody is left after its session");
 }
 
+fn rebalances(why: Why, client: Option<&str>) -> What {
+    let client = client.map(Into::into);
+    What::Rebalances { why, client }
+}
+
 #[test]
 fn operators_are_told_why_a_group_rebalances() {
     let (mut f, [a, b]) = up::<2>();
     let stable = What::Stable { members: 2 };
-    assert_eq!(f.events[0], What::Rebalances(Why::NewMember));
+    assert_eq!(f.events[0], rebalances(Why::NewMember, Some("started")));
     assert_eq!(f.events.last(), Some(&stable));
     f.events.clear();
     f.leave(&[(&a.id, None)]);
     f.pass(REBALANCE);
     let told = [
-        What::Left(a.id.clone()),
-        What::Rebalances(Why::MembersGone),
+        What::Left {
+            member: a.id.clone(),
+            client: Some("closed".into()),
+        },
+        rebalances(Why::MembersGone, None),
         What::NotRejoined(b.id.clone()),
         What::Empty,
     ];
