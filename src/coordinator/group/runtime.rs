@@ -3,7 +3,7 @@
 //!
 //! A machine whose timers are not due holds no task but a sleeping one, and an empty one none.
 
-mod appends;
+pub(super) mod appends;
 mod load;
 
 use std::cell::{Cell, RefCell};

@@ -16,7 +16,7 @@ use super::Coordinator;
 use crate::base::limits::BATCH_HEADER_BYTES;
 use crate::coordinator::group::command::Append;
 use crate::coordinator::group::error::GroupError;
-use crate::coordinator::group::machine::After;
+use crate::coordinator::group::machine::{After, Then};
 use crate::coordinator::group::record::GroupRecord;
 use crate::partition::message::{Acks, AppendError, AppendRequest, PartitionMessage};
 use crate::protocol::error::EncodeError;
@@ -30,8 +30,43 @@ const RECORD_OVERHEAD_BYTES: usize = 32;
 /// Operations on their way to the log.
 #[derive(Debug, Default)]
 pub(super) struct Appends {
-    waiting: RefCell<VecDeque<Append>>,
+    waiting: RefCell<VecDeque<Waiting>>,
     is_running: Cell<bool>,
+}
+
+/// Records that wait, and what follows when they are durable.
+#[derive(Debug)]
+pub(in crate::coordinator::group) struct Waiting {
+    pub(in crate::coordinator::group) records: Vec<GroupRecord>,
+    pub(in crate::coordinator::group) afters: Vec<After>,
+}
+
+impl Waiting {
+    fn is_replacement_in(&self, group: &After) -> bool {
+        let last = self.afters.last();
+        last.is_some_and(|it| is_replacement(it) && it.incarnation == group.incarnation)
+    }
+}
+
+/// Whether it is the record of a group in which a static member has another id.
+fn is_replacement(after: &After) -> bool {
+    matches!(after.then, Then::Replaced(_))
+}
+
+/// Puts an operation behind the others. A group whose static members all come back at once has its
+/// whole record written for each: where one still waits the next takes its place, since it says the
+/// same and more.
+pub(in crate::coordinator::group) fn enqueue(waiting: &mut VecDeque<Waiting>, append: Append) {
+    let Append { records, after } = append;
+    if is_replacement(&after)
+        && let Some(before) = waiting.iter_mut().find(|it| it.is_replacement_in(&after))
+    {
+        before.records = records;
+        before.afters.push(after);
+        return;
+    }
+    let afters = vec![after];
+    waiting.push_back(Waiting { records, afters });
 }
 
 /// Why records could not be appended.
@@ -87,15 +122,15 @@ impl Encoded {
 /// An operation whose records are ready to be written.
 struct Ready {
     records: Result<Vec<Encoded>, EncodeError>,
-    after: After,
+    afters: Vec<After>,
 }
 
 impl Ready {
-    fn new(append: Append) -> Self {
-        let records = append.records.into_iter().map(Encoded::new);
+    fn new(waiting: Waiting) -> Self {
+        let records = waiting.records.into_iter().map(Encoded::new);
         Self {
             records: records.collect(),
-            after: append.after,
+            afters: waiting.afters,
         }
     }
 
@@ -111,7 +146,9 @@ impl Ready {
 impl Coordinator {
     /// Appends these behind what waits already.
     pub(super) fn start_appending(self: &Rc<Self>, appends: Vec<Append>) {
-        self.appends.waiting.borrow_mut().extend(appends);
+        for append in appends {
+            enqueue(&mut self.appends.waiting.borrow_mut(), append);
+        }
         let nothing = self.appends.waiting.borrow().is_empty();
         if nothing || self.appends.is_running.replace(true) {
             return;
@@ -173,7 +210,7 @@ impl Coordinator {
                 self.replay(&all);
             }
             if !matches!(&result, Err(failure) if failure.is_of_records()) {
-                let afters = together.into_iter().map(|ready| ready.after);
+                let afters = together.into_iter().flat_map(|ready| ready.afters);
                 return self.report(afters.collect(), result);
             }
         }
@@ -182,7 +219,7 @@ impl Coordinator {
                 Ok(_) => self.append_in_parts(&ready).await,
                 Err(error) => Err(error.clone().into()),
             };
-            self.report(vec![ready.after], result);
+            self.report(ready.afters, result);
         }
     }
 

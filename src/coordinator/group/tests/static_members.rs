@@ -1,5 +1,6 @@
 //! Static members (KIP-345): restarts without rebalances, and who is fenced by them.
 
+use super::super::runtime::appends::enqueue;
 use super::*;
 
 const FENCED: GroupError = GroupError::FencedInstanceId;
@@ -72,6 +73,53 @@ fn a_restarted_leader_is_told_not_to_assign() {
     assert_eq!((reply.leader, reply.members.len()), (leader.id, 0));
     assert_eq!(f.recorded(), [(1, 2)]);
     assert_eq!(f.last_record().leader, Some(reply.member_id));
+}
+
+#[test]
+fn members_that_restart_at_once_share_the_record_that_is_still_to_be_written() {
+    for error in [None, Some(GroupError::NotAvailable)] {
+        let (mut f, leader, follower) = up_static(SHORT);
+        f.holds = true;
+        let first = f.join(&follower.restarted());
+        let committed = f.ask(Command::Commit(commit_request(&leader, 1)));
+        let second = f.join(&leader.restarted());
+        let mut waiting = VecDeque::new();
+        let appends = std::mem::take(&mut f.appends);
+        appends.into_iter().for_each(|it| enqueue(&mut waiting, it));
+        let afters: Vec<_> = waiting.iter().map(|it| it.afters.len()).collect();
+        assert_eq!(afters, [2, 1]);
+
+        let result = error.map_or(Ok(()), Err);
+        for write in waiting {
+            for record in write.records.iter().filter(|_| result.is_ok()) {
+                let now = f.now();
+                f.machine.replay(record, now);
+                f.log.push(record.clone());
+            }
+            for after in write.afters {
+                f.run(|machine, now, out| machine.appended(after, result, now, out));
+            }
+        }
+        let replies = [first, second].map(|waiting| f.joined(waiting));
+        assert!(replies.iter().all(|reply| reply.result == result));
+        assert!(!f.waits(committed));
+        let ids = match error {
+            None => replies.map(|reply| reply.member_id),
+            Some(_) => [follower.id, leader.id],
+        };
+        for id in &ids {
+            let member = client().named(id);
+            assert_eq!(f.heartbeat(&member, 1), Ok(()), "of {id}");
+        }
+        let assigned = f.sync(&client().named(&ids[0]), 1, &[]);
+        assert_eq!(f.assignment(assigned).as_deref(), Ok("02"));
+        if error.is_none() {
+            f.log.pop();
+            let recorded = f.last_record().members.into_iter();
+            let recorded: Vec<_> = recorded.map(|it| it.member_id).collect();
+            assert_eq!(recorded, [ids[1].clone(), ids[0].clone()]);
+        }
+    }
 }
 
 #[test]
