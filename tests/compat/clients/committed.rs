@@ -1,6 +1,7 @@
 //! What a group has committed, asked of the broker and set by raw requests: no client in between.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use kacrab_protocol::generated::{
@@ -12,24 +13,31 @@ use kacrab_protocol::generated::{
 use crate::driver::WITHIN;
 use crate::member::Partition;
 use crate::scene::Stage;
-use crate::support::wire::text;
+use crate::support::wire::{Wire, text};
 
 /// The last version that asks for one group only.
 const VERSION: i16 = 7;
 
-const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
+/// There is no coordinator yet, it still loads, or it is elsewhere.
+const NOT_NOW: RangeInclusive<i16> = 14..=16;
 
 /// The group's committed offsets, at this moment.
 pub fn committed(stage: &Stage, group: &str) -> BTreeMap<Partition, i64> {
+    ask(&mut stage.wire(), group).unwrap_or_else(|| panic!("nobody tells the offsets of {group}"))
+}
+
+/// The group's committed offsets; `None` where the connection has ended or nobody can tell now.
+pub fn ask(wire: &mut Wire, group: &str) -> Option<BTreeMap<Partition, i64>> {
     let request = OffsetFetchRequestData::default()
         .with_group_id(text(group))
         .with_topics(None);
-    let mut answer = stage
-        .wire()
-        .call(ApiKey::OffsetFetch, VERSION, |body, version| {
-            request.write(body, version)
-        });
+    let mut answer = wire.try_call(ApiKey::OffsetFetch, VERSION, |body, version| {
+        request.write(body, version)
+    })?;
     let answer = OffsetFetchResponseData::read(&mut answer, VERSION).expect("a decodable answer");
+    if NOT_NOW.contains(&answer.error_code) {
+        return None;
+    }
     assert_eq!(answer.error_code, 0, "the offsets of {group}");
     let mut offsets = BTreeMap::new();
     for topic in answer.topics {
@@ -39,7 +47,7 @@ pub fn committed(stage: &Stage, group: &str) -> BTreeMap<Partition, i64> {
             offsets.insert(key, partition.committed_offset);
         }
     }
-    offsets
+    Some(offsets)
 }
 
 /// Waits until the group's committed offsets are exactly `wanted`.
@@ -116,8 +124,11 @@ pub fn reset(stage: &Stage, group: &str, offsets: &BTreeMap<Partition, i64>) {
         if errors.iter().all(|error| *error == 0) {
             return;
         }
-        let may_load = errors.contains(&COORDINATOR_LOAD_IN_PROGRESS) && Instant::now() < end;
-        assert!(may_load, "the offsets of {group}: {errors:?}");
+        let is_early = errors.iter().any(|error| NOT_NOW.contains(error));
+        assert!(
+            is_early && Instant::now() < end,
+            "the offsets of {group}: {errors:?}"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -1,27 +1,28 @@
 //! The broker is killed with SIGKILL, again and again, while six consumers in two groups from three
 //! languages consume and commit: every record that was acknowledged is consumed in both groups, and
-//! no committed offset ever goes back.
+//! no offset whose commit was acknowledged, or that was seen committed, ever goes back.
 //!
 //! A broker of its own, since the other scenarios would not like it. The gate plays a few rounds;
 //! `tests/crash/long-run` fifty, and `MILLRACE_CRASH_ROUNDS` any number.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kacrab_protocol::generated::{ApiKey, OffsetFetchRequestData, OffsetFetchResponseData};
+use kacrab_protocol::generated::ApiKey;
 use libtest_mimic::Trial;
 use serde_json::json;
 
 use crate::client::{CLIENTS, Client};
+use crate::committed::ask;
 use crate::driver::{Driver, WITHIN};
-use crate::member::{Member, Partition};
+use crate::member::{Member, Partition, offsets};
 use crate::scene::SETTINGS;
 use crate::support::batches::batch;
 use crate::support::broker::Broker;
-use crate::support::wire::{Wire, text};
+use crate::support::wire::Wire;
 use crate::support::{Random, SetOnDrop, requests, topics};
 
 const ROUNDS: u64 = 3;
@@ -56,20 +57,29 @@ fn rounds() -> u64 {
     })
 }
 
+/// Committed offsets of one group.
+type Offsets = BTreeMap<Partition, i64>;
+
 /// What is written and seen meanwhile.
 #[derive(Default)]
 struct Ledger {
     /// Values of records that were acknowledged.
     acknowledged: Mutex<BTreeSet<String>>,
-    /// By group: the last committed offset that anybody was told.
-    committed: Mutex<BTreeMap<(usize, i32), i64>>,
+    /// By group: the highest committed offsets that anybody was told of, be it by the answer to a
+    /// commit or by one to a question. A question that is asked later may not be told less.
+    floors: [Mutex<Offsets>; GROUPS.len()],
+    /// How many commits were acknowledged.
+    commits: AtomicUsize,
     is_over: AtomicBool,
+}
+
+fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Ledger {
     fn acknowledged(&self) -> BTreeSet<String> {
-        let held = self.acknowledged.lock();
-        held.unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.acknowledged).clone()
     }
 
     fn is_over(&self) -> bool {
@@ -98,53 +108,73 @@ impl Ledger {
                 continue;
             };
             if requests::produced(&mut answer, 9).error_code == 0 {
-                let held = self.acknowledged.lock();
-                held.unwrap_or_else(PoisonError::into_inner).extend(values);
+                lock(&self.acknowledged).extend(values);
             }
         }
     }
 
-    /// Looks at the committed offsets of both groups, which only grow.
+    /// Asks for the committed offsets of both groups, again and again.
     fn watch(&self, port: u16) {
         let mut wire = None;
         while !self.is_over() {
             thread::sleep(PAUSE);
-            for (at, group) in GROUPS.into_iter().enumerate() {
+            for group in 0..GROUPS.len() {
                 let Some(open) = connected(&mut wire, port) else {
                     break;
                 };
-                match committed(open, group) {
-                    Some(offsets) => self.saw(at, &offsets),
-                    None => wire = None,
+                if self.look(group, open).is_none() {
+                    wire = None;
                 }
             }
+        }
+    }
+
+    /// Asks for a group's committed offsets, which may not be below what anybody was told before
+    /// the question was sent. `None` if nobody can tell now.
+    fn look(&self, group: usize, wire: &mut Wire) -> Option<Offsets> {
+        let floor = lock(&self.floors[group]).clone();
+        let offsets = ask(wire, GROUPS[group])?;
+        for (partition, floor) in floor {
+            let now = offsets.get(&partition).copied().unwrap_or(-1);
+            assert!(
+                now >= floor,
+                "group {} went back from {floor} to {now} in {partition:?}",
+                GROUPS[group]
+            );
+        }
+        self.raise(group, &offsets);
+        Some(offsets)
+    }
+
+    fn raise(&self, group: usize, told: &Offsets) {
+        let mut floor = lock(&self.floors[group]);
+        for (partition, told) in told {
+            let held = floor.entry(partition.clone()).or_insert(*told);
+            *held = (*held).max(*told);
         }
     }
 
     /// Has a member commit, again and again. It waits for each answer: clients that commit on
     /// their own send the next commit while they still repeat the last one, which may then come
     /// behind it.
-    fn commit(&self, member: &Member) {
+    fn commit(&self, group: usize, member: &Member) {
         while !self.is_over() {
             thread::sleep(10 * PAUSE);
-            member.try_commit();
+            let answer = member.try_commit();
+            if answer["event"] == "committed" {
+                self.raise(group, &offsets(&answer["offsets"]));
+                self.commits.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
-    fn saw(&self, group: usize, offsets: &BTreeMap<i32, i64>) {
-        let held = self.committed.lock();
-        let mut last = held.unwrap_or_else(PoisonError::into_inner);
-        let before: Vec<_> = last.range((group, 0)..(group + 1, 0)).collect();
-        for ((_, partition), before) in before {
-            let now = offsets.get(partition).copied().unwrap_or(-1);
-            assert!(
-                now >= *before,
-                "group {} went back from {before} to {now} in partition {partition}",
-                GROUPS[group]
-            );
-        }
-        for (partition, offset) in offsets {
-            last.insert((group, *partition), *offset);
+    /// Waits until one more commit is acknowledged.
+    fn until_committed(&self) {
+        let count = || self.commits.load(Ordering::Relaxed);
+        let (before, end) = (count(), Instant::now() + WITHIN);
+        while count() == before {
+            assert!(Instant::now() < end, "no commit is acknowledged any more");
+            thread::sleep(Duration::from_micros(200));
         }
     }
 }
@@ -154,24 +184,6 @@ fn connected(wire: &mut Option<Wire>, port: u16) -> Option<&mut Wire> {
         *wire = Wire::try_connect(port).ok();
     }
     wire.as_mut()
-}
-
-/// The group's committed offsets by partition, if they can be told now.
-fn committed(wire: &mut Wire, group: &str) -> Option<BTreeMap<i32, i64>> {
-    let request = OffsetFetchRequestData::default()
-        .with_group_id(text(group))
-        .with_topics(None);
-    let answer = wire.try_call(ApiKey::OffsetFetch, 7, |body, v| request.write(body, v));
-    let answer = OffsetFetchResponseData::read(&mut answer?, 7).expect("a decodable answer");
-    if answer.error_code != 0 {
-        // A coordinator that is not there yet, or loads.
-        assert!((14..=16).contains(&answer.error_code), "{answer:?}");
-        return None;
-    }
-    let topics = answer.topics.iter();
-    let rows = topics.flat_map(|topic| &topic.partitions);
-    let offsets = rows.map(|row| (row.partition_index, row.committed_offset));
-    Some(offsets.collect())
 }
 
 fn start(broker: &Broker, client: &Client, group: &str) -> Member {
@@ -239,11 +251,18 @@ fn play(clients: &[&'static Client]) {
     thread::scope(|scope| {
         let _over = SetOnDrop(&ledger.is_over);
         scope.spawn(|| ledger.feed(port));
-        scope.spawn(|| ledger.watch(port));
-        for member in groups.iter().flatten() {
-            scope.spawn(|| ledger.commit(member));
+        let watcher = scope.spawn(|| ledger.watch(port));
+        for (at, members) in groups.iter().enumerate() {
+            for member in members {
+                let ledger = &ledger;
+                scope.spawn(move || ledger.commit(at, member));
+            }
         }
         for round in 0..rounds() {
+            if watcher.is_finished() {
+                // It has seen an offset go back, and says so.
+                return;
+            }
             // Both groups are seen to work before each kill.
             let before = ledger.acknowledged();
             until_read(&groups, &before);
@@ -255,6 +274,10 @@ fn play(clients: &[&'static Client]) {
             }
             until_read(&groups, &ledger.acknowledged());
             thread::sleep(Duration::from_millis(random.next() % 500));
+            if round % 2 == 0 {
+                // The worst moment for a commit that is acknowledged before it lasts.
+                ledger.until_committed();
+            }
             broker.kill();
             broker.start_again();
             eprintln!("round {}: {} records", round + 1, before.len());
@@ -267,8 +290,7 @@ fn play(clients: &[&'static Client]) {
     }
     let mut wire = Wire::connect(port);
     for (at, group) in GROUPS.into_iter().enumerate() {
-        let offsets = committed(&mut wire, group).expect("an open connection");
-        ledger.saw(at, &offsets);
+        let offsets = ledger.look(at, &mut wire).expect("an open connection");
         assert_eq!(offsets.len(), PARTITIONS as usize, "{group}: {offsets:?}");
     }
 }
