@@ -17,6 +17,7 @@ import java.util.concurrent.CompletionException;
 import java.util.concurrent.ExecutionException;
 import java.util.function.ToLongFunction;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.ApiException;
 import org.apache.kafka.common.protocol.Errors;
 import org.apache.kafka.common.utils.AppInfoParser;
 
@@ -41,11 +42,15 @@ final class Driver {
                 default -> throw new IllegalArgumentException("no verb " + arguments[0]);
             }
         } catch (Throwable error) {
-            error.printStackTrace();
-            print(described(event("error"), error));
-            System.exit(1);
+            fail(error);
         }
         System.exit(0);
+    }
+
+    static void fail(Throwable error) {
+        error.printStackTrace();
+        print(described(event("error"), error));
+        System.exit(1);
     }
 
     private static ObjectNode capabilities() {
@@ -98,7 +103,8 @@ final class Driver {
     static ObjectNode described(ObjectNode event, Throwable error) {
         boolean wraps = error instanceof ExecutionException || error instanceof CompletionException;
         Throwable cause = wraps ? error.getCause() : error;
-        return event.put("message", String.valueOf(cause)).put("code", Errors.forException(cause).name());
+        String code = cause instanceof ApiException ? Errors.forException(cause).name() : null;
+        return event.put("message", String.valueOf(cause)).put("code", code);
     }
 
     static Properties properties(JsonNode options) {

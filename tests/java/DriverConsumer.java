@@ -110,7 +110,7 @@ final class DriverConsumer implements ConsumerRebalanceListener {
                     commands.add(command);
                 }
             } catch (Exception error) {
-                error.printStackTrace();
+                Driver.fail(error);
             }
             commands.add(Driver.JSON.createObjectNode().put("do", "close"));
         });
@@ -124,8 +124,14 @@ final class DriverConsumer implements ConsumerRebalanceListener {
             case "commit" -> commit();
             case "seek" -> seek(partitionOf(command), command.get("offset").asLong());
             case "seek_time" -> seekTime(partitionOf(command), command.get("timestamp").asLong());
-            case "pause" -> consumer.pause(consumer.assignment());
-            case "resume" -> consumer.resume(consumer.paused());
+            case "pause" -> {
+                consumer.pause(consumer.assignment());
+                Driver.print(Driver.event("paused"));
+            }
+            case "resume" -> {
+                consumer.resume(consumer.paused());
+                Driver.print(Driver.event("resumed"));
+            }
             case "close" -> {
                 return false;
             }

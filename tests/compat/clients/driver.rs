@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::command::wait;
 
@@ -91,9 +91,14 @@ impl Driver {
     }
 
     pub fn send(&self, command: &Value) {
+        self.send_line(&command.to_string());
+    }
+
+    /// Sends a line, which may be no command.
+    pub fn send_line(&self, line: &str) {
         let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
         let commands = commands.as_mut().expect("an open standard input");
-        let sent = writeln!(commands, "{command}").and_then(|()| commands.flush());
+        let sent = commands.write_all(format!("{line}\n").as_bytes());
         if let Err(error) = sent {
             panic!("{} takes no command: {error}", self.what);
         }
@@ -140,15 +145,17 @@ impl Driver {
         })
     }
 
-    /// Waits until it fails by itself, with this of Kafka's errors.
-    pub fn fails(mut self, code: &str) {
-        let error = self.until(&format!("the error {code}"), |events| {
+    /// Waits until it fails by itself, with this of Kafka's errors or with none of them; gives what
+    /// it says of it.
+    pub fn fails(mut self, code: Option<&str>) -> String {
+        let error = self.until(&format!("the error {code:?}"), |events| {
             let is_error = |event: &&Value| event["event"] == "error";
             events.iter().find(is_error).cloned()
         });
-        assert_eq!(error["code"], code, "{} failed: {error}", self.what);
+        assert_eq!(error["code"], json!(code), "{} failed: {error}", self.what);
         let status = wait(&mut self.child, WITHIN).and_then(|status| status.code());
         assert_eq!(status, Some(1), "{} ended", self.what);
+        error["message"].to_string()
     }
 
     /// Closes its input and waits for its clean end.
@@ -223,7 +230,7 @@ impl Drop for Driver {
 fn event(what: &str, line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|error| {
         let message = format!("{what} printed {line}: {error}");
-        serde_json::json!({"event": "error", "message": message})
+        json!({"event": "error", "message": message})
     })
 }
 

@@ -26,6 +26,7 @@ mod committed;
 mod driver;
 mod kills;
 mod member;
+mod nonsense;
 mod readme;
 mod scenarios;
 mod scene;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(AT_ONCE);
     let stage = Arc::new(Stage::default());
     let mut trials = readme::trials();
+    trials.extend(nonsense::trials(&stage));
     trials.extend(tools::trials(&stage));
     trials.extend(kills::trials());
     trials.push(scenarios::mixed::trial(&stage));

@@ -178,6 +178,20 @@ impl Member {
         self.0.next(from, &["committed", "failed"])
     }
 
+    /// Stops reading what it owns, and stays a member.
+    pub fn pause(&self) {
+        let from = self.0.count();
+        self.0.send(&json!({"do": "pause"}));
+        self.0.next(from, &["paused"]);
+    }
+
+    /// Reads on behind what it had read when it was paused.
+    pub fn resume(&self) {
+        let from = self.0.count();
+        self.0.send(&json!({"do": "resume"}));
+        self.0.next(from, &["resumed"]);
+    }
+
     /// Leaves the group and ends.
     pub fn close(self) {
         let from = self.0.count();
@@ -188,7 +202,7 @@ impl Member {
 
     /// Is told that another has its place, and ends.
     pub fn ends_fenced(self) {
-        self.0.fails("FENCED_INSTANCE_ID");
+        self.0.fails(Some("FENCED_INSTANCE_ID"));
     }
 
     /// Dies without a word.

@@ -27,7 +27,10 @@ pub const SETTINGS: &[(&str, &str)] = &[
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 
 /// The session of a member that is not to die, with room for a machine that is busy.
-const SESSION_MS: u32 = 8_000;
+pub const SESSION_MS: u32 = 8_000;
+
+/// How often a member says that it is alive, and hears of a rebalance.
+pub const HEARTBEAT_MS: u32 = 300;
 
 /// The session of a member that a scenario kills.
 pub const SHORT_SESSION_MS: u32 = 4_000;
@@ -220,6 +223,21 @@ impl<'a> Scene<'a> {
         (0..partitions).map(|at| (name.to_owned(), at)).collect()
     }
 
+    /// Writes `count` records to each partition, as no client under test; gives all values, sorted.
+    pub fn feed<'p>(
+        &self,
+        partitions: impl IntoIterator<Item = &'p Partition>,
+        tag: &str,
+        count: usize,
+    ) -> Vec<String> {
+        let mut values: Vec<_> = partitions
+            .into_iter()
+            .flat_map(|partition| self.stage.feed(partition, tag, count))
+            .collect();
+        values.sort_unstable();
+        values
+    }
+
     /// Starts a driver; `options` come on top of the broker's address.
     pub fn driver(&self, verb: &str, options: &Value) -> Driver {
         let mut all = json!({"bootstrap": self.stage.bootstrap()});
@@ -238,7 +256,7 @@ impl<'a> Scene<'a> {
             "reset": "earliest",
             "auto_commit": false,
             "session_ms": SESSION_MS,
-            "heartbeat_ms": 300,
+            "heartbeat_ms": HEARTBEAT_MS,
             "isolation": "read_uncommitted",
             "metadata_max_age_ms": 1_000,
         });

@@ -107,11 +107,19 @@ func obey(consumer consumer, member *member, command consumeCommand) error {
 	case "seek_time":
 		return consumer.seekTime(at, command.Timestamp)
 	case "pause":
-		return consumer.pause()
+		return told("paused", consumer.pause())
 	case "resume":
-		return consumer.resume()
+		return told("resumed", consumer.resume())
 	}
 	return errors.New("no such command")
+}
+
+// told prints an event when what it stands for is done.
+func told(name string, err error) error {
+	if err == nil {
+		emit(event{"event": name})
+	}
+	return err
 }
 
 // errBetweenGenerations is a commit that came when the last generation had just ended.

@@ -124,17 +124,12 @@ fn settings(options: &Value) -> ClientConfig {
 }
 
 /// Commands come from a thread of their own; it hangs up at the end of the input.
-fn read_commands() -> Receiver<Value> {
+fn read_commands() -> Receiver<Result<Value, Failure>> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         for command in commands() {
-            match command {
-                Ok(command) => {
-                    if sender.send(command).is_err() {
-                        return;
-                    }
-                }
-                Err(failure) => eprintln!("{}", failure.message),
+            if sender.send(command).is_err() {
+                return;
             }
         }
     });
@@ -193,11 +188,16 @@ impl Member {
     }
 
     /// Obeys what has come; breaks where the member has to close.
-    fn obey_all(&mut self, commands: &Receiver<Value>) -> Result<ControlFlow<()>, Failure> {
+    fn obey_all(
+        &mut self,
+        commands: &Receiver<Result<Value, Failure>>,
+    ) -> Result<ControlFlow<()>, Failure> {
         loop {
             match commands.try_recv() {
-                Ok(command) if command["do"] == "close" => return Ok(ControlFlow::Break(())),
-                Ok(command) => self.obey(&command)?,
+                Ok(command) => match command? {
+                    command if command["do"] == "close" => return Ok(ControlFlow::Break(())),
+                    command => self.obey(&command)?,
+                },
                 Err(TryRecvError::Empty) => return Ok(ControlFlow::Continue(())),
                 Err(TryRecvError::Disconnected) => return Ok(ControlFlow::Break(())),
             }
@@ -223,8 +223,16 @@ impl Member {
                     element.map_or(Offset::End, |element| element.offset()),
                 )
             }
-            "pause" => Ok(self.consumer.pause(&self.consumer.assignment()?)?),
-            "resume" => Ok(self.consumer.resume(&self.consumer.assignment()?)?),
+            "pause" => {
+                self.consumer.pause(&self.consumer.assignment()?)?;
+                print(&json!({"event": "paused"}));
+                Ok(())
+            }
+            "resume" => {
+                self.consumer.resume(&self.consumer.assignment()?)?;
+                print(&json!({"event": "resumed"}));
+                Ok(())
+            }
             other => Err(format!("no command {other}").into()),
         }
     }

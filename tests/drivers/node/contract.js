@@ -7,13 +7,23 @@ export function emit(event, fields = {}) {
   process.stdout.write(JSON.stringify({ event, ...fields }) + '\n')
 }
 
-/** Calls `onCommand` for each line of standard input, and `onEnd` after the last or the one to close. */
+/**
+ * Calls `onCommand` for each line of standard input, and `onEnd` after the last or the one to close.
+ * A line that is no command is the driver's end.
+ */
 export function readCommands(onCommand, onEnd) {
   const lines = createInterface({ input: process.stdin })
   let closed = false
   lines.on('line', line => {
     if (closed || line.trim() === '') return
-    const command = JSON.parse(line)
+    let command
+    try {
+      command = JSON.parse(line)
+    } catch (error) {
+      closed = true
+      fail(new Error(`not a command: ${line}: ${error.message}`), () => null)
+      return
+    }
     if (command.do === 'close') {
       lines.close()
     } else {

@@ -1,6 +1,5 @@
 // A consumer: what it owns, and how far its records were printed.
 
-import { randomUUID } from 'node:crypto'
 import { emit } from './contract.js'
 
 export class Member {
@@ -27,8 +26,7 @@ export class Member {
   }
 
   async start() {
-    const { assign, pattern, reset, auto_commit, auto_commit_ms } = this.#options
-    const topics = assign?.map(([topic]) => topic) ?? this.#options.topics
+    const { topics, pattern, reset, auto_commit, auto_commit_ms } = this.#options
     await this.#consumer.connect()
     await this.#consumer.subscribe({
       topics: pattern ? [new RegExp(pattern)] : topics,
@@ -71,36 +69,19 @@ export class Member {
 
   async pause() {
     this.#consumer.pause(this.#owned.map(selected))
+    emit('paused')
   }
 
   async resume() {
     this.#consumer.resume(this.#owned.map(selected))
+    emit('resumed')
   }
 
   #join(assignment) {
     const partitions = Object.entries(assignment)
       .flatMap(([topic, partitions]) => partitions.map(partition => [topic, partition]))
       .sort(byPartition)
-    if (this.#options.assign) {
-      this.#readAssigned(partitions)
-    } else {
-      this.#own(partitions)
-    }
-  }
-
-  /**
-   * The library has no way to read without a group. So this does what its users do: it is alone in
-   * a group of its own, seeks in the partitions that it wants and pauses the others.
-   */
-  #readAssigned(partitions) {
-    const wanted = new Map(this.#options.assign.map(row => [name(row), row[2]]))
-    const positions = new Map(this.#positions)
-    this.#own(partitions.filter(each => wanted.has(name(each))))
-    for (const [topic, partition] of this.#owned) {
-      const key = name([topic, partition])
-      this.seek({ topic, partition, offset: positions.get(key)?.[2] ?? wanted.get(key) })
-    }
-    this.#consumer.pause(partitions.filter(each => !wanted.has(name(each))).map(selected))
+    this.#own(partitions)
   }
 
   #own(partitions) {
@@ -139,7 +120,7 @@ export class Member {
 function settings(options) {
   const { group, session_ms, heartbeat_ms, metadata_max_age_ms, isolation } = options
   const chosen = {
-    groupId: group ?? `reader-${randomUUID()}`,
+    groupId: group,
     sessionTimeout: session_ms,
     heartbeatInterval: heartbeat_ms,
     metadataMaxAge: metadata_max_age_ms,

@@ -1,6 +1,6 @@
 """What the Python drivers share: the command line, the lines of JSON, and what a member owns.
 
-The contract is `tests/drivers/README.md`. A driver is a module with `capabilities`, `error_name`,
+The contract is `tests/drivers/README.md`. A driver is a module with `CAPABILITIES`, `error_name`,
 `produce`, `consume` and `admin`; only this one reads standard input and writes standard output.
 """
 
@@ -28,6 +28,39 @@ KAFKA_NAMES = {
     17: "INVALID_TOPIC_EXCEPTION",
     39: "INVALID_REPLICA_ASSIGNMENT",
 }
+
+# What the clients have in common; a driver names its library and what that lacks.
+COMMON = {
+    "codecs": ["none", "gzip", "snappy", "lz4", "zstd"],
+    "idempotent": True,
+    "custom_partitioner": True,
+    "cooperative": True,
+    "static": True,
+    "fenced": True,
+    "pattern": True,
+    "new_partitions": True,
+    "pause": True,
+    "assign": True,
+    "seek_time": True,
+    "isolation": True,
+    "auto_commit": True,
+}
+
+# What an administrator is asked to do.
+ADMIN = (
+    "create",
+    "list",
+    "describe",
+    "add_partitions",
+    "delete",
+    "configs",
+    "list_groups",
+    "describe_group",
+    "offsets",
+    "reset_offsets",
+    "delete_group",
+    "list_offsets",
+)
 
 POLL_MS = 50
 """How long a consumer may wait for records before it looks for commands."""
@@ -70,7 +103,10 @@ class Commands:
     def _read(self):
         for line in sys.stdin:
             if line.strip():
-                self._queue.put(json.loads(line))
+                try:
+                    self._queue.put(json.loads(line))
+                except ValueError as error:
+                    fail(f"not a command: {line}: {error}", None)
         self._queue.put(None)
 
     def next(self):
@@ -151,13 +187,31 @@ class Owned:
         ]
 
 
+def rows(offsets):
+    """`[[topic, partition, offset], ...]` of what a library gives: an offset for each partition."""
+    return sorted([each.topic, each.partition, offset] for each, offset in offsets.items())
+
+
+def keyword_record(record):
+    """A record to produce as kafka-python and aiokafka name its parts both."""
+    return {
+        "key": encoded(record.get("key")),
+        "value": encoded(record.get("value")),
+        "headers": [(name, encoded(value)) for name, value in record.get("headers") or ()],
+        "partition": record.get("partition"),
+        "timestamp_ms": record.get("timestamp"),
+    }
+
+
 def administrate(actions, errors, error_name):
-    """Answers each command by what the action of its name gives."""
+    """Answers each command by what the method of its name gives."""
     commands = Commands()
     while command := commands.next():
         do = command["do"]
+        if do not in ADMIN:
+            raise ValueError(f"no command {do}")
         try:
-            emit("done", do=do, **(actions[do](**fields_of(command)) or {}))
+            emit("done", do=do, **(getattr(actions, do)(**fields_of(command)) or {}))
         except errors as error:
             refused(do, error, error_name)
 
@@ -175,12 +229,16 @@ def main(driver):
     verbs = {"produce": driver.produce, "consume": driver.consume, "admin": driver.admin}
     try:
         if verb == "capabilities":
-            print(json.dumps(driver.capabilities()))
+            print(json.dumps({**COMMON, **driver.CAPABILITIES}))
         else:
             verbs[verb](options)
     except Exception as error:
         traceback.print_exc()
-        emit("error", message=str(error), code=driver.error_name(error))
-        # Threads of the client may still run; nothing of theirs is worth waiting for.
-        sys.stderr.flush()
-        os._exit(1)
+        fail(str(error), driver.error_name(error))
+
+
+def fail(message, code):
+    """Ends the program. Threads may still run; nothing of theirs is worth waiting for."""
+    emit("error", message=message, code=code)
+    sys.stderr.flush()
+    os._exit(1)

@@ -15,7 +15,8 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import BrokerResponseError, CommitFailedError, KafkaConnectionError, KafkaError
 
 import contract
-from contract import Acknowledged, Commands, Owned, emit
+from contract import Acknowledged, Commands
+from member import Member, keyword_settings, print_records
 
 START_SECONDS = 60
 
@@ -25,27 +26,16 @@ STRATEGIES = {
 }
 
 
-def capabilities():
-    return {
-        "client": "aiokafka",
-        "version": aiokafka.__version__,
-        "codecs": ["none", "gzip", "snappy", "lz4", "zstd"],
-        "idempotent": True,
-        "custom_partitioner": True,
-        "strategies": sorted(STRATEGIES),
-        "cooperative": False,
-        "static": True,
-        # Its heartbeats do not say whose instance they come from.
-        "fenced": False,
-        "pattern": True,
-        "new_partitions": True,
-        "pause": True,
-        "assign": True,
-        "seek_time": True,
-        "isolation": True,
-        "auto_commit": True,
-        "admin": sorted(Actions.ALL),
-    }
+CAPABILITIES = {
+    "client": "aiokafka",
+    "version": aiokafka.__version__,
+    "strategies": sorted(STRATEGIES),
+    "cooperative": False,
+    # Its heartbeats do not say whose instance they come from.
+    "fenced": False,
+    # No part of it deletes a group.
+    "admin": [name for name in contract.ADMIN if name != "delete_group"],
+}
 
 
 def error_name(error):
@@ -102,14 +92,7 @@ async def start(client):
 
 
 async def send(producer, topic, record, index, acknowledged):
-    future = await producer.send(
-        topic,
-        key=contract.encoded(record.get("key")),
-        value=contract.encoded(record.get("value")),
-        headers=[(name, contract.encoded(value)) for name, value in record.get("headers") or ()],
-        partition=record.get("partition"),
-        timestamp_ms=record.get("timestamp"),
-    )
+    future = await producer.send(topic, **contract.keyword_record(record))
 
     async def delivered():
         said = await future
@@ -130,134 +113,79 @@ class Listener(ConsumerRebalanceListener):
 
 
 def consume(options):
-    asyncio.run(consume_until_closed(options))
+    Consuming(options).run()
 
 
-async def consume_until_closed(options):
-    owned = Owned()
-    consumer = AIOKafkaConsumer(**consumer_settings(options))
-    if "assign" in options:
-        partitions = {TopicPartition(*position[:2]): position[2] for position in options["assign"]}
-        consumer.assign(list(partitions))
-        await start(consumer)
-        for partition, offset in partitions.items():
-            consumer.seek(partition, offset)
-        owned.gain(partitions)
-    else:
-        await start(consumer)
-        named = {name: options[name] for name in ("topics", "pattern") if name in options}
-        consumer.subscribe(**named, listener=Listener(owned))
-    commands = Commands()
-    while True:
-        fetched = await consumer.getmany(timeout_ms=contract.POLL_MS)
-        for records in fetched.values():
-            for record in records:
-                owned.print_record(
-                    record.topic,
-                    record.partition,
-                    record.offset,
-                    record.key,
-                    record.value,
-                    record.headers,
-                    record.timestamp,
-                )
-        for command in commands.ready():
-            if command["do"] == "close":
-                await consumer.stop()
-                emit("closed")
-                return
-            await obey(consumer, owned, command)
+class Consuming(Member):
+    errors = KafkaError
+    error_name = staticmethod(error_name)
 
+    async def start(self):
+        self.consumer = AIOKafkaConsumer(**keyword_settings(self.options, STRATEGIES))
+        if "assign" in self.options:
+            partitions = {TopicPartition(t, p): o for t, p, o in self.options["assign"]}
+            self.consumer.assign(list(partitions))
+            await start(self.consumer)
+            for partition, offset in partitions.items():
+                self.consumer.seek(partition, offset)
+            self.owned.gain(partitions)
+        else:
+            await start(self.consumer)
+            names = [name for name in ("topics", "pattern") if name in self.options]
+            named = {name: self.options[name] for name in names}
+            self.consumer.subscribe(**named, listener=Listener(self.owned))
 
-def consumer_settings(options):
-    settings = {
-        "bootstrap_servers": options["bootstrap"],
-        "group_id": options.get("group"),
-        "group_instance_id": options.get("instance"),
-        "enable_auto_commit": options.get("auto_commit", False),
-        "auto_offset_reset": options.get("reset", "latest"),
-        "isolation_level": options.get("isolation", "read_uncommitted"),
-        "fetch_max_wait_ms": 100,
-    }
-    named = {
-        "auto_commit_ms": "auto_commit_interval_ms",
-        "session_ms": "session_timeout_ms",
-        "heartbeat_ms": "heartbeat_interval_ms",
-        "metadata_max_age_ms": "metadata_max_age_ms",
-    }
-    for option, name in named.items():
-        if options.get(option) is not None:
-            settings[name] = options[option]
-    if "strategy" in options:
-        settings["partition_assignment_strategy"] = [STRATEGIES[options["strategy"]]]
-    return settings
+    async def poll(self):
+        print_records(self.owned, await self.consumer.getmany(timeout_ms=contract.POLL_MS))
 
+    async def commit(self, positions):
+        await self.consumer.commit({TopicPartition(t, p): o for t, p, o in positions})
 
-async def obey(consumer, owned, command):
-    do = command["do"]
-    try:
-        if do == "commit":
-            await commit(consumer, owned)
-        elif do == "pause":
-            consumer.pause(*consumer.assignment())
-        elif do == "resume":
-            consumer.resume(*consumer.assignment())
-        elif do == "seek":
-            await seek(consumer, owned, command, command["offset"])
-        elif do == "seek_time":
-            partition = TopicPartition(command["topic"], command["partition"])
-            found = (await consumer.offsets_for_times({partition: command["timestamp"]}))[partition]
-            await seek(consumer, owned, command, None if found is None else found.offset)
-    except KafkaError as error:
-        contract.refused(do, error, error_name)
+    async def pause(self):
+        self.consumer.pause(*self.consumer.assignment())
 
+    async def resume(self):
+        self.consumer.resume(*self.consumer.assignment())
 
-async def commit(consumer, owned):
-    positions = owned.positions()
-    if positions:
-        await consumer.commit({TopicPartition(t, p): o for t, p, o in positions})
-    emit("committed", offsets=positions)
+    async def seek(self, topic, partition, offset):
+        if offset is None:
+            await self.consumer.seek_to_end(TopicPartition(topic, partition))
+        else:
+            self.consumer.seek(TopicPartition(topic, partition), offset)
 
+    async def offset_at(self, topic, partition, timestamp):
+        partition = TopicPartition(topic, partition)
+        found = (await self.consumer.offsets_for_times({partition: timestamp}))[partition]
+        return None if found is None else found.offset
 
-async def seek(consumer, owned, command, offset):
-    """Goes to `offset`, or to the end where there is none."""
-    partition = TopicPartition(command["topic"], command["partition"])
-    if offset is None:
-        await consumer.seek_to_end(partition)
-    else:
-        consumer.seek(partition, offset)
-    owned.move(partition.topic, partition.partition, offset)
+    async def close(self):
+        await self.consumer.stop()
 
 
 def admin(options):
     loop = asyncio.new_event_loop()
     actions = Actions(options["bootstrap"])
     loop.run_until_complete(actions.start())
-    by_name = {name: runs(loop, getattr(actions, name)) for name in Actions.ALL}
-    contract.administrate(by_name, KafkaError, error_name)
+    contract.administrate(Waiting(actions, loop), KafkaError, error_name)
     loop.run_until_complete(actions.client.close())
 
 
-def runs(loop, action):
-    return lambda **fields: loop.run_until_complete(action(**fields))
+class Waiting:
+    """Actions that are waited for."""
+
+    def __init__(self, actions, loop):
+        self.actions = actions
+        self.loop = loop
+
+    def __getattr__(self, name):
+        action = getattr(self.actions, name)
+        return lambda **fields: self.loop.run_until_complete(action(**fields))
 
 
 class Actions:
-    # Its administrator's client knows nothing of offsets but to read a group's; what else there is
-    # of them here, a consumer does, as its users write it. No part of it deletes a group.
-    ALL = (
-        "create",
-        "list",
-        "describe",
-        "add_partitions",
-        "delete",
-        "configs",
-        "list_groups",
-        "describe_group",
-        "offsets",
-        "reset_offsets",
-        "list_offsets",
-    )
+    """Its administrator's client knows nothing of offsets but to read a group's; what else there is of
+    them here, a consumer does, as its users write it.
+    """
 
     def __init__(self, bootstrap):
         self.bootstrap = bootstrap
@@ -329,7 +257,7 @@ class Actions:
 
     async def offsets(self, group):
         offsets = await self.client.list_consumer_group_offsets(group)
-        return {"offsets": sorted([p.topic, p.partition, o.offset] for p, o in offsets.items())}
+        return {"offsets": contract.rows({p: o.offset for p, o in offsets.items()})}
 
     async def reset_offsets(self, group, offsets):
         wanted = {TopicPartition(t, p): o for t, p, o in offsets}
@@ -350,7 +278,7 @@ class Actions:
                     {partition: at for partition in partitions}
                 )
                 found = {p: -1 if time is None else time.offset for p, time in times.items()}
-        return {"offsets": sorted([p.topic, p.partition, o] for p, o in found.items())}
+        return {"offsets": contract.rows(found)}
 
     def consumer(self, **settings):
         return AIOKafkaConsumer(

@@ -4,6 +4,7 @@ import sys
 
 import confluent_kafka
 from confluent_kafka import (
+    OFFSET_END,
     Consumer,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
@@ -23,7 +24,8 @@ from confluent_kafka.admin import (
 )
 
 import contract
-from contract import Acknowledged, Commands, Owned, emit
+from contract import Acknowledged, Commands
+from member import Member
 
 REQUEST_SECONDS = 30
 
@@ -34,27 +36,14 @@ STRATEGIES = {
 }
 
 
-def capabilities():
-    return {
-        "client": "confluent-kafka",
-        "version": confluent_kafka.__version__,
-        "codecs": ["none", "gzip", "snappy", "lz4", "zstd"],
-        "idempotent": True,
-        # librdkafka's hook for a partitioner is not given on to Python.
-        "custom_partitioner": False,
-        "strategies": sorted(STRATEGIES),
-        "cooperative": True,
-        "static": True,
-        "fenced": True,
-        "pattern": True,
-        "new_partitions": True,
-        "pause": True,
-        "assign": True,
-        "seek_time": True,
-        "isolation": True,
-        "auto_commit": True,
-        "admin": sorted(Actions.ALL),
-    }
+CAPABILITIES = {
+    "client": "confluent-kafka",
+    "version": confluent_kafka.__version__,
+    # librdkafka's hook for a partitioner is not given on to Python.
+    "custom_partitioner": False,
+    "strategies": sorted(STRATEGIES),
+    "admin": contract.ADMIN,
+}
 
 
 def error_name(error):
@@ -130,30 +119,57 @@ def send(producer, topic, record, index, acknowledged):
 
 
 def consume(options):
-    owned = Owned()
-    consumer = Consumer(consumer_settings(options))
-    if "assign" in options:
-        partitions = [TopicPartition(*partition) for partition in options["assign"]]
-        consumer.assign(partitions)
-        owned.gain(partitions)
-    else:
-        consumer.subscribe(
-            [anchored(options["pattern"])] if "pattern" in options else options["topics"],
-            on_assign=lambda _, partitions: owned.gain(partitions),
-            on_revoke=lambda _, partitions: owned.lose("revoked", partitions),
-            on_lost=lambda _, partitions: owned.lose("lost", partitions),
+    Consuming(options).run()
+
+
+class Consuming(Member):
+    errors = KafkaException
+    error_name = staticmethod(error_name)
+
+    async def start(self):
+        self.consumer = Consumer(consumer_settings(self.options))
+        if "assign" in self.options:
+            partitions = [TopicPartition(*position) for position in self.options["assign"]]
+            self.consumer.assign(partitions)
+            self.owned.gain(partitions)
+            return
+        pattern = self.options.get("pattern")
+        self.consumer.subscribe(
+            [anchored(pattern)] if pattern else self.options["topics"],
+            on_assign=lambda _, partitions: self.owned.gain(partitions),
+            on_revoke=lambda _, partitions: self.owned.lose("revoked", partitions),
+            on_lost=lambda _, partitions: self.owned.lose("lost", partitions),
         )
-    commands = Commands()
-    while True:
-        message = consumer.poll(contract.POLL_MS / 1000)
+
+    async def poll(self):
+        message = self.consumer.poll(contract.POLL_MS / 1000)
         if message is not None:
-            print_message(owned, message)
-        for command in commands.ready():
-            if command["do"] == "close":
-                consumer.close()
-                emit("closed")
-                return
-            obey(consumer, owned, command)
+            print_message(self.owned, message)
+
+    async def commit(self, positions):
+        partitions = [TopicPartition(*position) for position in positions]
+        for committed in self.consumer.commit(offsets=partitions, asynchronous=False):
+            if committed.error is not None:
+                raise KafkaException(committed.error)
+
+    async def pause(self):
+        self.consumer.pause(self.consumer.assignment())
+
+    async def resume(self):
+        self.consumer.resume(self.consumer.assignment())
+
+    async def seek(self, topic, partition, offset):
+        to = OFFSET_END if offset is None else offset
+        self.consumer.seek(TopicPartition(topic, partition, to))
+
+    async def offset_at(self, topic, partition, timestamp):
+        time = TopicPartition(topic, partition, timestamp)
+        [found] = self.consumer.offsets_for_times([time], REQUEST_SECONDS)
+        # It names the end by a number of its own.
+        return found.offset if found.offset >= 0 else None
+
+    async def close(self):
+        self.consumer.close()
 
 
 def consumer_settings(options):
@@ -205,63 +221,12 @@ def print_message(owned, message):
     )
 
 
-def obey(consumer, owned, command):
-    do = command["do"]
-    try:
-        if do == "commit":
-            commit(consumer, owned)
-        elif do == "pause":
-            consumer.pause(consumer.assignment())
-        elif do == "resume":
-            consumer.resume(consumer.assignment())
-        elif do == "seek":
-            seek(consumer, owned, command["topic"], command["partition"], command["offset"])
-        elif do == "seek_time":
-            time = TopicPartition(command["topic"], command["partition"], command["timestamp"])
-            [found] = consumer.offsets_for_times([time], REQUEST_SECONDS)
-            seek(consumer, owned, found.topic, found.partition, found.offset)
-    except KafkaException as error:
-        contract.refused(do, error, error_name)
-
-
-def commit(consumer, owned):
-    positions = owned.positions()
-    if positions:
-        partitions = [TopicPartition(*position) for position in positions]
-        for committed in consumer.commit(offsets=partitions, asynchronous=False):
-            if committed.error is not None:
-                raise KafkaException(committed.error)
-    emit("committed", offsets=positions)
-
-
-def seek(consumer, owned, topic, partition, offset):
-    """Goes to `offset`, which may stand for the end."""
-    consumer.seek(TopicPartition(topic, partition, offset))
-    owned.move(topic, partition, offset if offset >= 0 else None)
-
-
 def admin(options):
     actions = Actions(AdminClient(connection(options)))
-    by_name = {name: getattr(actions, name) for name in Actions.ALL}
-    contract.administrate(by_name, KafkaException, error_name)
+    contract.administrate(actions, KafkaException, error_name)
 
 
 class Actions:
-    ALL = (
-        "create",
-        "list",
-        "describe",
-        "add_partitions",
-        "delete",
-        "configs",
-        "list_groups",
-        "describe_group",
-        "offsets",
-        "reset_offsets",
-        "delete_group",
-        "list_offsets",
-    )
-
     def __init__(self, client):
         self.client = client
 
@@ -327,7 +292,7 @@ class Actions:
         listed = only(
             self.client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
         )
-        return {"offsets": sorted([p.topic, p.partition, p.offset] for p in checked(listed))}
+        return {"offsets": contract.rows({p: p.offset for p in checked(listed)})}
 
     def reset_offsets(self, group, offsets):
         partitions = [TopicPartition(*offset) for offset in offsets]
@@ -347,9 +312,7 @@ class Actions:
             {partition: spec for partition in partitions},
             isolation_level=IsolationLevel.READ_UNCOMMITTED,
         )
-        return {
-            "offsets": sorted([p.topic, p.partition, f.result().offset] for p, f in found.items())
-        }
+        return {"offsets": contract.rows({p: f.result().offset for p, f in found.items()})}
 
 
 def only(futures):

@@ -1,6 +1,7 @@
 """Drives kafka-python, the client in pure Python."""
 
 import sys
+import time
 
 import kafka
 import kafka.errors
@@ -22,7 +23,8 @@ from kafka.partitioner import Partitioner
 from kafka.structs import MemberState
 
 import contract
-from contract import Acknowledged, Commands, Owned, emit
+from contract import Acknowledged, Commands
+from member import Member, keyword_settings, print_records
 
 STRATEGIES = {
     "range": RangePartitionAssignor,
@@ -35,27 +37,14 @@ CONFIGS_ALL = "all"
 JOIN_MS = 1_000
 
 
-def capabilities():
-    return {
-        "client": "kafka-python",
-        "version": kafka.__version__,
-        "codecs": ["none", "gzip", "snappy", "lz4", "zstd"],
-        "idempotent": True,
-        "custom_partitioner": True,
-        "strategies": sorted(STRATEGIES),
-        "cooperative": True,
-        "static": True,
-        # Its heartbeats hear that another has the instance's name, and keep it to themselves.
-        "fenced": False,
-        "pattern": True,
-        "new_partitions": True,
-        "pause": True,
-        "assign": True,
-        "seek_time": True,
-        "isolation": True,
-        "auto_commit": True,
-        "admin": sorted(Actions.ALL),
-    }
+CAPABILITIES = {
+    "client": "kafka-python",
+    "version": kafka.__version__,
+    "strategies": sorted(STRATEGIES),
+    # Its heartbeats hear that another has the instance's name, and keep it to themselves.
+    "fenced": False,
+    "admin": contract.ADMIN,
+}
 
 
 def error_name(error):
@@ -110,14 +99,7 @@ def produce(options):
 
 
 def send(producer, topic, record, index, acknowledged):
-    future = producer.send(
-        topic,
-        key=contract.encoded(record.get("key")),
-        value=contract.encoded(record.get("value")),
-        headers=[(name, contract.encoded(value)) for name, value in record.get("headers") or ()],
-        partition=record.get("partition"),
-        timestamp_ms=record.get("timestamp"),
-    )
+    future = producer.send(topic, **contract.keyword_record(record))
     future.add_callback(lambda sent: acknowledged.add(index, sent.partition, sent.offset))
     return future
 
@@ -137,145 +119,94 @@ class Listener(ConsumerRebalanceListener):
 
 
 def consume(options):
-    owned = Owned()
-    consumer = KafkaConsumer(**consumer_settings(options))
-    if "assign" in options:
-        partitions = {TopicPartition(*position[:2]): position[2] for position in options["assign"]}
-        consumer.assign(list(partitions))
-        for partition, offset in partitions.items():
-            consumer.seek(partition, offset)
-        owned.gain(partitions)
-    else:
-        named = {name: options[name] for name in ("topics", "pattern") if name in options}
-        consumer.subscribe(**named, listener=Listener(owned))
-    commands = Commands()
-    while True:
-        for records in consumer.poll(timeout_ms=poll_ms(consumer)).values():
-            for record in records:
-                owned.print_record(
-                    record.topic,
-                    record.partition,
-                    record.offset,
-                    record.key,
-                    record.value,
-                    record.headers,
-                    record.timestamp,
-                )
-        take_join_to_its_end(consumer)
-        for command in commands.ready():
-            if command["do"] == "close":
-                consumer.close()
-                emit("closed")
-                return
-            obey(consumer, owned, command)
+    Consuming(options).run()
 
 
-def poll_ms(consumer):
-    """How long to wait for records. Where the topics are a pattern, a join begins anew with their
-    metadata in every call, so it gets the time for all of it in one.
-    """
-    state = consumer.group_metadata().state
-    is_joining = consumer.subscription() is not None and state != MemberState.STABLE
-    return JOIN_MS if is_joining else contract.POLL_MS
+class Consuming(Member):
+    errors = KafkaError
+    error_name = staticmethod(error_name)
+
+    def __init__(self, options):
+        super().__init__(options)
+        settings = connection(options) | keyword_settings(options, STRATEGIES)
+        self.consumer = KafkaConsumer(**settings)
+        # Since when it has been joining.
+        self.joins_since = None
+
+    async def start(self):
+        if "assign" in self.options:
+            partitions = {TopicPartition(t, p): o for t, p, o in self.options["assign"]}
+            self.consumer.assign(list(partitions))
+            for partition, offset in partitions.items():
+                self.consumer.seek(partition, offset)
+            self.owned.gain(partitions)
+        else:
+            self.subscribe()
+
+    def subscribe(self):
+        named = {name: self.options[name] for name in ("topics", "pattern") if name in self.options}
+        self.consumer.subscribe(**named, listener=Listener(self.owned))
+
+    async def poll(self):
+        # Where the topics are a pattern, a join begins anew with their metadata in every call, so it
+        # gets the time for all of it in one.
+        wait_ms = JOIN_MS if self.joins_since else contract.POLL_MS
+        print_records(self.owned, self.consumer.poll(timeout_ms=wait_ms))
+        self.look_after_join()
+
+    def look_after_join(self):
+        """Subscribes anew where a join does not come to its end.
+
+        It never does if `poll` returned in the middle of one that was due to a change of the topics:
+        once the leader has assigned the new partitions it sees no reason to go on, and its heartbeats
+        stay off. When its session is over it has lost its place anyway.
+        """
+        in_group = self.consumer.subscription() is not None
+        if not in_group or self.consumer.group_metadata().state == MemberState.STABLE:
+            self.joins_since = None
+        elif self.joins_since is None:
+            self.joins_since = time.monotonic()
+        elif time.monotonic() - self.joins_since > 2 * self.options["session_ms"] / 1000:
+            contract.logging.warning("subscribes anew: a join did not end")
+            self.consumer.unsubscribe()
+            self.subscribe()
+            self.joins_since = None
+
+    async def commit(self, positions):
+        self.consumer.commit(with_metadata(positions))
+
+    async def pause(self):
+        self.consumer.pause(*self.consumer.assignment())
+
+    async def resume(self):
+        self.consumer.resume(*self.consumer.assignment())
+
+    async def seek(self, topic, partition, offset):
+        if offset is None:
+            self.consumer.seek_to_end(TopicPartition(topic, partition))
+        else:
+            self.consumer.seek(TopicPartition(topic, partition), offset)
+
+    async def offset_at(self, topic, partition, timestamp):
+        partition = TopicPartition(topic, partition)
+        found = self.consumer.offsets_for_times({partition: timestamp})[partition]
+        return None if found is None else found.offset
+
+    async def close(self):
+        self.consumer.close()
 
 
-def take_join_to_its_end(consumer):
-    """Keeps a member from being stuck when `poll` came to its end in the middle of a join.
-
-    A leader that rejoined because the topics changed sees no reason to go on with that join once it
-    has assigned the new partitions, and its heartbeats stay off. Asking for a join, which is then
-    the one under way, gives it the reason.
-    """
-    if consumer.group_metadata().state == MemberState.REBALANCING:
-        consumer._coordinator.request_rejoin()
-
-
-def consumer_settings(options):
-    settings = {
-        **connection(options),
-        "group_id": options.get("group"),
-        "group_instance_id": options.get("instance"),
-        "enable_auto_commit": options.get("auto_commit", False),
-        "auto_offset_reset": options.get("reset", "latest"),
-        "isolation_level": options.get("isolation", "read_uncommitted"),
-        "fetch_max_wait_ms": 100,
-    }
-    named = {
-        "auto_commit_ms": "auto_commit_interval_ms",
-        "session_ms": "session_timeout_ms",
-        "heartbeat_ms": "heartbeat_interval_ms",
-        "metadata_max_age_ms": "metadata_max_age_ms",
-    }
-    for option, name in named.items():
-        if options.get(option) is not None:
-            settings[name] = options[option]
-    if "strategy" in options:
-        settings["partition_assignment_strategy"] = [STRATEGIES[options["strategy"]]]
-    return settings
-
-
-def obey(consumer, owned, command):
-    do = command["do"]
-    try:
-        if do == "commit":
-            commit(consumer, owned)
-        elif do == "pause":
-            consumer.pause(*consumer.assignment())
-        elif do == "resume":
-            consumer.resume(*consumer.assignment())
-        elif do == "seek":
-            seek(consumer, owned, command, command["offset"])
-        elif do == "seek_time":
-            partition = TopicPartition(command["topic"], command["partition"])
-            found = consumer.offsets_for_times({partition: command["timestamp"]})[partition]
-            seek(consumer, owned, command, None if found is None else found.offset)
-    except KafkaError as error:
-        contract.refused(do, error, error_name)
-
-
-def commit(consumer, owned):
-    positions = owned.positions()
-    if positions:
-        consumer.commit(
-            {TopicPartition(t, p): OffsetAndMetadata(o, "", -1) for t, p, o in positions}
-        )
-    emit("committed", offsets=positions)
-
-
-def seek(consumer, owned, command, offset):
-    """Goes to `offset`, or to the end where there is none."""
-    partition = TopicPartition(command["topic"], command["partition"])
-    if offset is None:
-        consumer.seek_to_end(partition)
-    else:
-        consumer.seek(partition, offset)
-    owned.move(partition.topic, partition.partition, offset)
+def with_metadata(positions):
+    return {TopicPartition(t, p): OffsetAndMetadata(o, "", -1) for t, p, o in positions}
 
 
 def admin(options):
     client = KafkaAdminClient(**connection(options))
-    actions = Actions(client)
-    by_name = {name: getattr(actions, name) for name in Actions.ALL}
-    contract.administrate(by_name, KafkaError, error_name)
+    contract.administrate(Actions(client), KafkaError, error_name)
     client.close()
 
 
 class Actions:
-    ALL = (
-        "create",
-        "list",
-        "describe",
-        "add_partitions",
-        "delete",
-        "configs",
-        "list_groups",
-        "describe_group",
-        "offsets",
-        "reset_offsets",
-        "delete_group",
-        "list_offsets",
-    )
-
     def __init__(self, client):
         self.client = client
 
@@ -343,10 +274,10 @@ class Actions:
 
     def offsets(self, group):
         offsets = self.client.list_group_offsets(group)[group]
-        return {"offsets": sorted([p.topic, p.partition, o.offset] for p, o in offsets.items())}
+        return {"offsets": contract.rows({p: o.offset for p, o in offsets.items()})}
 
     def reset_offsets(self, group, offsets):
-        wanted = {TopicPartition(t, p): OffsetAndMetadata(o, "", -1) for t, p, o in offsets}
+        wanted = with_metadata(offsets)
         for error in self.client.alter_group_offsets(group, wanted).values():
             check(error.errno)
 
@@ -364,7 +295,7 @@ class Actions:
         found = self.client.list_partition_offsets(
             {partition: named.get(at, at) for partition in partitions}
         )
-        return {"offsets": sorted([p.topic, p.partition, o.offset] for p, o in found.items())}
+        return {"offsets": contract.rows({p: o.offset for p, o in found.items()})}
 
 
 def check(code):

@@ -135,9 +135,7 @@ pub fn list_offsets(scene: &Scene<'_>) {
 
 fn one_member(scene: &Scene<'_>) -> Member {
     let partitions = scene.topic(3);
-    for partition in &partitions {
-        scene.stage.feed(partition, "some", 4);
-    }
+    scene.feed(&partitions, "some", 4);
     let member = scene.member(&json!({}));
     member.owns(&partitions);
     member.reads(12);

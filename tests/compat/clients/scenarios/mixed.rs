@@ -8,7 +8,7 @@ use serde_json::json;
 use super::groups::each_owner_reads;
 use crate::client::{CLIENTS, Client, Need};
 use crate::member::{Member, settle};
-use crate::scene::{SHORT_SESSION_MS, Scene, Stage};
+use crate::scene::{SESSION_MS, SHORT_SESSION_MS, Scene, Stage};
 
 /// The strategy that they have in common.
 const STRATEGY: &str = "range";
@@ -29,6 +29,11 @@ pub fn trial(stage: &Arc<Stage>) -> Trial {
     })
 }
 
+/// Whether the member that joined as number `at` dies; the others leave.
+fn is_killed(at: usize) -> bool {
+    at % 2 == 1
+}
+
 fn one_group(stage: &Stage) {
     let scenes: Vec<_> = CLIENTS
         .iter()
@@ -39,12 +44,15 @@ fn one_group(stage: &Stage) {
         return;
     };
     let partitions = first.topic(2 * i32::try_from(scenes.len()).expect("a few clients"));
-    let options = json!({
-        "group": first.name, "topics": [first.name], "session_ms": SHORT_SESSION_MS,
-    });
     let mut members: Vec<Member> = Vec::new();
-    for scene in &scenes {
-        members.push(scene.member(&options));
+    for (at, scene) in scenes.iter().enumerate() {
+        let session_ms = match is_killed(at) {
+            true => SHORT_SESSION_MS,
+            false => SESSION_MS,
+        };
+        members.push(scene.member(&json!({
+            "group": first.name, "topics": [first.name], "session_ms": session_ms,
+        })));
         // One after the other, so that the first one leads, and has to understand the others.
         let all: Vec<_> = members.iter().collect();
         settle(&all, &partitions);
@@ -58,9 +66,9 @@ fn one_group(stage: &Stage) {
     // They go as they came, one leaving, one dying, and so each of them leads once.
     for at in 0..scenes.len() - 1 {
         let member = members.remove(0);
-        match at % 2 {
-            0 => member.close(),
-            _ => member.kill(),
+        match is_killed(at) {
+            true => member.kill(),
+            false => member.close(),
         }
         reads(&members, &format!("without-{at}"));
     }

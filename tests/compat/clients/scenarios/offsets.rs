@@ -1,11 +1,12 @@
 //! Where a consumer goes on: behind what was committed, at the start, at an offset, at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::committed::{committed, reset, until_committed};
+use crate::driver::WITHIN;
 use crate::member::{Member, Partition, Record};
 use crate::scene::{SHORT_SESSION_MS, Scene};
 use crate::support::batches::TIMESTAMP;
@@ -19,30 +20,15 @@ fn values(records: &[Record]) -> Vec<&str> {
     values
 }
 
-/// Writes `count` records to each partition; gives all values, sorted.
-fn feed<'a>(
-    scene: &Scene<'_>,
-    partitions: impl IntoIterator<Item = &'a Partition>,
-    tag: &str,
-    count: usize,
-) -> Vec<String> {
-    let mut values: Vec<_> = partitions
-        .into_iter()
-        .flat_map(|partition| scene.stage.feed(partition, tag, count))
-        .collect();
-    values.sort_unstable();
-    values
-}
-
 pub fn commit_and_resume(scene: &Scene<'_>) {
     let partitions = scene.topic(2);
-    let first = feed(scene, &partitions, "first", 10);
+    let first = scene.feed(&partitions, "first", 10);
     let member = scene.member(&json!({"session_ms": SHORT_SESSION_MS}));
     assert_eq!(values(&member.reads(20)), first);
     let wanted: BTreeMap<_, _> = partitions.iter().map(|p| (p.clone(), 10)).collect();
     assert_eq!(member.commit(), wanted);
     assert_eq!(committed(scene.stage, &scene.name), wanted);
-    let second = feed(scene, &partitions, "second", 10);
+    let second = scene.feed(&partitions, "second", 10);
     assert_eq!(values(&member.reads(40)[20..]), second);
     // It dies before it has committed these: the next one reads them again, and them alone.
     member.kill();
@@ -54,7 +40,7 @@ pub fn commit_and_resume(scene: &Scene<'_>) {
 
 pub fn auto_commit(scene: &Scene<'_>) {
     let partitions = scene.topic(2);
-    feed(scene, &partitions, "first", 10);
+    scene.feed(&partitions, "first", 10);
     let automatic = json!({
         "auto_commit": true, "auto_commit_ms": 200, "session_ms": SHORT_SESSION_MS,
     });
@@ -65,7 +51,7 @@ pub fn auto_commit(scene: &Scene<'_>) {
     };
     until_committed(scene.stage, &scene.name, &at(10));
     member.kill();
-    let second = feed(scene, &partitions, "second", 5);
+    let second = scene.feed(&partitions, "second", 5);
     let member = scene.member(&automatic);
     assert_eq!(values(&member.reads(10)), second);
     // A clean end commits as well.
@@ -75,26 +61,28 @@ pub fn auto_commit(scene: &Scene<'_>) {
 
 pub fn replay(scene: &Scene<'_>) {
     let partitions = scene.topic(2);
-    let all = feed(scene, &partitions, "all", 10);
+    let all = scene.feed(&partitions, "all", 10);
     let member = scene.member(&json!({}));
     member.reads(20);
     member.commit();
     member.close();
-    // The group is past them all.
+    // The group is past them all: what comes next is what a member reads first.
     let member = scene.member(&json!({}));
     member.owns(&partitions);
-    std::thread::sleep(Duration::from_millis(500));
-    assert_eq!(values(&member.reads(0)), [""; 0]);
+    let next = scene.feed(&partitions, "next", 1);
+    assert_eq!(values(&member.reads(2)), next);
     member.close();
+    let mut all = [all, next].concat();
+    all.sort_unstable();
     // Put back to the start, it reads them once more.
     let start = partitions.iter().map(|p| (p.clone(), 0)).collect();
     reset(scene.stage, &scene.name, &start);
     let member = scene.member(&json!({}));
-    assert_eq!(values(&member.reads(20)), all);
+    assert_eq!(values(&member.reads(22)), all);
     member.close();
     // A new group begins at the start by itself.
     let member = scene.member(&json!({"group": format!("{}-new", scene.name)}));
-    assert_eq!(values(&member.reads(20)), all);
+    assert_eq!(values(&member.reads(22)), all);
     member.close();
 }
 
@@ -124,7 +112,7 @@ pub fn seek(scene: &Scene<'_>) {
 /// A member goes back, reads again, and commits the position that follows from it.
 pub fn seek_in_group(scene: &Scene<'_>) {
     let partitions = scene.topic(2);
-    let all = feed(scene, &partitions, "all", 60);
+    let all = scene.feed(&partitions, "all", 60);
     let member = scene.member(&json!({}));
     assert_eq!(values(&member.reads(120)), all);
     for to in [0, 55] {
@@ -170,15 +158,40 @@ pub fn seek_time(scene: &Scene<'_>) {
     member.close();
 }
 
+/// The offsets of what it has read of one partition.
+fn offsets_of(member: &Member, partition: &Partition) -> Vec<i64> {
+    let read = member.records().into_iter();
+    read.filter(|record| record.partition == *partition)
+        .map(|record| record.offset)
+        .collect()
+}
+
 pub fn latest(scene: &Scene<'_>) {
     let partitions = scene.topic(2);
-    feed(scene, &partitions, "before", 10);
+    scene.feed(&partitions, "before", 10);
     let member = scene.member(&json!({"reset": "latest"}));
     member.owns(&partitions);
-    // The member owns its partitions before it has asked where they end.
-    assert_eq!(values(&member.reads(0)), [""; 0]);
-    std::thread::sleep(Duration::from_millis(800));
-    let after = feed(scene, &partitions, "after", 5);
-    assert_eq!(values(&member.reads(10)), after);
+    // A member owns its partitions before it has asked where they end: it may miss what is written
+    // until then. From the first record that it reads it may miss none.
+    let until = Instant::now() + WITHIN;
+    for partition in &partitions {
+        let mut end = 10;
+        while offsets_of(&member, partition).is_empty() {
+            assert!(Instant::now() < until, "no record of {partition:?}");
+            scene.stage.feed(partition, "probe", 1);
+            end += 1;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        scene.stage.feed(partition, "after", 5);
+        end += 5;
+        let first = offsets_of(&member, partition)[0];
+        assert!(first >= 10, "{partition:?} was read from {first} on");
+        while offsets_of(&member, partition).last() != Some(&(end - 1)) {
+            assert!(Instant::now() < until, "no more records of {partition:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let wanted: Vec<_> = (first..end).collect();
+        assert_eq!(offsets_of(&member, partition), wanted);
+    }
     member.close();
 }
