@@ -108,10 +108,16 @@ class Broker:
         shutil.rmtree(self.data, ignore_errors=True)
         self.turn = turn
         self.log = (WORK / f"{name}-{turn}.log").open("wb")
-        command = self.kafka() if name == "kafka" else self.millrace()
-        self.process = subprocess.Popen(
-            pinned(core, command), stdout=self.log, stderr=self.log, cwd=WORK)
-        self.wait()
+        self.process = None
+        try:
+            command = self.kafka() if name == "kafka" else self.millrace()
+            self.process = subprocess.Popen(
+                pinned(core, command), stdout=self.log, stderr=self.log, cwd=WORK)
+            self.wait()
+        except BaseException:
+            # Nobody else has it yet, not even to stop it.
+            self.stop()
+            raise
 
     def kafka(self):
         properties = WORK / "kafka.properties"
@@ -172,12 +178,13 @@ class Broker:
         return sum(int(end[2]) for end in ends)
 
     def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(120)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        if self.process:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(120)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
         self.log.close()
         shutil.rmtree(self.data, ignore_errors=True)
 

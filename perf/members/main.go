@@ -19,10 +19,10 @@ import (
 )
 
 type event struct {
-	Event      string `json:"event"`
-	Member     int    `json:"member"`
-	Generation int32  `json:"generation"`
-	Partitions int    `json:"partitions"`
+	Event      string  `json:"event"`
+	Member     int     `json:"member"`
+	Generation int32   `json:"generation"`
+	Partitions []int32 `json:"partitions"`
 	// Nanoseconds of CLOCK_REALTIME, which all processes of one machine share.
 	Nanos int64 `json:"nanos"`
 }
@@ -40,7 +40,7 @@ var (
 	outLock sync.Mutex
 )
 
-func tell(name string, member int, generation int32, partitions int) {
+func tell(name string, member int, generation int32, partitions []int32) {
 	outLock.Lock()
 	defer outLock.Unlock()
 	out.Encode(event{name, member, generation, partitions, time.Now().UnixNano()})
@@ -66,11 +66,8 @@ func start(member int) *kgo.Client {
 		kgo.DisableAutoCommit(),
 		kgo.OnPartitionsAssigned(func(_ context.Context, client *kgo.Client, assigned map[string][]int32) {
 			_, generation := client.GroupMetadata()
-			partitions := 0
-			for _, each := range assigned {
-				partitions += len(each)
-			}
-			tell("assigned", member, generation, partitions)
+			// Empty and not null where it was given none.
+			tell("assigned", member, generation, append([]int32{}, assigned[*topic]...))
 		}),
 		kgo.OnPartitionsRevoked(changed),
 		kgo.OnPartitionsLost(changed),
@@ -107,9 +104,9 @@ func main() {
 		case "leave":
 			client := members[member]
 			delete(members, member)
-			tell("leaving", member, 0, 0)
+			tell("leaving", member, 0, nil)
 			client.Close()
-			tell("left", member, 0, 0)
+			tell("left", member, 0, nil)
 		default:
 			fail(fmt.Errorf("no such command: %s", command))
 		}
