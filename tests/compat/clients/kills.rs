@@ -57,6 +57,16 @@ fn rounds() -> u64 {
     })
 }
 
+/// What decides the moments of the kills; it is printed, so that a run can be repeated.
+fn seed() -> u64 {
+    let text = std::env::var("MILLRACE_CRASH_SEED").ok();
+    let seed = text.map_or(u64::from(std::process::id()), |text| {
+        text.parse().expect("MILLRACE_CRASH_SEED is a number")
+    });
+    eprintln!("MILLRACE_CRASH_SEED={seed}");
+    seed
+}
+
 /// Committed offsets of one group.
 type Offsets = BTreeMap<Partition, i64>;
 
@@ -242,12 +252,7 @@ fn play(clients: &[&'static Client]) {
         crate::member::settle(&members.iter().collect::<Vec<_>>(), &partitions);
     }
     let ledger = Ledger::default();
-    let seed = std::env::var("MILLRACE_CRASH_SEED").ok();
-    let seed = seed.map_or(u64::from(std::process::id()), |text| {
-        text.parse().expect("MILLRACE_CRASH_SEED is a number")
-    });
-    eprintln!("MILLRACE_CRASH_SEED={seed}");
-    let mut random = Random::new(seed);
+    let mut random = Random::new(seed());
     thread::scope(|scope| {
         let _over = SetOnDrop(&ledger.is_over);
         scope.spawn(|| ledger.feed(port));
