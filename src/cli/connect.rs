@@ -90,7 +90,9 @@ impl Connection {
 
     /// Connects for requests.
     pub(super) fn connect(&self) -> Result<Client, CliError> {
-        let config = self.config()?;
+        let mut config = self.config()?;
+        // A file of properties may have it; no request here is that of a member.
+        config.remove("group.id");
         let consumer: BaseConsumer<Complaints> = create(&config, Complaints::default())?;
         let timeout = self.timeout;
         Ok(Client { consumer, timeout })

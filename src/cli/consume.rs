@@ -5,6 +5,9 @@ pub(super) mod format;
 mod grouped;
 mod printer;
 
+use std::time::Duration;
+
+use clap::builder::NonEmptyStringValueParser;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::CliError;
@@ -23,6 +26,9 @@ null), %% a percent sign; \\n, \\t, \\r, \\\\ and \\x1f are escapes.
 Without --follow it ends at the end of the log, as that was when it began; in a group, when it has \
 reached the end of each of its partitions. In a group it reads on where the group has been, and \
 commits what it has printed.";
+
+/// How long a poll waits, and with it a signal.
+const TICK: Duration = Duration::from_millis(100);
 
 /// The consume command.
 #[derive(Debug, clap::Args)]
@@ -55,13 +61,13 @@ pub struct Consume {
     )]
     from_time: Option<TimestampMs>,
     /// As --offset beginning, which is the default
-    #[arg(long, hide = true, conflicts_with = "offset")]
+    #[arg(long, hide = true, conflicts_with_all = ["offset", "from_time"])]
     from_beginning: bool,
     /// Go on as records come
     #[arg(short = 'F', long)]
     follow: bool,
     /// Read as a member of this consumer group
-    #[arg(short, long, value_name = "GROUP", value_parser = not_empty)]
+    #[arg(short, long, value_name = "GROUP", value_parser = NonEmptyStringValueParser::new())]
     group: Option<String>,
     /// End after so many records
     #[arg(short = 'n', long, value_name = "COUNT", alias = "max-messages")]
@@ -114,13 +120,6 @@ impl std::str::FromStr for Start {
     }
 }
 
-fn not_empty(text: &str) -> Result<String, String> {
-    match text {
-        "" => Err("it may not be empty".to_owned()),
-        text => Ok(text.to_owned()),
-    }
-}
-
 impl Consume {
     pub(super) fn run(&self) -> Result<(), CliError> {
         if self.topics.len() > 1 && !self.follow {
@@ -144,9 +143,12 @@ impl Consume {
     }
 }
 
-/// What a failed poll means: none where the client goes on trying.
-fn fatal(error: &KafkaError, complaints: &Complaints) -> Option<CliError> {
-    let code = error.rdkafka_error_code()?;
+/// What a failed poll means: an error ends the command, and where the client goes on trying it says
+/// whether no broker can be reached any more.
+fn heed(error: &KafkaError, complaints: &Complaints) -> Result<bool, CliError> {
+    let Some(code) = error.rdkafka_error_code() else {
+        return Ok(false);
+    };
     match code {
         RDKafkaErrorCode::BrokerTransportFailure
         | RDKafkaErrorCode::AllBrokersDown
@@ -156,17 +158,20 @@ fn fatal(error: &KafkaError, complaints: &Complaints) -> Option<CliError> {
         | RDKafkaErrorCode::NotCoordinator
         | RDKafkaErrorCode::CoordinatorNotAvailable
         | RDKafkaErrorCode::CoordinatorLoadInProgress => {
-            if complaints.take_all_down() {
+            let is_lost = complaints.take_all_down();
+            if is_lost {
                 let why = complaints.last().unwrap_or_else(|| code.to_string());
                 tell(format_args!(
                     "millrace: the connection is lost, trying again: {why}"
                 ));
             }
-            None
+            Ok(is_lost)
         }
-        RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => Some(
-            CliError::Failed("the topic, or a partition of it, is gone".to_owned()),
-        ),
-        _ => Some(CliError::client("reading", error)),
+        RDKafkaErrorCode::UnknownTopicOrPartition
+        | RDKafkaErrorCode::UnknownTopic
+        | RDKafkaErrorCode::UnknownPartition => Err(CliError::Failed(
+            "the topic, or a partition of it, is gone".to_owned(),
+        )),
+        _ => Err(CliError::client("reading", error)),
     }
 }

@@ -106,6 +106,7 @@ impl Produce {
         let stop = Stop::watch()?;
         let producer: BaseProducer<Deliveries> = create(&self.config()?, Deliveries::default())?;
         self.find_topic(&producer, &stop)?;
+        stop.begin();
         if io::stdin().is_terminal() {
             tell("Each line is a record. Ctrl-D ends.");
         }

@@ -1,14 +1,22 @@
 //! `millrace consume`.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::time::Duration;
+use std::os::unix::process::ExitStatusExt as _;
+use std::time::{Duration, Instant};
 
+use kacrab_protocol::generated::ApiKey;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::os::unix::process::ExitStatusExt as _;
+use serde_json::json;
 
-use crate::program::{Shell, fails};
+use crate::program::{Running, Shell, fails};
+use crate::support::batches::with_records;
 use crate::support::command;
+use crate::support::requests::{produce, produced};
+use crate::support::wire::Wire;
+
+/// Nothing that is waited for takes longer, on a machine however busy.
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// Numbers 0 to 9 in partition 0, with timestamps of a second each from 1,700,000,000 on.
 fn ten() -> Shell {
@@ -54,21 +62,27 @@ fn it_begins_where_it_is_told_and_ends_at_the_end() {
 #[test]
 fn it_follows_until_it_is_stopped() {
     let shell = ten();
-    let mut consumer = shell.start("consume t --follow --offset end");
+    let mut running = Running(shell.start("consume t --follow --offset end"));
+    let consumer = &mut running.0;
     let mut lines = BufReader::new(consumer.stdout.take().expect("a pipe")).lines();
     // Repeated, since nobody tells when the consumer has found the end.
     // The pipe stays open: who reads no more ends a consumer, too.
     let (heard, _lines) = std::thread::scope(|scope| {
         let heard = scope.spawn(move || (lines.next().expect("a line").expect("text"), lines));
+        let end = Instant::now() + WITHIN;
         while !heard.is_finished() {
             shell.ok_with("produce t --quiet", "more\n");
+            if Instant::now() > end {
+                // Which ends its output, and so whoever waits for a line of it.
+                consumer.kill().expect("a child of this process");
+            }
         }
         heard.join().expect("a line")
     });
     assert_eq!(heard, "more");
     let pid = Pid::from_raw(i32::try_from(consumer.id()).expect("a process id"));
     kill(pid, Signal::SIGINT).expect("a child of this process");
-    let status = command::wait(&mut consumer, Duration::from_secs(20)).expect("it stops");
+    let status = command::wait(consumer, WITHIN).expect("it stops");
     // So that a shell's loop ends too; a shell's job in the background has it ignore the signal.
     let by_signal = status.signal() == Some(Signal::SIGINT as i32);
     assert!(by_signal || status.code() == Some(130), "{status}");
@@ -120,6 +134,56 @@ fn in_a_group_it_goes_on_where_the_group_was() {
     );
     shell.ok_with("produce t --partition 1 --quiet", "new\n");
     assert_eq!(shell.ok("consume t --group g --format %s"), "new");
+}
+
+#[test]
+fn names_of_headers_may_be_any_bytes() {
+    let shell = Shell::new();
+    shell.ok("topics create t");
+    // One record as the protocol guide has it: its length, attributes, both deltas, no key, the
+    // value `v`, and two headers: the bytes FF and FE with the value `h`, and `n` without one.
+    let fields = [0, 0, 0, 1, 2, b'v', 4, 4, 0xFF, 0xFE, 2, b'h', 2, b'n', 1];
+    let length = u8::try_from(fields.len() * 2).expect("a short record");
+    let records: Vec<u8> = std::iter::once(length).chain(fields).collect();
+    let request = produce("t", 0, -1, &with_records(&records, 1, 0));
+    let mut wire = Wire::connect(shell.broker.port());
+    let mut answer = wire.call(ApiKey::Produce, 9, |body, version| {
+        request.write(body, version)
+    });
+    assert_eq!(produced(&mut answer, 9).error_code, 0);
+
+    let shown = json!([["\u{fffd}\u{fffd}", "h"], ["n", null]]);
+    assert_eq!(shell.json("consume t --json")[0]["headers"], shown);
+    assert_eq!(
+        shell.json("consume t --json --group g")[0]["headers"],
+        shown
+    );
+    let finished = shell.bash("millrace consume t --format %h | od -An -tx1");
+    let bytes: Vec<_> = finished.stdout.split_whitespace().collect();
+    assert_eq!(
+        bytes.join(" "),
+        "ff fe 3d 68 2c 6e 3d 4e 55 4c 4c",
+        "{}",
+        finished.stderr
+    );
+}
+
+#[test]
+fn without_a_group_it_asks_for_none() {
+    let shell = ten();
+    for line in [
+        "consume t",
+        "consume t --json --offset -3",
+        "consume t -X group.id=g",
+    ] {
+        assert_ne!(shell.ok(line), "", "{line}");
+        // The first to ask for a group has the broker make this topic.
+        let topics = shell.ok("topics list --internal");
+        assert!(!topics.contains("__consumer_offsets"), "{line}: {topics}");
+    }
+    shell.ok("consume t --group g");
+    let topics = shell.ok("topics list --internal");
+    assert!(topics.contains("__consumer_offsets"), "{topics}");
 }
 
 #[test]

@@ -10,10 +10,12 @@
 mod support;
 
 mod consuming;
+mod consuming_in_groups;
 mod dump;
 mod failures;
 mod first_hour;
 mod groups;
 mod producing;
 mod program;
+mod stopping;
 mod topics;

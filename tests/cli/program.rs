@@ -87,6 +87,16 @@ impl Shell {
     }
 }
 
+/// A program that runs on; it ends with its test, however that ends.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The program with the words of `line`, and no broker named.
 pub fn program(line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));

@@ -3,19 +3,17 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
-use rdkafka::{Offset, TopicPartitionList};
 
 use super::printer::Printer;
-use super::{Consume, Start, fatal};
+use super::{Consume, Start, TICK, heed};
 use crate::cli::CliError;
 use crate::cli::connect::{Client, Complaints, create};
+use crate::cli::native::Reading;
 use crate::cli::stop::Stop;
-
-/// How long a poll waits, and with it a signal.
-const TICK: Duration = Duration::from_millis(100);
 
 type Partition = (String, i32);
 
@@ -38,7 +36,22 @@ impl Consume {
         if spans.is_empty() {
             return Ok(());
         }
-        let consumer = self.assign(&spans)?;
+        let consumer = self.reader()?;
+        stop.begin();
+        let started = spans
+            .iter()
+            .map(|((topic, partition), span)| (topic.as_str(), *partition, span.start));
+        let _reading = Reading::start(consumer.client(), started)
+            .map_err(|refusal| CliError::refused("the partitions", &refusal))?;
+        self.read(&consumer, spans, stop)
+    }
+
+    fn read(
+        &self,
+        consumer: &BaseConsumer<Complaints>,
+        mut spans: HashMap<Partition, Span>,
+        stop: &Stop,
+    ) -> Result<(), CliError> {
         let mut printer = Printer::new(self);
         let mut heard_at = Instant::now();
         while !stop.is_requested() && !printer.is_done() && !spans.is_empty() {
@@ -67,7 +80,7 @@ impl Consume {
                     }
                 }
                 Some(Err(error)) => {
-                    if let Some(error) = fatal(&error, consumer.context()) {
+                    if let Err(error) = heed(&error, consumer.context()) {
                         printer.flush()?;
                         return Err(error);
                     }
@@ -76,7 +89,7 @@ impl Consume {
             }
             if !self.follow && heard_at.elapsed() > self.connection.timeout {
                 printer.flush()?;
-                return Err(self.silent(&consumer));
+                return Err(self.silent(consumer));
             }
         }
         printer.flush()?;
@@ -92,28 +105,17 @@ impl Consume {
         ))
     }
 
-    fn assign(
-        &self,
-        spans: &HashMap<Partition, Span>,
-    ) -> Result<BaseConsumer<Complaints>, CliError> {
+    /// A consumer of no group.
+    fn reader(&self) -> Result<BaseConsumer<Complaints>, CliError> {
         let mut config = self.connection.config()?;
         config
-            // Without it the library assigns nothing; no request names it.
-            .set("group.id", "millrace-cli")
+            // A file of properties may have it, for programs that read in a group.
+            .remove("group.id")
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
             // Records may be deleted between looking for the beginning and reading it.
             .set("auto.offset.reset", "earliest");
-        let consumer: BaseConsumer<Complaints> = create(&config, Complaints::default())?;
-        let failed = |error: &KafkaError| CliError::client("the partitions", error);
-        let mut list = TopicPartitionList::with_capacity(spans.len());
-        for ((topic, partition), span) in spans {
-            let start = Offset::Offset(span.start);
-            let added = list.add_partition_offset(topic, *partition, start);
-            added.map_err(|error| failed(&error))?;
-        }
-        consumer.assign(&list).map_err(|error| failed(&error))?;
-        Ok(consumer)
+        create(&config, Complaints::default())
     }
 
     /// Where each partition is read from, and where its log ends now.

@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
-use rdkafka::message::{Headers as _, Message};
+use rdkafka::message::Message;
+
+use crate::cli::native::Header;
 
 /// How a record is printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,8 +106,13 @@ impl Format {
         Self(vec![Piece::Key, separator, Piece::Value, end])
     }
 
-    /// Writes a record behind what `out` has.
-    pub(in crate::cli) fn write(&self, record: &impl Message, out: &mut Vec<u8>) {
+    /// Writes a record behind what `out` has; its headers are only asked for where they are shown.
+    pub(in crate::cli) fn write<'a, M: Message>(
+        &self,
+        record: &'a M,
+        headers: impl Fn(&'a M) -> Vec<Header<'a>>,
+        out: &mut Vec<u8>,
+    ) {
         for piece in &self.0 {
             match piece {
                 Piece::Text(text) => out.extend_from_slice(text),
@@ -113,7 +120,7 @@ impl Format {
                 Piece::Key => out.extend_from_slice(record.key().unwrap_or_default()),
                 Piece::ValueBytes => push(out, bytes(record.payload())),
                 Piece::KeyBytes => push(out, bytes(record.key())),
-                Piece::Headers => write_headers(record, out),
+                Piece::Headers => write_headers(&headers(record), out),
                 Piece::Topic => push(out, record.topic()),
                 Piece::Partition => push(out, record.partition()),
                 Piece::Offset => push(out, record.offset()),
@@ -132,16 +139,13 @@ fn bytes(data: Option<&[u8]>) -> i64 {
     data.map_or(-1, |data| i64::try_from(data.len()).unwrap_or(i64::MAX))
 }
 
-fn write_headers(record: &impl Message, out: &mut Vec<u8>) {
-    let Some(headers) = record.headers() else {
-        return;
-    };
-    for (index, header) in headers.iter().enumerate() {
+fn write_headers(headers: &[Header<'_>], out: &mut Vec<u8>) {
+    for (index, (name, value)) in headers.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        push(out, header.key);
+        out.extend_from_slice(name);
         out.push(b'=');
-        out.extend_from_slice(header.value.unwrap_or(b"NULL"));
+        out.extend_from_slice(value.unwrap_or(b"NULL"));
     }
 }

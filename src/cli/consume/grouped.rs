@@ -9,22 +9,43 @@ use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::printer::Printer;
-use super::{Consume, Start, fatal};
+use super::{Consume, Start, TICK, heed};
 use crate::cli::CliError;
 use crate::cli::connect::{Complaints, create};
 use crate::cli::stop::Stop;
 
-/// How long a poll waits, and with it a signal.
-const TICK: Duration = Duration::from_millis(100);
-
 /// Under a steady stream, what was printed is handed over this often.
 const FLUSHED_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a broker that comes back may take to answer, and a signal waits meanwhile.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
+
+/// How a member came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// It read what it was to read.
+    Done,
+    /// No broker could be reached for as long as the command line allows.
+    Lost,
+}
+
 impl Consume {
     pub(super) fn read_in_group(&self, group: &str, stop: &Stop) -> Result<(), CliError> {
-        let consumer = self.join(group)?;
+        let consumer = self.join(group, stop)?;
         let mut printer = Printer::new(self);
         let read = self.read_members_share(&consumer, &mut printer, stop);
+        if let Ok(Ended::Lost) = read {
+            let why = consumer.context().last();
+            let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+            // Nobody is there to take the offsets, nor to hear that the member leaves, for which
+            // the client would wait.
+            std::mem::forget(consumer);
+            return Err(CliError::Failed(format!(
+                "the connection has been lost for {:?}{why}. --timeout gives it longer; the group \
+                 reads on from what it committed last",
+                self.connection.timeout
+            )));
+        }
         // Only what was printed is stored, also when printing failed.
         let committed = match consumer.commit_consumer_state(CommitMode::Sync) {
             Ok(()) => Ok(()),
@@ -35,10 +56,10 @@ impl Consume {
                 Err(CliError::client(what, &error))
             }
         };
-        read.and(committed)
+        read.map(|_| ()).and(committed)
     }
 
-    fn join(&self, group: &str) -> Result<BaseConsumer<Complaints>, CliError> {
+    fn join(&self, group: &str, stop: &Stop) -> Result<BaseConsumer<Complaints>, CliError> {
         let reset = match self.offset {
             Start::Beginning => "earliest",
             Start::End => "latest",
@@ -68,6 +89,7 @@ impl Consume {
             .set("enable.partition.eof", "true");
         let consumer: BaseConsumer<Complaints> = create(&config, Complaints::default())?;
         let topics: Vec<_> = self.topics.iter().map(String::as_str).collect();
+        stop.begin();
         let subscribed = consumer.subscribe(&topics);
         subscribed.map_err(|error| CliError::client("subscribing", &error))?;
         Ok(consumer)
@@ -78,7 +100,8 @@ impl Consume {
         consumer: &BaseConsumer<Complaints>,
         printer: &mut Printer,
         stop: &Stop,
-    ) -> Result<(), CliError> {
+    ) -> Result<Ended, CliError> {
+        let mut lost_at: Option<Instant> = None;
         let mut ended: HashSet<i32> = HashSet::new();
         let mut flushed_at = Instant::now();
         while !stop.is_requested() && !printer.is_done() {
@@ -99,20 +122,40 @@ impl Consume {
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     ended.insert(partition);
                 }
-                Some(Err(error)) => {
-                    if let Some(error) = fatal(&error, consumer.context()) {
+                Some(Err(error)) => match heed(&error, consumer.context()) {
+                    Ok(false) => {}
+                    Ok(true) => lost_at = lost_at.or_else(|| Some(Instant::now())),
+                    Err(error) => {
                         store(consumer, printer.flush()?)?;
                         return Err(error);
                     }
+                },
+                None => {
+                    // Not merely silent: a rebalance may take minutes.
+                    if lost_at.is_some() && self.is_answered(consumer) {
+                        lost_at = None;
+                    }
                 }
-                None => {}
             }
             // Never for each record: the library copies the whole assignment.
             if !self.follow && !is_record && is_at_end(consumer, &mut ended)? {
                 break;
             }
+            let timeout = self.connection.timeout;
+            if !self.follow && lost_at.is_some_and(|at| at.elapsed() > timeout) {
+                store(consumer, printer.flush()?)?;
+                return Ok(Ended::Lost);
+            }
         }
-        store(consumer, printer.flush()?)
+        store(consumer, printer.flush()?)?;
+        Ok(Ended::Done)
+    }
+
+    /// Whether a broker answers.
+    fn is_answered(&self, consumer: &BaseConsumer<Complaints>) -> bool {
+        // Of a pattern the broker knows no topic, which is an answer as well.
+        let topic = self.topics.first().map(String::as_str);
+        consumer.fetch_metadata(topic, ANSWERED_WITHIN).is_ok()
     }
 }
 

@@ -1,17 +1,17 @@
 //! Prints records, and counts them. What is printed is handed over when nothing more is at hand,
 //! so that a person sees it as it comes and a pipe gets large pieces.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::AsFd as _;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
-use std::os::fd::AsFd as _;
+use rdkafka::message::{BorrowedMessage, Message as _};
 
 use super::Consume;
 use super::format::Format;
 use crate::cli::CliError;
+use crate::cli::native::headers;
 use crate::cli::output::Output;
 use crate::cli::progress::Progress;
 use crate::cli::record::{Data, RecordRead};
@@ -56,7 +56,7 @@ impl Printer {
         match &self.format {
             Some(format) => {
                 self.line.clear();
-                format.write(record, &mut self.line);
+                format.write(record, headers, &mut self.line);
                 self.output.bytes(&self.line)?;
             }
             None => self.output.json(&read(record))?,
@@ -92,12 +92,9 @@ fn is_closed() -> bool {
 }
 
 fn read<'a>(record: &'a BorrowedMessage<'_>) -> RecordRead<'a> {
-    let headers = record.headers().map(|headers| {
-        let headers = headers
-            .iter()
-            .map(|header| (Cow::Borrowed(header.key), header.value.map(Data::new)));
-        headers.collect()
-    });
+    let headers = headers(record).into_iter();
+    let headers =
+        headers.map(|(name, value)| (String::from_utf8_lossy(name), value.map(Data::new)));
     RecordRead {
         topic: Some(record.topic()),
         partition: Some(record.partition()),
@@ -105,6 +102,6 @@ fn read<'a>(record: &'a BorrowedMessage<'_>) -> RecordRead<'a> {
         timestamp: record.timestamp().to_millis(),
         key: record.key().map(Data::new),
         value: record.payload().map(Data::new),
-        headers: headers.unwrap_or_default(),
+        headers: headers.collect(),
     }
 }

@@ -1,14 +1,19 @@
-//! Admin requests of librdkafka that the `rdkafka` crate does not wrap, or wraps without the
-//! broker's own words: a command's thread asks one and waits for its answer.
+//! What of librdkafka the `rdkafka` crate does not wrap, or not as a command needs it. A command's
+//! thread.
 //!
-//! The crate has no calls for groups beside deleting them, and drops the reason that a broker gives
-//! beside an error code, which is most of what a person needs. Here is all unsafe code of the
-//! commands. Every native object has one owner that frees it, and nothing that points into an
-//! answer outlives it: answers are copied into owned values before they are given out.
+//! Admin requests: a thread asks one and waits for its answer. The crate has no calls for groups
+//! beside deleting them, and drops the reason that a broker gives beside an error code, which is
+//! most of what a person needs. Reading: without a group, and headers whose names are any bytes.
+//!
+//! Here is all unsafe code of the commands. Every native object has one owner that frees it, and
+//! nothing that points into an answer outlives it: answers are copied into owned values before they
+//! are given out.
 
 #![allow(unsafe_code)]
 
 mod groups;
+mod headers;
+mod reading;
 mod topics;
 
 use std::ffi::{CStr, CString, c_char};
@@ -19,6 +24,8 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::types::RDKafkaRespErr;
 
 pub(super) use groups::{GroupDescription, GroupMember};
+pub(super) use headers::{Header, headers};
+pub(super) use reading::Reading;
 pub(super) use topics::TopicToCreate;
 
 /// How much longer than the request's own deadline an answer is waited for: librdkafka itself
