@@ -1,8 +1,7 @@
 //! `millrace log dump`: what is in the segments of a log.
 //!
 //! It reads files and talks to nobody, so the broker may run or not; it never writes. A segment
-//! that is still written ends in room that holds nothing yet, or in a batch that is just being
-//! written.
+//! that is still written ends in room that holds nothing yet.
 
 mod decoded;
 mod segment;

@@ -1,12 +1,21 @@
 //! Reads a segment batch by batch, whatever is in it. One batch is in memory at a time.
+//!
+//! A broker may write meanwhile, so what looks wrong at the end is looked at again for a while
+//! before it is called so: a batch that is just being written, or a file that is cut to its size.
+
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use crate::base::limits::BATCH_HEADER_BYTES;
 use crate::cli::CliError;
 use crate::record::batches::first_batch;
+use crate::record::header::crc_of;
 use crate::record::{BatchFault, BatchHeader};
 
 /// Room is looked through in pieces of this size.
@@ -15,6 +24,10 @@ const PIECE_BYTES: usize = 256 << 10;
 /// The fields in front of what a batch's length counts.
 const LENGTH_AT: usize = 8;
 const COUNTED_FROM: usize = 12;
+
+/// How often what looks wrong is looked at, and how long after the time before.
+const LOOKS_MAX: usize = 20;
+const LOOKED_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// A segment that is being read.
 pub(super) struct SegmentFile {
@@ -29,6 +42,8 @@ pub(super) struct RawBatch {
     /// Where it begins in the segment.
     pub(super) position: u64,
     pub(super) header: BatchHeader,
+    /// Whether the bytes are those that its CRC was computed over.
+    pub(super) crc_valid: bool,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -68,7 +83,30 @@ impl SegmentFile {
 
     pub(super) fn next(&mut self) -> Result<Piece, CliError> {
         let what = self.path.display().to_string();
-        self.read_next().map_err(CliError::io(what))
+        let next = self.next_by(|| thread::sleep(LOOKED_AGAIN_AFTER));
+        next.map_err(CliError::io(what))
+    }
+
+    /// The next piece, with `wait` between two looks at what looks wrong.
+    fn next_by(&mut self, mut wait: impl FnMut()) -> io::Result<Piece> {
+        let position = self.position;
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            let piece = self.read_next();
+            let is_settled = match &piece {
+                Ok(Piece::Batch(batch)) => batch.crc_valid || !self.is_last()?,
+                Ok(Piece::Room { .. } | Piece::End) => true,
+                Ok(Piece::Fault(_)) => false,
+                Err(error) => error.kind() != ErrorKind::UnexpectedEof,
+            };
+            if is_settled || looks >= LOOKS_MAX {
+                return piece;
+            }
+            wait();
+            self.bytes = self.file.get_ref().metadata()?.len();
+            self.go_to(position)?;
+        }
     }
 
     fn read_next(&mut self) -> io::Result<Piece> {
@@ -92,19 +130,40 @@ impl SegmentFile {
             Ok(header) => Piece::Batch(RawBatch {
                 position,
                 header,
+                crc_valid: crc_of(&bytes) == header.crc,
                 bytes,
             }),
             Err(BatchFault::Incomplete { needed_bytes, .. }) => Piece::Fault(format!(
-                "at {position} begins a batch of {needed_bytes} bytes, and {left} are there: it is \
-                 being written, or the file was cut"
+                "at {position} begins a batch of {needed_bytes} bytes, and {left} are there: the \
+                 file was cut"
             )),
             Err(fault) => Piece::Fault(fault.to_string()),
         })
     }
 
+    /// Whether nothing is written behind the batch that was read.
+    fn is_last(&mut self) -> io::Result<bool> {
+        let position = self.position;
+        let left = self.bytes.saturating_sub(position);
+        let is_last = match self.read(BATCH_HEADER_BYTES.min(as_usize(left))) {
+            Ok(bytes) => bytes.iter().all(|byte| *byte == 0),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => true,
+            Err(error) => return Err(error),
+        };
+        self.go_to(position)?;
+        Ok(is_last)
+    }
+
+    /// Reads on from `position`, and nothing of what was read ahead.
+    fn go_to(&mut self, position: u64) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(position))?;
+        self.position = position;
+        Ok(())
+    }
+
     /// Looks whether there is nothing but zeros from here on, a header of which was read.
     fn read_room(&mut self, left: u64) -> io::Result<Piece> {
-        let began = self.bytes - left;
+        let began = self.bytes.saturating_sub(left);
         while self.position < self.bytes {
             let piece = PIECE_BYTES.min(as_usize(self.bytes - self.position));
             let at = self.position;

@@ -13,7 +13,6 @@ use crate::cli::CliError;
 use crate::cli::output::{Output, counted};
 use crate::cli::record::{Data, RecordRead};
 use crate::cli::time::show_point;
-use crate::record::header::crc_of;
 use crate::record::{Decompressor, RecordSet, RecordView, TimestampType};
 
 /// A batch, with its records where they are wanted.
@@ -60,7 +59,6 @@ impl Batch {
         decompressor: &mut Decompressor,
     ) -> Self {
         let header = &batch.header;
-        let crc_valid = crc_of(&batch.bytes) == header.crc;
         let (records, error) = match with_records {
             true => match records(batch, kind, decompressor) {
                 Ok(records) => (Some(records), None),
@@ -90,7 +88,7 @@ impl Batch {
             transactional: header.is_transactional(),
             control: header.is_control(),
             crc: header.crc,
-            crc_valid,
+            crc_valid: batch.crc_valid,
             records,
             error,
         }
