@@ -187,6 +187,23 @@ fn without_a_group_it_asks_for_none() {
 }
 
 #[test]
+fn a_topic_that_is_deleted_ends_who_follows_it() {
+    let shell = ten();
+    // The library believes it late by default.
+    let early = "-X topic.metadata.refresh.interval.ms=100 -X topic.metadata.propagation.max.ms=0";
+    let mut running = Running(shell.start(&format!("consume t --follow {early}")));
+    let mut lines = BufReader::new(running.0.stdout.take().expect("a pipe")).lines();
+    assert_eq!(lines.next().expect("a line").expect("text"), "0");
+    shell.ok("topics delete t");
+    let status = command::wait(&mut running.0, WITHIN).expect("it ends");
+    let mut told = String::new();
+    let stderr = running.0.stderr.as_mut().expect("a pipe");
+    stderr.read_to_string(&mut told).expect("text");
+    assert_eq!(status.code(), Some(1), "{told}");
+    assert!(told.contains("is gone"), "{told}");
+}
+
+#[test]
 fn what_does_not_fit_is_told() {
     let shell = ten();
     let table = [
@@ -197,6 +214,11 @@ fn what_does_not_fit_is_told() {
         ("consume t --offset 3 --group g", 2, "reset-offsets"),
         ("consume t --offset soon", 2, "beginning, end, an offset"),
         ("consume t --from-time soon", 2, "2026-01-31"),
+        (
+            "consume t --from-beginning --from-time -1h",
+            2,
+            "--from-time",
+        ),
         ("consume t --format %q", 2, "%q"),
         ("consume t u", 2, "--follow"),
         ("consume t --partition 0 --group g", 2, "--group"),
