@@ -1,8 +1,14 @@
 //! How a command finds a broker, and what every command asks of it. A command's thread.
 
+mod given;
+mod reach;
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,25 +22,26 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::CliError;
 use super::native::Admin;
+use given::Given;
 
-const PORT: u16 = 9092;
+/// The cluster of a command that names none.
+const LOCAL: &str = "localhost:9092";
 
-/// How long one address may take to accept a connection.
-const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
+/// The property that names the cluster.
+const SERVERS: &str = "bootstrap.servers";
 
 /// Which broker, and how to talk to it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub(super) struct Connection {
-    /// Brokers to find the cluster by
+    /// Brokers to find the cluster by; without it localhost:9092
     #[arg(
         short = 'b',
         long,
         value_name = "HOST:PORT,...",
-        env = "MILLRACE_BOOTSTRAP_SERVER",
-        default_value = "localhost:9092"
+        env = "MILLRACE_BOOTSTRAP_SERVER"
     )]
-    bootstrap_server: String,
+    bootstrap_server: Option<String>,
     /// A file of properties for the client, as -X has them
     #[arg(long, value_name = "FILE")]
     command_config: Option<PathBuf>,
@@ -44,6 +51,17 @@ pub(super) struct Connection {
     /// How long the broker may take to answer
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = super::time::parse_span)]
     pub(super) timeout: Duration,
+    /// Found out once, by the first client that the command makes.
+    #[arg(skip)]
+    found: OnceCell<Found>,
+}
+
+/// What all clients of a command share.
+#[derive(Clone, Debug)]
+struct Found {
+    given: Given,
+    /// The brokers, one that accepts connections first.
+    servers: String,
 }
 
 /// Reads `key=value`.
@@ -60,6 +78,7 @@ impl Connection {
     /// The client's configuration, once a broker accepts connections. A broker that is not there
     /// is told at once, with the system's reason, where the library would try until its deadline.
     pub(super) fn config(&self) -> Result<ClientConfig, CliError> {
+        let found = self.found()?;
         let mut config = ClientConfig::new();
         config
             .set("client.id", "millrace-cli")
@@ -68,24 +87,60 @@ impl Connection {
             // The library's second is long where its queue empties in a tenth of one.
             .set("fetch.queue.backoff.ms", "20")
             .set_log_level(RDKafkaLogLevel::Warning);
-        if let Some(file) = &self.command_config {
-            for (key, value) in read_properties(file)? {
-                config.set(key, value);
-            }
-        }
-        for (key, value) in &self.properties {
+        for (key, value) in found.given.iter() {
             config.set(key, value);
         }
         if config.get("debug").is_some() {
             config.set_log_level(RDKafkaLogLevel::Debug);
         }
-        config.set("bootstrap.servers", reachable(&self.bootstrap_server)?);
+        config.set(SERVERS, &found.servers);
         Ok(config)
     }
 
-    /// Whether the command line sets this property itself, which counts more than a command's own.
-    pub(super) fn sets(&self, property: &str) -> bool {
-        self.properties.iter().any(|(key, _)| key == property)
+    /// What the command line gives for this property, by -X or in the file, which counts more than
+    /// a command's own. Aliases go by the name that is not the alias.
+    pub(super) fn given(&self, property: &str) -> Result<Option<&str>, CliError> {
+        Ok(self.found()?.given.get(property))
+    }
+
+    /// Sets what a command cannot do without: property, value, and what to know about it. Where
+    /// something else was given, that is refused rather than passed over.
+    pub(super) fn require(
+        &self,
+        config: &mut ClientConfig,
+        required: &[(&str, &str, &str)],
+    ) -> Result<(), CliError> {
+        for (key, value, advice) in required {
+            match self.given(key)? {
+                Some(given) if given != *value => {
+                    return Err(CliError::Configuration(format!(
+                        "the property {key}={given} cannot be set here: {advice}"
+                    )));
+                }
+                _ => config.set(*key, *value),
+            };
+        }
+        Ok(())
+    }
+
+    fn found(&self) -> Result<&Found, CliError> {
+        if let Some(found) = self.found.get() {
+            return Ok(found);
+        }
+        let given = Given::read(self.command_config.as_deref(), &self.properties)?;
+        let servers = reach::reachable(self.servers(&given)?, self.timeout)?;
+        Ok(self.found.get_or_init(|| Found { given, servers }))
+    }
+
+    /// The brokers that are named, once: of two clusters none is the right one to guess.
+    fn servers<'a>(&'a self, given: &'a Given) -> Result<&'a str, CliError> {
+        match (self.bootstrap_server.as_deref(), given.get(SERVERS)) {
+            (Some(named), Some(given)) if named != given => Err(CliError::Usage(format!(
+                "--bootstrap-server or MILLRACE_BOOTSTRAP_SERVER says {named}, and the property \
+                 {SERVERS} of -X or --command-config says {given}: name the cluster once"
+            ))),
+            (named, given) => Ok(named.or(given).unwrap_or(LOCAL)),
+        }
     }
 
     /// Connects for requests.
@@ -112,63 +167,6 @@ pub(super) fn create<C: ClientContext, T: FromClientConfigAndContext<C>>(
         KafkaError::ClientCreation(why) => CliError::Configuration(why),
         error => CliError::client("the client", &error),
     })
-}
-
-fn read_properties(file: &Path) -> Result<Vec<(String, String)>, CliError> {
-    let wrong = |why: &dyn std::fmt::Display| {
-        CliError::Configuration(format!("--command-config {}: {why}", file.display()))
-    };
-    let text = std::fs::read(file).map_err(|error| wrong(&error))?;
-    let mut properties = Vec::new();
-    let read = java_properties::PropertiesIter::new(&*text).read_into(|key, value| {
-        properties.push((key, value));
-    });
-    read.map_err(|error| wrong(&error))?;
-    Ok(properties)
-}
-
-/// The list of brokers with the first one that accepts a connection in front, by the very address
-/// that does: where `localhost` is two addresses, the library would try the other one first.
-fn reachable(servers: &str) -> Result<String, CliError> {
-    let servers: Vec<_> = servers
-        .split(',')
-        .map(|server| server.trim().trim_start_matches("PLAINTEXT://"))
-        .filter(|server| !server.is_empty())
-        .collect();
-    let mut reason = "the list of brokers is empty".to_owned();
-    for server in &servers {
-        match accepts(server) {
-            Ok(address) => {
-                let others = servers.iter().filter(|other| *other != server);
-                let all = std::iter::once(address.to_string());
-                let all = all.chain(others.map(|other| (*other).to_owned()));
-                return Ok(all.collect::<Vec<_>>().join(","));
-            }
-            Err(why) => reason = why,
-        }
-    }
-    let addresses = servers.join(", ");
-    Err(CliError::Unreachable { addresses, reason })
-}
-
-fn accepts(server: &str) -> Result<SocketAddr, String> {
-    let has_port = server.rsplit_once(':').is_some_and(|(host, port)| {
-        let is_port = port.parse::<u16>().is_ok();
-        is_port && (!host.contains(':') || host.ends_with(']'))
-    });
-    let addresses = match has_port {
-        true => server.to_socket_addrs(),
-        false => (server.trim_matches(['[', ']']), PORT).to_socket_addrs(),
-    };
-    let addresses = addresses.map_err(|error| error.to_string())?;
-    let mut reason = "the name has no address".to_owned();
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, CONNECTED_WITHIN) {
-            Ok(_) => return Ok(address),
-            Err(error) => reason = error.to_string(),
-        }
-    }
-    Err(reason)
 }
 
 /// Keeps what the client library complains of, so that a failure can say it.

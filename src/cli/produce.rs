@@ -3,6 +3,11 @@
 //! A thread of its own reads standard input, so that a signal is heeded while a terminal is waited
 //! for; the main thread hands the records to the client library and serves its reports.
 
+mod deliveries;
+
+#[cfg(test)]
+mod tests;
+
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
@@ -13,8 +18,6 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-
-mod deliveries;
 
 use super::CliError;
 use super::connect::{Connection, create, key_value, topic_error};
@@ -60,12 +63,12 @@ pub struct Produce {
     /// A value of this text is null, a tombstone
     #[arg(long, value_name = "TEXT")]
     null_marker: Option<String>,
-    /// How batches are compressed
-    #[arg(short = 'z', long, value_enum, default_value_t = Compression::None)]
-    compression: Compression,
-    /// What is waited for: all, 1 or 0 replicas
-    #[arg(long, value_enum, default_value_t = Acks::All)]
-    acks: Acks,
+    /// How batches are compressed; without it, none
+    #[arg(short = 'z', long, value_enum)]
+    compression: Option<Compression>,
+    /// What is waited for: all, 1 or 0 replicas; without it, all
+    #[arg(long, value_enum)]
+    acks: Option<Acks>,
     /// Lines are JSON objects, and so is the summary
     #[arg(long, conflicts_with_all = ["key_separator", "null_marker"])]
     json: bool,
@@ -92,6 +95,39 @@ enum Acks {
     One,
     #[value(name = "0")]
     Zero,
+}
+
+impl Compression {
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+impl Acks {
+    fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::One => "1",
+            Self::Zero => "0",
+        }
+    }
+}
+
+/// Whether the rest of the configuration goes with an idempotent producer; where it does not, the
+/// library refuses the one for the other.
+fn may_be_idempotent(config: &ClientConfig) -> bool {
+    let number = |key| config.get(key).and_then(|value| value.parse::<i64>().ok());
+    let waits_for_all = matches!(config.get("acks"), None | Some("all" | "-1"));
+    let tries_again = number("retries") != Some(0);
+    let in_flight = number("max.in.flight.requests.per.connection");
+    let keeps_order = config.get("queuing.strategy") != Some("lifo");
+    waits_for_all && tries_again && keeps_order && in_flight.is_none_or(|count| count <= 5)
 }
 
 fn not_empty(text: &str) -> Result<String, String> {
@@ -121,34 +157,27 @@ impl Produce {
         sent.and(flushed).and(summed)
     }
 
+    /// The client's configuration: a flag counts more than a property that is given, and that more
+    /// than the default.
     fn config(&self) -> Result<ClientConfig, CliError> {
         let mut config = self.connection.config()?;
-        let compression = match self.compression {
-            Compression::None => "none",
-            Compression::Gzip => "gzip",
-            Compression::Snappy => "snappy",
-            Compression::Lz4 => "lz4",
-            Compression::Zstd => "zstd",
-        };
-        let acks = match self.acks {
-            Acks::All => "all",
-            Acks::One => "1",
-            Acks::Zero => "0",
-        };
         let timeout_ms = self.connection.timeout.as_millis().max(1).to_string();
-        let is_idempotent = matches!(self.acks, Acks::All).to_string();
-        for (key, value) in [
-            ("compression.type", compression),
-            ("acks", acks),
-            ("enable.idempotence", &is_idempotent),
-            ("message.timeout.ms", &timeout_ms),
-            ("allow.auto.create.topics", "true"),
+        let compression = self.compression.map(Compression::name);
+        for (key, flag, default) in [
+            ("compression.type", compression, "none"),
+            ("acks", self.acks.map(Acks::name), "all"),
+            ("message.timeout.ms", None, &*timeout_ms),
+            ("allow.auto.create.topics", None, "true"),
             // Keys go where Java clients send them.
-            ("partitioner", "murmur2_random"),
+            ("partitioner", None, "murmur2_random"),
         ] {
-            if !self.connection.sets(key) {
-                config.set(key, value);
+            if flag.is_some() || self.connection.given(key)?.is_none() {
+                config.set(key, flag.unwrap_or(default));
             }
+        }
+        if self.connection.given("enable.idempotence")?.is_none() {
+            let may_be = may_be_idempotent(&config);
+            config.set("enable.idempotence", may_be.to_string());
         }
         Ok(config)
     }

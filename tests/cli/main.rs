@@ -17,5 +17,6 @@ mod first_hour;
 mod groups;
 mod producing;
 mod program;
+mod properties;
 mod stopping;
 mod topics;

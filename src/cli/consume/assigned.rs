@@ -111,10 +111,17 @@ impl Consume {
         config
             // A file of properties may have it, for programs that read in a group.
             .remove("group.id")
-            .set("enable.auto.commit", "false")
-            .set("enable.partition.eof", "true")
+            .set("enable.auto.commit", "false");
+        let required = [
+            ("enable.partition.eof", "true", "ends are looked for"),
             // Records may be deleted between looking for the beginning and reading it.
-            .set("auto.offset.reset", "earliest");
+            (
+                "auto.offset.reset",
+                "earliest",
+                "--offset says where to begin",
+            ),
+        ];
+        self.connection.require(&mut config, &required)?;
         create(&config, Complaints::default())
     }
 

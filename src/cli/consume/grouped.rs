@@ -82,11 +82,17 @@ impl Consume {
             ));
         }
         let mut config = self.connection.config()?;
-        config
-            .set("group.id", group)
-            .set("auto.offset.reset", reset)
-            .set("enable.auto.offset.store", "false")
-            .set("enable.partition.eof", "true");
+        let required = [
+            ("group.id", group, "--group names the group"),
+            ("auto.offset.reset", reset, "--offset says where to begin"),
+            (
+                "enable.auto.offset.store",
+                "false",
+                "what is printed is committed",
+            ),
+            ("enable.partition.eof", "true", "ends are looked for"),
+        ];
+        self.connection.require(&mut config, &required)?;
         let consumer: BaseConsumer<Complaints> = create(&config, Complaints::default())?;
         let topics: Vec<_> = self.topics.iter().map(String::as_str).collect();
         stop.begin();

@@ -1,0 +1,93 @@
+//! Finding a broker, and what of the properties counts, without one.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+use super::given::Given;
+use super::reach::reachable;
+use crate::cli::CliError;
+
+/// A port that answers nobody: its queue of connections is full, and nothing accepts them.
+struct Deaf {
+    address: SocketAddr,
+    _socket: Socket,
+    _queued: Vec<TcpStream>,
+}
+
+impl Deaf {
+    fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        socket.bind(&any.into()).expect("a free port");
+        socket.listen(0).expect("a listening socket");
+        let address = socket.local_addr().expect("an address");
+        let address = address.as_socket().expect("an IP address");
+        let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(200));
+        let queued = std::iter::from_fn(|| connect().ok()).take(16).collect();
+        Self {
+            address,
+            _socket: socket,
+            _queued: queued,
+        }
+    }
+}
+
+#[test]
+fn all_brokers_together_are_tried_no_longer_than_the_timeout() {
+    let (first, second) = (Deaf::new(), Deaf::new());
+    let servers = format!("{},{}", first.address, second.address);
+    let began = Instant::now();
+    let found = reachable(&servers, Duration::from_millis(400));
+    assert!(
+        matches!(found, Err(CliError::Unreachable { .. })),
+        "{found:?}"
+    );
+    let took = began.elapsed();
+    assert!(
+        took >= Duration::from_millis(300),
+        "they were tried: {took:?}"
+    );
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+#[test]
+fn a_broker_behind_a_deaf_one_is_found_within_the_timeout() {
+    let deaf = Deaf::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let good = listener.local_addr().expect("an address");
+    let servers = format!("{}, PLAINTEXT://{good}", deaf.address);
+    let found = reachable(&servers, Duration::from_secs(1)).expect("the second one");
+    assert_eq!(found, format!("PLAINTEXT://{good},{}", deaf.address));
+}
+
+#[test]
+fn a_name_without_a_port_has_kafkas() {
+    let refused = |server: &str| match reachable(server, Duration::from_secs(5)) {
+        // Something may well listen there.
+        Ok(found) => found.ends_with(":9092"),
+        Err(CliError::Unreachable { reason, .. }) => !reason.contains("invalid"),
+        Err(error) => panic!("{server}: {error}"),
+    };
+    for server in ["127.0.0.1", "[::1]", "::1"] {
+        assert!(refused(server), "{server}");
+    }
+}
+
+#[test]
+fn what_is_given_by_x_counts_more_than_the_file_by_whichever_name() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("client.properties");
+    let text = "request.required.acks=0\nclient.id=mine\ncompression.codec=lz4\n";
+    std::fs::write(&file, text).expect("a file");
+    let by_x = [("acks".to_owned(), "1".to_owned())];
+    let given = Given::read(Some(&file), &by_x).expect("properties");
+    let all: Vec<_> = given.iter().collect();
+    let expected = [
+        ("acks", "1"),
+        ("client.id", "mine"),
+        ("compression.type", "lz4"),
+    ];
+    assert_eq!(all, expected);
+}
