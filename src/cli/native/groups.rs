@@ -3,12 +3,14 @@
 
 use std::ffi::CString;
 use std::ptr;
+use std::time::Instant;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::bindings as native;
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::{Admin, Answer, Outcome, Refusal, c_string, items, refusal, text};
+use super::codes::{error_of, rd_kafka_error_code};
+use super::{Admin, Answer, Outcome, Refusal, ask_each, c_string, is_early, items, refusal, text};
 
 /// A group in the list of all.
 #[derive(Clone, Debug)]
@@ -157,10 +159,8 @@ impl Admin<'_> {
 
     /// DeleteGroups.
     pub(in crate::cli) fn delete_groups(&self, ids: &[&str]) -> Result<Vec<Outcome>, Refusal> {
-        let ask = || self.delete_groups_once(ids);
-        self.when_ready(ask, |groups| {
-            groups.iter().any(|(_, deleted)| is_early(deleted))
-        })
+        let end = Instant::now() + self.timeout;
+        ask_each(ids, end, |ids| self.delete_groups_once(ids))
     }
 
     fn delete_groups_once(&self, ids: &[&str]) -> Result<Vec<Outcome>, Refusal> {
@@ -272,10 +272,6 @@ impl Admin<'_> {
     }
 }
 
-fn is_early<T>(result: &Result<T, Refusal>) -> bool {
-    result.as_ref().is_err_and(Refusal::is_early)
-}
-
 fn is_any_early(partitions: &[Committed]) -> bool {
     let mut refusals = partitions
         .iter()
@@ -310,7 +306,7 @@ unsafe fn partitions_of(
         topic: unsafe { text(element.topic) },
         partition: element.partition,
         offset: (element.offset >= 0).then_some(element.offset),
-        refusal: refusal(element.err, String::new()),
+        refusal: refusal(error_of(element), String::new()),
     };
     Ok(partitions.iter().map(committed).collect())
 }
@@ -413,7 +409,7 @@ unsafe fn refusal_of(error: *const native::rd_kafka_error_t) -> Option<Refusal> 
     // SAFETY: alive by the caller's promise, and only read.
     unsafe {
         let reason = text(native::rd_kafka_error_string(error));
-        refusal(native::rd_kafka_error_code(error), reason)
+        refusal(rd_kafka_error_code(error), reason)
     }
 }
 

@@ -11,18 +11,22 @@
 
 #![allow(unsafe_code)]
 
+mod codes;
 mod groups;
 mod headers;
 mod reading;
 mod topics;
 
-use std::ffi::{CStr, CString, c_char};
+#[cfg(test)]
+mod tests;
+
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::time::{Duration, Instant};
 
 use rdkafka::bindings as native;
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::types::RDKafkaRespErr;
 
+use codes::refusal;
 pub(super) use groups::{GroupDescription, GroupMember};
 pub(super) use headers::{Header, headers};
 pub(super) use reading::Reading;
@@ -45,6 +49,17 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
+    /// With no more words than the code has.
+    pub(super) fn of(code: RDKafkaErrorCode) -> Self {
+        Self::local(code, code.to_string())
+    }
+
+    /// Whether the broker answered so; otherwise it is the library, as where nobody answers.
+    pub(super) fn is_the_brokers(&self) -> bool {
+        // The library's own codes are below nought, as its header says.
+        self.code as i32 >= 0 || self.code == RDKafkaErrorCode::Unknown
+    }
+
     fn local(code: RDKafkaErrorCode, reason: impl Into<String>) -> Self {
         let reason = reason.into();
         Self { code, reason }
@@ -152,7 +167,7 @@ impl<'a> Admin<'a> {
         let answer = Answer(event);
         // SAFETY: the event is alive; both calls only read it.
         let (code, reason) = unsafe {
-            let code = native::rd_kafka_event_error(answer.0);
+            let code = codes::rd_kafka_event_error(answer.0);
             (code, text(native::rd_kafka_event_error_string(answer.0)))
         };
         match refusal(code, reason) {
@@ -160,6 +175,46 @@ impl<'a> Admin<'a> {
             None => Ok(answer),
         }
     }
+}
+
+/// Asks about all of `ids`, and until `end` again about those whose coordinator is not ready: what
+/// was done for the others is not to be asked for twice.
+fn ask_each(
+    ids: &[&str],
+    end: Instant,
+    mut ask: impl FnMut(&[&str]) -> Result<Vec<Outcome>, Refusal>,
+) -> Result<Vec<Outcome>, Refusal> {
+    let (mut settled, mut early) = (Vec::new(), Vec::<Outcome>::new());
+    loop {
+        let pending: Vec<&str> = match early.is_empty() {
+            true => ids.to_vec(),
+            false => early.iter().map(|(id, _)| id.as_str()).collect(),
+        };
+        let answer = ask(&pending);
+        let is_last = Instant::now() >= end;
+        match answer {
+            Ok(outcomes) => {
+                let is_early = |(_, outcome): &Outcome| !is_last && is_early(outcome);
+                let (again, done): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(is_early);
+                settled.extend(done);
+                early = again;
+                if early.is_empty() {
+                    return Ok(settled);
+                }
+            }
+            Err(refusal) if refusal.is_early() && !is_last => {}
+            Err(refusal) if early.is_empty() => return Err(refusal),
+            Err(refusal) => {
+                settled.extend(early.into_iter().map(|(id, _)| (id, Err(refusal.clone()))));
+                return Ok(settled);
+            }
+        }
+        std::thread::sleep(ASKED_AGAIN_AFTER);
+    }
+}
+
+fn is_early<T>(result: &Result<T, Refusal>) -> bool {
+    result.as_ref().is_err_and(Refusal::is_early)
 }
 
 /// The answer to a request; what it holds is borrowed from it.
@@ -210,7 +265,8 @@ impl Options {
             ]
         };
         for code in codes {
-            if let Some(refusal) = refusal(code, written(&reason)) {
+            // A code of the library's own.
+            if let Some(refusal) = refusal(code as c_int, written(&reason)) {
                 return Err(refusal);
             }
         }
@@ -236,18 +292,6 @@ fn written(buffer: &[c_char; REASON_BYTES]) -> String {
 
 fn milliseconds(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
-}
-
-fn refusal(code: RDKafkaRespErr, reason: String) -> Option<Refusal> {
-    let code = RDKafkaErrorCode::from(code);
-    (code != RDKafkaErrorCode::NoError).then(|| {
-        let reason = if reason.is_empty() {
-            code.to_string()
-        } else {
-            reason
-        };
-        Refusal { code, reason }
-    })
 }
 
 /// A name as C has it.

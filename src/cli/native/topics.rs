@@ -1,11 +1,12 @@
 //! Creating, growing and deleting topics. A command's thread; the answer says for each topic what
 //! became of it, with the broker's reason.
 
-use std::ffi::CString;
+use std::ffi::{CString, c_int};
 
 use rdkafka::bindings as native;
 use rdkafka::error::RDKafkaErrorCode;
 
+use super::codes::rd_kafka_topic_result_error;
 use super::{
     Admin, Answer, Outcome, REASON_BYTES, Refusal, c_string, items, refusal, text, written,
 };
@@ -116,7 +117,7 @@ unsafe fn outcomes(
         let (name, code, reason) = unsafe {
             (
                 text(native::rd_kafka_topic_result_name(*topic)),
-                native::rd_kafka_topic_result_error(*topic),
+                rd_kafka_topic_result_error(*topic),
                 text(native::rd_kafka_topic_result_error_string(*topic)),
             )
         };
@@ -152,7 +153,8 @@ impl NewTopic {
             let code = unsafe {
                 native::rd_kafka_NewTopic_set_config(made.0, key.as_ptr(), value.as_ptr())
             };
-            if let Some(refusal) = refusal(code, String::new()) {
+            // A code of the library's own.
+            if let Some(refusal) = refusal(code as c_int, String::new()) {
                 return Err(refusal);
             }
         }
