@@ -7,7 +7,7 @@ mod reach;
 mod tests;
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -71,6 +71,14 @@ pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
             Ok((key.trim().to_owned(), value.to_owned()))
         }
         _ => Err("it is written key=value".to_owned()),
+    }
+}
+
+/// Reads any text but none.
+pub(super) fn not_empty(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("it may not be empty".to_owned()),
+        text => Ok(text.to_owned()),
     }
 }
 
@@ -225,6 +233,9 @@ impl ConsumerContext for Complaints {
     }
 }
 
+/// A topic and one of its partitions.
+pub(super) type Partition = (String, i32);
+
 /// A connected client for requests.
 pub(super) struct Client {
     pub(super) consumer: BaseConsumer<Complaints>,
@@ -262,25 +273,23 @@ impl Client {
         Ok(partitions)
     }
 
-    /// Those of `partitions` that are there and have a leader, which can be asked about them.
-    pub(super) fn with_leaders(
+    /// Those of `partitions` that are there and have a leader, which can be asked about them, and
+    /// the others.
+    pub(super) fn by_leaders(
         &self,
-        partitions: &[(String, i32)],
-    ) -> Result<Vec<(String, i32)>, CliError> {
+        partitions: Vec<Partition>,
+    ) -> Result<(Vec<Partition>, Vec<Partition>), CliError> {
         let metadata = self.metadata()?;
-        let led = |topic: &MetadataTopic| {
+        let led = metadata.topics().iter().flat_map(|topic| {
             let led = topic
                 .partitions()
                 .iter()
                 .filter(|partition| partition.leader() >= 0);
-            let led: BTreeSet<i32> = led.map(|partition| partition.id()).collect();
-            (topic.name().to_owned(), led)
-        };
-        let led: BTreeMap<String, BTreeSet<i32>> = metadata.topics().iter().map(led).collect();
-        let is_led = |(topic, partition): &&(String, i32)| {
-            led.get(topic).is_some_and(|led| led.contains(partition))
-        };
-        Ok(partitions.iter().filter(is_led).cloned().collect())
+            led.map(|partition| (topic.name(), partition.id()))
+        });
+        let led: BTreeSet<(&str, i32)> = led.collect();
+        let is_led = |partition: &Partition| led.contains(&(partition.0.as_str(), partition.1));
+        Ok(partitions.into_iter().partition(is_led))
     }
 
     /// The offsets of `partitions` at `at`: [`Offset::Beginning`], [`Offset::End`], or the first
@@ -288,7 +297,7 @@ impl Client {
     /// where there is none.
     pub(super) fn offsets(
         &self,
-        partitions: &[(String, i32)],
+        partitions: &[Partition],
         at: Offset,
     ) -> Result<Vec<Result<i64, RDKafkaErrorCode>>, CliError> {
         if partitions.is_empty() {

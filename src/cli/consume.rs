@@ -11,7 +11,7 @@ use clap::builder::NonEmptyStringValueParser;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::CliError;
-use super::connect::{Complaints, Connection};
+use super::connect::{Complaints, Connection, not_empty};
 use super::output::tell;
 use super::stop::Stop;
 use super::time::parse_point;

@@ -5,7 +5,7 @@ use std::io;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::native::Refusal;
-use super::output::tell;
+use super::output::{counted, tell};
 
 /// Why a command ends.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +68,26 @@ impl CliError {
         }
     }
 
+    /// What comes of brokers that did not tell of their groups, which the output lacks.
+    pub(super) fn of_silent_brokers(refusals: &[Refusal]) -> Result<(), Self> {
+        match refusals {
+            [] => Ok(()),
+            [first, ..] => {
+                let brokers = counted(refusals.len() as u64, "broker");
+                let what = format!("the groups of {brokers} are missing here");
+                Err(Self::refused(what, first))
+            }
+        }
+    }
+
+    /// A partition that was named and is not there.
+    pub(super) fn unknown_partition(topic: &str, partition: i32) -> Self {
+        Self::Failed(format!(
+            "the topic '{topic}' has no partition {partition}. 'millrace topics describe {topic}' \
+             shows those that are there"
+        ))
+    }
+
     /// A failure to read or write.
     pub(super) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
@@ -87,10 +107,7 @@ impl CliError {
     /// A failed call of the client library.
     pub(super) fn client(what: impl std::fmt::Display, error: &KafkaError) -> Self {
         match error.rdkafka_error_code() {
-            Some(code) => {
-                let reason = code.to_string();
-                Self::refused(what, &Refusal { code, reason })
-            }
+            Some(code) => Self::refused(what, &Refusal::of(code)),
             None => Self::failed(what, error),
         }
     }

@@ -76,16 +76,13 @@ impl Table {
         }
     }
 
-    /// Adds a row, with as many cells as the head has. An empty cell is shown as a dash, so that
-    /// each line has the same number of words for `awk`.
+    /// Adds a row, with as many cells as the head has. Each is one word for `awk`: an empty cell is
+    /// a dash, and blanks are shown as what stands for them in a format.
     pub(super) fn row(&mut self, cells: Vec<String>) {
         debug_assert_eq!(cells.len(), self.head.len(), "a cell for each column");
-        let shown = |cell: String| {
-            if cell.is_empty() {
-                "-".to_owned()
-            } else {
-                cell
-            }
+        let shown = |cell: String| match &*cell {
+            "" => "-".to_owned(),
+            cell => word(cell),
         };
         self.rows.push(cells.into_iter().map(shown).collect());
     }
@@ -130,6 +127,26 @@ impl Table {
         };
         std::iter::once(&head).chain(&self.rows).map(line).collect()
     }
+}
+
+/// A name without what would end a word, a line, or begin a terminal's command. Kafka lets clients
+/// choose any names for groups and for themselves.
+fn word(name: &str) -> String {
+    let mut word = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            ' ' => word.push_str("\\x20"),
+            c if c.is_whitespace() || c.is_control() => word.extend(c.escape_default()),
+            c => word.push(c),
+        }
+    }
+    word
+}
+
+/// A name in a line of its own, in which only blanks may be.
+pub(super) fn on_a_line(name: &str) -> String {
+    let words: Vec<_> = name.split(' ').map(word).collect();
+    words.join(" ")
 }
 
 /// Tells a person something beside the output.

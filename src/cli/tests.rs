@@ -143,6 +143,10 @@ fn a_table_is_as_wide_as_its_cells_and_numbers_stand_to_the_right() {
     ];
     assert_eq!(table.lines(), expected);
     assert_eq!(Table::new(&["A", "B"]).lines(), ["A  B"]);
+    let mut table = Table::new(&["A", "B"]);
+    table.row(vec!["a b\tc\n".into(), "\u{1b}[31mred\u{a0}".into()]);
+    let shown = "a\\x20b\\tc\\n  \\u{1b}[31mred\\u{a0}";
+    assert_eq!(table.lines()[1], shown, "each cell is a word");
     assert_eq!(
         [counted(0, "x"), counted(1, "x"), counted(2, "x")],
         ["0 xs", "1 x", "2 xs"]

@@ -1,6 +1,6 @@
 //! Finds a broker that accepts connections, before the client library looks for one: it would try
-//! until its deadline, and not say why. A command's thread; names are looked up on one of their own,
-//! since the system's resolver knows no deadline.
+//! until its deadline, and not say why. A command's thread; names are looked up on a thread of
+//! their own, since the system's resolver knows no deadline.
 
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::mpsc::channel;

@@ -3,8 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use clap::Parser as _;
+use rdkafka::mocking::MockCluster;
 use socket2::{Domain, Socket, Type};
 
+use super::Connection;
 use super::given::Given;
 use super::reach::reachable;
 use crate::cli::CliError;
@@ -90,4 +93,31 @@ fn what_is_given_by_x_counts_more_than_the_file_by_whichever_name() {
         ("compression.type", "lz4"),
     ];
     assert_eq!(all, expected);
+}
+
+/// A command line of which only the connection matters.
+#[derive(clap::Parser)]
+struct Line {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[test]
+fn partitions_that_cannot_be_asked_are_told_from_the_others() {
+    let cluster = MockCluster::new(1).expect("a cluster");
+    cluster.create_topic("t", 3, 1).expect("a topic");
+    let leaderless = cluster.partition_leader("t", 1, None);
+    leaderless.expect("a partition without a leader");
+    let line = Line::parse_from(["x", "-b", &cluster.bootstrap_servers()]);
+    let client = line.connection.connect().expect("a client");
+    let of = |topic: &str, partitions: &[i32]| -> Vec<_> {
+        partitions
+            .iter()
+            .map(|partition| (topic.to_owned(), *partition))
+            .collect()
+    };
+    let wanted = [of("gone", &[0]), of("t", &[0, 1, 2, 3])].concat();
+    let (led, left_out) = client.by_leaders(wanted).expect("metadata");
+    assert_eq!(led, of("t", &[0, 2]));
+    assert_eq!(left_out, [of("gone", &[0]), of("t", &[1, 3])].concat());
 }

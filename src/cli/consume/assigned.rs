@@ -135,10 +135,7 @@ impl Consume {
                 .iter()
                 .find(|wanted| !there.contains(wanted))
             {
-                return Err(CliError::Failed(format!(
-                    "the topic '{topic}' has no partition {missing}. 'millrace topics describe \
-                     {topic}' shows those that are there"
-                )));
+                return Err(CliError::unknown_partition(topic, *missing));
             }
             let chosen =
                 |partition: &i32| self.partitions.is_empty() || self.partitions.contains(partition);

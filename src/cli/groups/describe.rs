@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use rdkafka::Offset;
+use rdkafka::error::RDKafkaErrorCode;
 use serde::Serialize;
 
 use crate::cli::CliError;
 use crate::cli::connect::{Client, Connection};
-use crate::cli::native::{GroupDescription, GroupMember};
-use crate::cli::output::{Output, Table, counted};
+use crate::cli::native::{GroupDescription, GroupMember, Refusal};
+use crate::cli::output::{Output, Table, counted, on_a_line};
 
 /// The state of a group that is not there.
 pub(super) const DEAD: &str = "Dead";
@@ -68,62 +69,90 @@ struct Member {
 impl Describe {
     pub(super) fn run(&self) -> Result<(), CliError> {
         let client = self.connection.connect()?;
+        let (ids, silent) = self.ids(&client)?;
         let mut output = Output::new();
-        for (index, description) in self.descriptions(&client)?.into_iter().enumerate() {
-            let described = describe(&client, description)?;
+        let (mut shown, mut failed) = (0, Vec::new());
+        for (id, group) in ids.iter().zip(descriptions(&client, &ids)?) {
+            let described = match group {
+                Ok(group) => describe(&client, group)?,
+                Err(refusal) => Err(refusal),
+            };
+            let described = match described {
+                Ok(described) => described,
+                // It went since it was listed.
+                Err(refusal) if refusal.code == NOT_FOUND && self.groups.is_empty() => continue,
+                Err(refusal) => {
+                    failed.push(why_not(id, &refusal).to_string());
+                    continue;
+                }
+            };
             if self.json {
                 output.json(&described)?;
-                continue;
+            } else {
+                if shown > 0 {
+                    output.line("")?;
+                }
+                described.print(&mut output, self.members)?;
             }
-            if index > 0 {
-                output.line("")?;
-            }
-            described.print(&mut output, self.members)?;
+            shown += 1;
         }
-        output.flush()
+        output.flush()?;
+        CliError::of_many(&failed, ids.len())?;
+        CliError::of_silent_brokers(&silent)
     }
 
-    fn descriptions(&self, client: &Client) -> Result<Vec<GroupDescription>, CliError> {
-        let refused = |refusal| CliError::refused("groups describe", &refusal);
-        let mut ids = self.groups.clone();
-        if ids.is_empty() {
-            let (groups, _) = client.admin().list_groups().map_err(refused)?;
-            ids.extend(groups.into_iter().map(|group| group.id));
-            ids.sort_unstable();
+    /// The groups that were named, or all, and why some brokers did not tell of theirs.
+    fn ids(&self, client: &Client) -> Result<(Vec<String>, Vec<Refusal>), CliError> {
+        if !self.groups.is_empty() {
+            return Ok((self.groups.clone(), Vec::new()));
         }
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let names: Vec<_> = ids.iter().map(String::as_str).collect();
-        let described = client.admin().describe_groups(&names).map_err(refused)?;
-        let described = described
-            .into_iter()
-            .zip(&ids)
-            .map(|(described, id)| match described {
-                Ok(group) => Ok(group),
-                Err(refusal) if refusal.code == NOT_FOUND => Err(CliError::unknown_group(id)),
-                Err(refusal) => Err(CliError::refused(
-                    format_args!("the group '{id}'"),
-                    &refusal,
-                )),
-            });
-        described.collect()
+        let listed = client.admin().list_groups();
+        let (groups, silent) = listed.map_err(|refusal| refused(&refusal))?;
+        let mut ids: Vec<_> = groups.into_iter().map(|group| group.id).collect();
+        ids.sort_unstable();
+        Ok((ids, silent))
     }
 }
 
-pub(super) const NOT_FOUND: rdkafka::error::RDKafkaErrorCode =
-    rdkafka::error::RDKafkaErrorCode::GroupIdNotFound;
+fn refused(refusal: &Refusal) -> CliError {
+    CliError::refused("groups describe", refusal)
+}
 
-fn describe(client: &Client, group: GroupDescription) -> Result<Described, CliError> {
-    let committed = client.admin().committed_offsets(&group.id);
-    let committed = committed.map_err(|refusal| {
-        CliError::refused(
-            format_args!("the offsets of the group '{}'", group.id),
-            &refusal,
-        )
-    })?;
+fn why_not(id: &str, refusal: &Refusal) -> CliError {
+    match refusal.code {
+        NOT_FOUND => CliError::unknown_group(id),
+        _ => CliError::refused(format_args!("the group '{id}'"), refusal),
+    }
+}
+
+/// Each of the groups, or why not, in their order.
+fn descriptions(
+    client: &Client,
+    ids: &[String],
+) -> Result<Vec<Result<GroupDescription, Refusal>>, CliError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: Vec<_> = ids.iter().map(String::as_str).collect();
+    let described = client.admin().describe_groups(&names);
+    described.map_err(|refusal| refused(&refusal))
+}
+
+pub(super) const NOT_FOUND: RDKafkaErrorCode = RDKafkaErrorCode::GroupIdNotFound;
+
+/// A group with its offsets, or what the coordinator refuses of this group; that the broker does
+/// not answer goes for all groups, and is an error at once.
+fn describe(
+    client: &Client,
+    group: GroupDescription,
+) -> Result<Result<Described, Refusal>, CliError> {
+    let committed = match client.admin().committed_offsets(&group.id) {
+        Ok(committed) => committed,
+        Err(refusal) if refusal.is_the_brokers() => return Ok(Err(refusal)),
+        Err(refusal) => return Err(why_not(&group.id, &refusal)),
+    };
     if group.state == DEAD && group.members.is_empty() && committed.is_empty() {
-        return Err(CliError::unknown_group(&group.id));
+        return Ok(Err(Refusal::of(NOT_FOUND)));
     }
     let mut offsets: BTreeMap<(String, i32), Option<i64>> = BTreeMap::new();
     for committed in committed {
@@ -137,7 +166,7 @@ fn describe(client: &Client, group: GroupDescription) -> Result<Described, CliEr
         }
     }
     let all: Vec<_> = offsets.keys().cloned().collect();
-    let ends = ends(client, &all)?;
+    let ends = ends(client, all)?;
     let partitions = offsets.iter().map(|(partition, current)| {
         let reader = readers.get(partition);
         let end = ends.get(partition).copied();
@@ -155,7 +184,7 @@ fn describe(client: &Client, group: GroupDescription) -> Result<Described, CliEr
     let partitions = partitions.collect();
     let mut members: Vec<_> = group.members.iter().map(Member::new).collect();
     members.sort_by(|a, b| a.member.cmp(&b.member));
-    Ok(Described {
+    Ok(Ok(Described {
         group: group.id,
         state: group.state,
         kind: group.kind,
@@ -163,15 +192,15 @@ fn describe(client: &Client, group: GroupDescription) -> Result<Described, CliEr
         coordinator: group.coordinator,
         partitions,
         members,
-    })
+    }))
 }
 
 /// The end of each partition that is still there and has a leader.
 fn ends(
     client: &Client,
-    partitions: &[(String, i32)],
+    partitions: Vec<(String, i32)>,
 ) -> Result<BTreeMap<(String, i32), i64>, CliError> {
-    let there = client.with_leaders(partitions)?;
+    let (there, _) = client.by_leaders(partitions)?;
     let ends = client.offsets(&there, Offset::End)?;
     let ends = there.into_iter().zip(ends);
     Ok(ends
@@ -204,25 +233,25 @@ impl Member {
 impl Described {
     fn print(&self, output: &mut Output, members: bool) -> Result<(), CliError> {
         let dash = |text: &str| if text.is_empty() { "-" } else { text }.to_owned();
-        output.line(format_args!("Group:        {}", self.group))?;
+        output.line(format_args!("Group:        {}", on_a_line(&self.group)))?;
         output.line(format_args!("State:        {} ({})", self.state, self.kind))?;
         output.line(format_args!("Assignor:     {}", dash(&self.assignor)))?;
         let coordinator = self.coordinator.as_deref().unwrap_or("-");
         output.line(format_args!("Coordinator:  {coordinator}"))?;
         output.line(format_args!("Members:      {}", self.members.len()))?;
-        let lag: i64 = self
-            .partitions
-            .iter()
-            .filter_map(|partition| partition.lag)
-            .sum();
-        output.line(format_args!(
-            "Lag:          {}",
-            counted(lag.unsigned_abs(), "record")
-        ))?;
+        let lag = counted(self.lag(), "record");
+        output.line(format_args!("Lag:          {lag}"))?;
         match members {
             true => self.members_table().print(output),
             false => self.partitions_table().print(output),
         }
+    }
+
+    /// How many records are yet to be read. A group that is ahead of one log, where records were
+    /// lost or somebody moved it there, is not the less behind in another.
+    fn lag(&self) -> u64 {
+        let lags = self.partitions.iter().filter_map(|partition| partition.lag);
+        lags.map(|lag| u64::try_from(lag).unwrap_or(0)).sum()
     }
 
     fn partitions_table(&self) -> Table {
@@ -274,7 +303,7 @@ impl Described {
                 member.host.clone(),
                 member.client_id.clone(),
                 count.to_string(),
-                assignment.join(" "),
+                assignment.join(";"),
             ]);
         }
         table

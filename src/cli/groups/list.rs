@@ -77,10 +77,7 @@ impl List {
             table.print(&mut output)?;
         }
         output.flush()?;
-        if let Some(first) = errors.first() {
-            let what = format!("the list lacks the groups of {} brokers", errors.len());
-            return Err(CliError::refused(what, first));
-        }
+        CliError::of_silent_brokers(&errors)?;
         if groups.is_empty() && !self.json {
             tell("There is no consumer group yet. A consumer with a group makes it.");
         }

@@ -9,9 +9,13 @@ use serde::Serialize;
 use super::describe::{DEAD, NOT_FOUND};
 use crate::base::clock::TimestampMs;
 use crate::cli::CliError;
-use crate::cli::connect::{Client, Connection};
+use crate::cli::connect::{Client, Connection, Partition};
+use crate::cli::error::with_advice;
 use crate::cli::output::{Output, Table, counted, tell};
 use crate::cli::time::{now_ms, parse_point, parse_span};
+
+/// Why a partition's offset stays as it is.
+const GONE: &str = "is gone or has no leader";
 
 /// The state of a group without members.
 const EMPTY: &str = "Empty";
@@ -74,28 +78,41 @@ struct Reset<'a> {
     partition: i32,
     /// None where nothing is committed.
     current_offset: Option<i64>,
-    new_offset: i64,
+    /// None where it was not set, or cannot be.
+    new_offset: Option<i64>,
     executed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
+    error: Option<&'a String>,
 }
 
-type Partition = (String, i32);
+/// What becomes of each partition: its new offset, or why it gets none.
+type Plan = BTreeMap<Partition, Result<i64, String>>;
 
 impl ResetOffsets {
     pub(super) fn run(&self) -> Result<(), CliError> {
         let client = self.connection.connect()?;
         self.check_state(&client)?;
         let committed = self.committed(&client)?;
-        let partitions = self.partitions(&client, &committed)?;
-        let new = self.new_offsets(&client, &partitions, &committed)?;
-        let errors = match self.execute {
-            true => self.execute(&client, &new)?,
-            false => BTreeMap::new(),
-        };
-        self.print(&committed, &new, &errors)?;
-        if !errors.is_empty() {
-            let (failed, all) = (errors.len(), new.len());
+        let (partitions, left_out) = self.partitions(&client, &committed)?;
+        if partitions.is_empty() {
+            return Err(CliError::Failed(format!(
+                "each partition that the group '{}' has an offset in {GONE}",
+                self.group
+            )));
+        }
+        let mut plan = self.new_offsets(&client, &partitions, &committed)?;
+        if self.execute {
+            self.execute(&client, &mut plan)?;
+        }
+        plan.extend(
+            left_out
+                .into_iter()
+                .map(|gone| (gone, Err(GONE.to_owned()))),
+        );
+        self.print(&committed, &plan)?;
+        let failed = plan.values().filter(|new| new.is_err()).count();
+        if failed > 0 {
+            let all = plan.len();
             return Err(CliError::Partly { failed, all });
         }
         if !self.execute && !self.json {
@@ -142,12 +159,12 @@ impl ResetOffsets {
         Ok(committed.collect())
     }
 
-    /// The partitions that were named.
+    /// The partitions that were named; and of all, those that cannot be asked where they begin.
     fn partitions(
         &self,
         client: &Client,
         committed: &BTreeMap<Partition, i64>,
-    ) -> Result<Vec<Partition>, CliError> {
+    ) -> Result<(Vec<Partition>, Vec<Partition>), CliError> {
         if self.all_topics {
             if committed.is_empty() {
                 return Err(CliError::Failed(format!(
@@ -156,7 +173,7 @@ impl ResetOffsets {
                 )));
             }
             let all: Vec<_> = committed.keys().cloned().collect();
-            return client.with_leaders(&all);
+            return client.by_leaders(all);
         }
         let mut wanted = Vec::new();
         for topic in &self.topics {
@@ -180,17 +197,14 @@ impl ResetOffsets {
                     ))
                 })?;
                 if !there.contains(&partition) {
-                    return Err(CliError::Failed(format!(
-                        "the topic '{topic}' has no partition {partition}. 'millrace topics \
-                         describe {topic}' shows those that are there"
-                    )));
+                    return Err(CliError::unknown_partition(topic, partition));
                 }
                 wanted.push((topic.to_owned(), partition));
             }
         }
         wanted.sort();
         wanted.dedup();
-        Ok(wanted)
+        Ok((wanted, Vec::new()))
     }
 
     fn new_offsets(
@@ -198,34 +212,61 @@ impl ResetOffsets {
         client: &Client,
         partitions: &[Partition],
         committed: &BTreeMap<Partition, i64>,
-    ) -> Result<BTreeMap<Partition, i64>, CliError> {
-        let at = |at| {
-            let offsets = client.offsets(partitions, at)?;
-            let offsets = partitions.iter().cloned().zip(offsets);
-            let offsets = offsets.map(|(partition, offset)| match offset {
-                Ok(offset) => Ok((partition, offset)),
-                Err(code) => {
-                    let what = format!("the offsets of {}-{}", partition.0, partition.1);
-                    Err(CliError::failed(what, code))
-                }
-            });
-            offsets.collect::<Result<BTreeMap<Partition, i64>, CliError>>()
-        };
+    ) -> Result<Plan, CliError> {
         let target = &self.target;
-        if target.to_earliest {
-            return at(Offset::Beginning);
-        }
-        if target.to_latest {
-            return at(Offset::End);
-        }
-        if let Some(time) = target.to_datetime {
-            return at(Offset::Offset(time));
-        }
-        if let Some(span) = target.by_duration {
+        let ago = |span: Duration| {
             let ago = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
-            return at(Offset::Offset(now_ms().saturating_sub(ago).max(0)));
-        }
-        let (earliest, latest) = (at(Offset::Beginning)?, at(Offset::End)?);
+            now_ms().saturating_sub(ago).max(0)
+        };
+        let at = match target {
+            Target {
+                to_earliest: true, ..
+            } => Some(Offset::Beginning),
+            Target {
+                to_latest: true, ..
+            } => Some(Offset::End),
+            target => target
+                .to_datetime
+                .or(target.by_duration.map(ago))
+                .map(Offset::Offset),
+        };
+        let new = match at {
+            Some(at) => Self::offsets_at(client, partitions, at)?,
+            None => self.offsets_by_number(client, partitions, committed)?,
+        };
+        Ok(new
+            .into_iter()
+            .map(|(partition, offset)| (partition, Ok(offset)))
+            .collect())
+    }
+
+    fn offsets_at(
+        client: &Client,
+        partitions: &[Partition],
+        at: Offset,
+    ) -> Result<BTreeMap<Partition, i64>, CliError> {
+        let offsets = client.offsets(partitions, at)?;
+        let offsets = partitions.iter().cloned().zip(offsets);
+        let offsets = offsets.map(|(partition, offset)| match offset {
+            Ok(offset) => Ok((partition, offset)),
+            Err(code) => {
+                let what = format!("the offsets of {}-{}", partition.0, partition.1);
+                Err(CliError::failed(what, code))
+            }
+        });
+        offsets.collect()
+    }
+
+    /// To an offset, or by so many, as near to it as there are records.
+    fn offsets_by_number(
+        &self,
+        client: &Client,
+        partitions: &[Partition],
+        committed: &BTreeMap<Partition, i64>,
+    ) -> Result<BTreeMap<Partition, i64>, CliError> {
+        let target = &self.target;
+        let earliest = Self::offsets_at(client, partitions, Offset::Beginning)?;
+        let latest = Self::offsets_at(client, partitions, Offset::End)?;
         let mut new = BTreeMap::new();
         for partition in partitions {
             let wanted = match (target.to_offset, target.shift_by) {
@@ -253,34 +294,27 @@ impl ResetOffsets {
         Ok(new)
     }
 
-    /// Sets the offsets; gives why some were not set.
-    fn execute(
-        &self,
-        client: &Client,
-        new: &BTreeMap<Partition, i64>,
-    ) -> Result<BTreeMap<Partition, String>, CliError> {
+    /// Sets the offsets, and takes note of those that were refused.
+    fn execute(&self, client: &Client, plan: &mut Plan) -> Result<(), CliError> {
         let what = format!("the offsets of the group '{}'", self.group);
-        let mut list = TopicPartitionList::with_capacity(new.len());
-        for ((topic, partition), offset) in new {
+        let mut list = TopicPartitionList::with_capacity(plan.len());
+        for ((topic, partition), offset) in plan.iter() {
+            let Ok(offset) = offset else { continue };
             let added = list.add_partition_offset(topic, *partition, Offset::Offset(*offset));
             added.map_err(|error| CliError::client(&what, &error))?;
         }
         let altered = client.admin().alter_offsets(&self.group, &list);
         let altered = altered.map_err(|refusal| CliError::refused(&what, &refusal))?;
-        let errors = altered.into_iter().filter_map(|altered| {
-            let refusal = altered.refusal?;
-            let why = crate::cli::error::with_advice(&refusal);
-            Some(((altered.topic, altered.partition), why))
-        });
-        Ok(errors.collect())
+        for altered in altered {
+            if let Some(refusal) = altered.refusal {
+                let why = with_advice(&refusal);
+                plan.insert((altered.topic, altered.partition), Err(why));
+            }
+        }
+        Ok(())
     }
 
-    fn print(
-        &self,
-        committed: &BTreeMap<Partition, i64>,
-        new: &BTreeMap<Partition, i64>,
-        errors: &BTreeMap<Partition, String>,
-    ) -> Result<(), CliError> {
+    fn print(&self, committed: &BTreeMap<Partition, i64>, plan: &Plan) -> Result<(), CliError> {
         let mut output = Output::new();
         let mut table = Table::new(&[
             "GROUP",
@@ -289,35 +323,31 @@ impl ResetOffsets {
             "CURRENT-OFFSET",
             "NEW-OFFSET",
         ]);
-        for (partition, new_offset) in new {
+        for (partition, new) in plan {
             let current_offset = committed.get(partition).copied();
-            let error = errors.get(partition).cloned();
+            let (topic, number) = (&partition.0, partition.1);
             if self.json {
                 output.json(&Reset {
                     group: &self.group,
-                    topic: &partition.0,
-                    partition: partition.1,
+                    topic,
+                    partition: number,
                     current_offset,
-                    new_offset: *new_offset,
-                    executed: self.execute && error.is_none(),
-                    error,
+                    new_offset: new.as_ref().ok().copied(),
+                    executed: self.execute && new.is_ok(),
+                    error: new.as_ref().err(),
                 })?;
                 continue;
             }
-            if let Some(error) = error {
-                tell(format_args!(
-                    "millrace: {}-{}: {error}",
-                    partition.0, partition.1
-                ));
-                continue;
+            match new {
+                Err(why) => tell(format_args!("millrace: {topic}-{number}: {why}")),
+                Ok(new) => table.row(vec![
+                    self.group.clone(),
+                    topic.clone(),
+                    number.to_string(),
+                    current_offset.map_or_else(String::new, |offset| offset.to_string()),
+                    new.to_string(),
+                ]),
             }
-            table.row(vec![
-                self.group.clone(),
-                partition.0.clone(),
-                partition.1.to_string(),
-                current_offset.map_or_else(String::new, |offset| offset.to_string()),
-                new_offset.to_string(),
-            ]);
         }
         if !self.json {
             table.print(&mut output)?;

@@ -1,13 +1,13 @@
 //! Creating, growing and deleting topics.
 
+use rdkafka::error::RDKafkaErrorCode;
 use serde::Serialize;
 
 use crate::cli::CliError;
 use crate::cli::connect::{Connection, key_value};
 use crate::cli::error::with_advice;
-use crate::cli::native::{Outcome, TopicToCreate};
+use crate::cli::native::{Outcome, Refusal, TopicToCreate};
 use crate::cli::output::{Output, counted, tell};
-use rdkafka::error::RDKafkaErrorCode;
 
 const BROKERS_DEFAULT: i32 = -1;
 
@@ -151,15 +151,9 @@ impl Delete {
             let metadata = client.metadata()?;
             let exists = |name: &String| metadata.topics().iter().any(|t| t.name() == name);
             let outcomes = self.topics.iter().map(|name| {
-                let code = RDKafkaErrorCode::UnknownTopicOrPartition;
-                let refusal = crate::cli::native::Refusal {
-                    code,
-                    reason: code.to_string(),
-                };
-                (
-                    name.clone(),
-                    if exists(name) { Ok(()) } else { Err(refusal) },
-                )
+                let refusal = Refusal::of(RDKafkaErrorCode::UnknownTopicOrPartition);
+                let outcome = if exists(name) { Ok(()) } else { Err(refusal) };
+                (name.clone(), outcome)
             });
             return self.common.report(outcomes.collect(), "deleted", absent);
         }
