@@ -4,12 +4,13 @@
 //! for; the main thread hands the records to the client library and serves its reports.
 
 mod deliveries;
+mod lines;
 
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, BufRead, BufReader, IsTerminal, Read};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::io::{self, IsTerminal};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,18 +21,13 @@ use rdkafka::message::{Header, Headers as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use super::CliError;
-use super::connect::{Connection, create, key_value, topic_error};
+use super::connect::{Connection, create, key_value, not_empty, topic_error};
 use super::output::{Output, tell};
 use super::progress::Progress;
 use super::record::RecordToProduce;
 use super::stop::Stop;
 use deliveries::Deliveries;
-
-/// A line that is longer is an error, and no reason to take all memory.
-const LINE_BYTES_MAX: u64 = 100 << 20;
-
-/// Lines that were read ahead of the client.
-const LINES_AHEAD_MAX: usize = 1024;
+use lines::{BATCHES_AHEAD_MAX, Batch, read_lines};
 
 /// How often signals are looked at while there is nothing to do.
 const TICK: Duration = Duration::from_millis(100);
@@ -52,7 +48,7 @@ pub struct Produce {
     /// The topic; a broker that makes topics by itself makes it
     topic: String,
     /// Each line is a key, this text, and a value
-    #[arg(short = 'K', long, value_name = "TEXT", value_parser = not_empty)]
+    #[arg(short = 'K', long, value_name = "TEXT", value_parser = separator)]
     key_separator: Option<String>,
     /// A header of every record; may be given again
     #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = key_value)]
@@ -130,11 +126,9 @@ fn may_be_idempotent(config: &ClientConfig) -> bool {
     waits_for_all && tries_again && keeps_order && in_flight.is_none_or(|count| count <= 5)
 }
 
-fn not_empty(text: &str) -> Result<String, String> {
-    match text {
-        "" => Err("it may not be empty".to_owned()),
-        text => Ok(text.replace("\\t", "\t")),
-    }
+/// A text between key and value, in which `\\t` is a tab.
+fn separator(text: &str) -> Result<String, String> {
+    not_empty(text).map(|text| text.replace("\\t", "\t"))
 }
 
 impl Produce {
@@ -146,15 +140,22 @@ impl Produce {
         if io::stdin().is_terminal() {
             tell("Each line is a record. Ctrl-D ends.");
         }
-        let (lines, received) = sync_channel(LINES_AHEAD_MAX);
+        let (lines, received) = sync_channel(BATCHES_AHEAD_MAX);
         let reader = thread::Builder::new().name("input".to_owned());
-        let reader = reader.spawn(move || read_lines(&lines));
+        let reader = reader.spawn(move || read_lines(io::stdin().lock(), &lines));
         reader.map_err(CliError::io("a thread for standard input"))?;
         let sent = self.send_all(&producer, &received, &stop);
         let flushed = self.flush(&producer, &stop);
         let summed = self.sum_up(&producer);
+        let ended = sent.and(flushed).and(summed);
+        if stop.is_requested()
+            && let Err(error) = &ended
+        {
+            // The signal ends the command, and whoever sent it still hears of what was lost.
+            tell(format_args!("millrace: {error}"));
+        }
         stop.obey();
-        sent.and(flushed).and(summed)
+        ended
     }
 
     /// The client's configuration: a flag counts more than a property that is given, and that more
@@ -210,24 +211,32 @@ impl Produce {
     fn send_all(
         &self,
         producer: &BaseProducer<Deliveries>,
-        lines: &Receiver<Result<Vec<u8>, CliError>>,
+        lines: &Receiver<Batch>,
         stop: &Stop,
     ) -> Result<(), CliError> {
         let mut progress = Progress::new("records", None, io::stdin().is_terminal());
         let mut line_number = 0;
-        while !stop.is_requested() && producer.context().failure().is_none() {
-            match lines.recv_timeout(TICK) {
-                Ok(line) => {
-                    line_number += 1;
-                    let record = self.record(line?);
-                    let record = record.map_err(|why| {
-                        CliError::Failed(format!("line {line_number} of standard input: {why}"))
-                    })?;
-                    self.send(producer, &record, stop)?;
-                    progress.at(line_number);
-                }
-                Err(RecvTimeoutError::Timeout) => {}
+        let is_over = || stop.is_requested() || producer.context().failure().is_some();
+        while !is_over() {
+            let batch = match lines.recv_timeout(TICK) {
+                Ok(batch) => batch,
+                Err(RecvTimeoutError::Timeout) => Batch::default(),
                 Err(RecvTimeoutError::Disconnected) => break,
+            };
+            for line in batch.lines {
+                if is_over() {
+                    break;
+                }
+                line_number += 1;
+                let record = self.record(line).map_err(|why| {
+                    CliError::Failed(format!("line {line_number} of standard input: {why}"))
+                })?;
+                self.send(producer, &record, stop)?;
+                progress.at(line_number);
+                producer.poll(Duration::ZERO);
+            }
+            if let Some(error) = batch.error {
+                return Err(error);
             }
             producer.poll(Duration::ZERO);
         }
@@ -314,7 +323,10 @@ impl Produce {
         }
         loop {
             match producer.send(wanted) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    producer.context().note_sent();
+                    return Ok(());
+                }
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
                     if stop.is_requested() || producer.context().failure().is_some() {
                         return Ok(());
@@ -344,9 +356,12 @@ impl Produce {
 
     fn sum_up(&self, producer: &BaseProducer<Deliveries>) -> Result<(), CliError> {
         let deliveries = producer.context();
+        let summary = deliveries.summary(&self.topic);
+        if let Some(unknown) = summary.unknown() {
+            tell(unknown);
+        }
         if !self.quiet {
             let mut output = Output::new();
-            let summary = deliveries.summary(&self.topic);
             match self.json {
                 true => output.json(&summary)?,
                 false => summary.print(&mut output)?,
@@ -366,33 +381,4 @@ struct Record {
     headers: OwnedHeaders,
     timestamp: Option<i64>,
     partition: Option<i32>,
-}
-
-/// Reads lines until the end, or until nobody wants them.
-fn read_lines(lines: &SyncSender<Result<Vec<u8>, CliError>>) {
-    let mut input = BufReader::with_capacity(256 << 10, io::stdin().lock());
-    loop {
-        let mut line = Vec::new();
-        let read = input
-            .by_ref()
-            .take(LINE_BYTES_MAX)
-            .read_until(b'\n', &mut line);
-        let line = match read {
-            Ok(0) => return,
-            Ok(bytes) if bytes as u64 == LINE_BYTES_MAX && line.last() != Some(&b'\n') => {
-                let why = format!("a line of more than {LINE_BYTES_MAX} bytes");
-                Err(CliError::Failed(why))
-            }
-            Ok(_) => {
-                line.pop_if(|byte| *byte == b'\n');
-                line.pop_if(|byte| *byte == b'\r');
-                Ok(line)
-            }
-            Err(error) => Err(CliError::io("standard input")(error)),
-        };
-        let is_last = line.is_err();
-        if lines.send(line).is_err() || is_last {
-            return;
-        }
-    }
 }

@@ -23,6 +23,7 @@ pub(super) struct Deliveries {
 
 #[derive(Debug, Default)]
 struct State {
+    sent: u64,
     partitions: BTreeMap<i32, Delivered>,
     failed: u64,
     first_failure: Option<String>,
@@ -45,12 +46,19 @@ pub(super) struct Summary<'a> {
     topic: &'a str,
     records: u64,
     failed: u64,
+    /// Handed over, and given up before anybody said what became of them.
+    unknown: u64,
     partitions: Vec<Delivered>,
 }
 
 impl Deliveries {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another record was handed to the library, which will report it.
+    pub(super) fn note_sent(&self) {
+        self.state().sent += 1;
     }
 
     /// Why records were not delivered, if any were not.
@@ -66,15 +74,14 @@ impl Deliveries {
 
     pub(super) fn summary<'a>(&self, topic: &'a str) -> Summary<'a> {
         let state = self.state();
+        let partitions: Vec<_> = state.partitions.values().copied().collect();
+        let records = partitions.iter().map(|partition| partition.records).sum();
         Summary {
             topic,
-            records: state
-                .partitions
-                .values()
-                .map(|partition| partition.records)
-                .sum(),
+            records,
             failed: state.failed,
-            partitions: state.partitions.values().copied().collect(),
+            unknown: state.sent.saturating_sub(records + state.failed),
+            partitions,
         }
     }
 }
@@ -117,8 +124,7 @@ impl ProducerContext for Deliveries {
                 let code = error
                     .rdkafka_error_code()
                     .unwrap_or(RDKafkaErrorCode::Unknown);
-                let reason = code.to_string();
-                let why = || with_advice(&Refusal { code, reason });
+                let why = || with_advice(&Refusal::of(code));
                 state.first_failure.get_or_insert_with(why);
             }
         }
@@ -126,6 +132,13 @@ impl ProducerContext for Deliveries {
 }
 
 impl Summary<'_> {
+    /// What to know of records whose fate is not known, if there are any.
+    pub(super) fn unknown(&self) -> Option<String> {
+        let unknown = counted(self.unknown, "record");
+        let told = format!("{unknown} without an answer, each of which may be written or not");
+        (self.unknown > 0).then_some(told)
+    }
+
     pub(super) fn print(&self, output: &mut Output) -> Result<(), CliError> {
         let records = counted(self.records, "record");
         output.line(format_args!("{records} written to {}", self.topic))?;
