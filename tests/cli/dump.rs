@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
-use crate::program::{Shell, fails, objects, program};
+use crate::program::{Shell, fails, fails_in_part, objects, program};
 use crate::support::broker::Peer;
 use crate::support::command::run;
 
@@ -121,7 +121,7 @@ fn damage_is_shown_and_fails_the_command() {
     file.write_all_at(&[0xAA], size - 1)
         .expect("a writable file");
     let finished = dump("");
-    let told = fails(&finished, 1);
+    let told = fails_in_part(&finished, 1);
     assert!(
         told.contains("damaged") && finished.stdout.contains("CRC WRONG"),
         "{told}"
@@ -129,19 +129,19 @@ fn damage_is_shown_and_fails_the_command() {
     // Something where there should be room, and a length that no batch has.
     file.write_all_at(&[1], size + 200)
         .expect("a writable file");
-    let told = fails(&dump("--json"), 1);
+    let told = fails_in_part(&dump("--json"), 1);
     assert!(
         told.contains("damaged"),
         "the first thing that is wrong: {told}"
     );
     file.write_all_at(&[0; 4], 8).expect("a writable file");
-    let told = fails(&dump("--json"), 1);
+    let told = fails_in_part(&dump("--json"), 1);
     assert!(told.contains("corrupt"), "{told}");
     // A cut inside of the batch.
     file.set_len(0).expect("a writable file");
     file.write_all_at(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2], 0)
         .expect("a file");
-    let told = fails(&dump("--json"), 1);
+    let told = fails_in_part(&dump("--json"), 1);
     assert!(told.contains("was cut"), "{told}");
 }
 

@@ -82,7 +82,7 @@ fn wrong_properties_are_a_configuration_error() {
         (config(&bad), "no.such.key"),
         (config(&dir.path().join("none")), "No such file"),
         ("topics list -X no.such.key=1".to_owned(), "no.such.key"),
-        ("produce t -X acks=7x".to_owned(), "acks"),
+        ("produce t -X acks=seven".to_owned(), "acks"),
     ] {
         let told = fails(&shell.run(&line), 78);
         assert!(told.contains(word), "{line}: {told}");
@@ -103,9 +103,7 @@ fn a_wrong_command_line_is_a_usage_error() {
         "completions tcsh",
         "--config x topics list",
     ] {
-        let finished = run(&mut program(line), b"", WITHIN);
-        fails(&finished, 2);
-        assert_eq!(finished.stdout, "", "{line}");
+        fails(&run(&mut program(line), b"", WITHIN), 2);
     }
 }
 

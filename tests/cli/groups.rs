@@ -1,11 +1,14 @@
 //! `millrace groups`.
 
-use std::process::Child;
 use std::time::{Duration, Instant};
 
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 
-use crate::program::{Shell, fails, rows};
+use crate::program::{Running, Shell, fails, fails_in_part, rows};
+use crate::support::command::{Finished, run};
 
 /// A topic of two partitions with ten records each, of which the group `g` has read four of one.
 fn read_in_part() -> Shell {
@@ -36,32 +39,17 @@ fn offsets(shell: &Shell) -> Vec<(i64, Value)> {
     partitions.into_iter().map(offset).collect()
 }
 
-/// A member of `g` that has its partitions.
-struct Member(Child);
-
-impl Member {
-    fn join(shell: &Shell) -> Self {
-        let member = Self(shell.start("consume t --follow --group g -X client.id=reader"));
-        let end = Instant::now() + Duration::from_secs(30);
-        loop {
-            let finished = shell.run("groups describe g --json");
-            if finished.stdout.contains("\"client_id\":\"reader\"") {
-                return member;
-            }
-            assert!(
-                Instant::now() < end,
-                "{}{}",
-                finished.stdout,
-                finished.stderr
-            );
+/// Starts a member of `g`, and waits until it has its partitions.
+fn join(shell: &Shell) -> Running {
+    let member = Running(shell.start("consume t --follow --group g -X client.id=reader"));
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let finished = shell.run("groups describe g --json");
+        if finished.stdout.contains("\"client_id\":\"reader\"") {
+            return member;
         }
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let Finished { stdout, stderr, .. } = finished;
+        assert!(Instant::now() < end, "{stdout}{stderr}");
     }
 }
 
@@ -91,7 +79,7 @@ fn a_group_is_listed_and_described_with_its_lag() {
 #[test]
 fn members_are_shown_with_what_they_read() {
     let shell = read_in_part();
-    let member = Member::join(&shell);
+    let member = join(&shell);
     let described = shell.json("groups describe g --json").remove(0);
     assert_eq!(described["state"], "Stable");
     assert_eq!(described["assignor"], "range");
@@ -210,4 +198,57 @@ fn a_wrong_reset_is_told() {
         1,
     );
     assert!(told.contains("--topic"), "{told}");
+}
+
+#[test]
+fn of_several_groups_those_that_are_there_are_described() {
+    let shell = read_in_part();
+    let finished = shell.run("groups describe nope g --json");
+    let told = fails_in_part(&finished, 1);
+    for word in ["no consumer group 'nope'", "1 of 2 failed"] {
+        assert!(told.contains(word), "{told}");
+    }
+    let described = crate::program::objects(&finished.stdout);
+    let groups: Vec<_> = described.iter().map(|group| &group["group"]).collect();
+    assert_eq!(groups, [&json!("g")]);
+}
+
+#[test]
+fn a_group_that_is_ahead_in_one_partition_is_not_the_less_behind_in_another() {
+    let shell = read_in_part();
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", shell.broker.bootstrap())
+        .set("group.id", "g");
+    let consumer: BaseConsumer = config.create().expect("a client");
+    let mut ahead = TopicPartitionList::new();
+    let added = ahead.add_partition_offset("t", 1, Offset::Offset(15));
+    added.expect("an offset");
+    let committed = consumer.commit(&ahead, CommitMode::Sync);
+    committed.expect("a commit from outside of the group");
+    let text = shell.ok("groups describe g");
+    assert_eq!(rows_of(&text, "t"), [["4", "10", "6"], ["15", "10", "-5"]]);
+    assert!(text.contains("Lag:          6 records"), "{text}");
+}
+
+/// The offset, end and lag of each partition of `topic`.
+fn rows_of<'a>(text: &'a str, topic: &str) -> Vec<Vec<&'a str>> {
+    let rows = text.lines().map(|line| line.split_whitespace());
+    let rows = rows.map(Iterator::collect::<Vec<_>>);
+    let rows = rows.filter(|row| row.len() == 8 && row[0] == topic);
+    rows.map(|row| row[2..5].to_vec()).collect()
+}
+
+#[test]
+fn a_row_has_a_word_for_each_column_whatever_the_names() {
+    let shell = read_in_part();
+    let reset = "groups reset-offsets --topic t:0 --to-latest --execute";
+    let mut command = shell.command(reset);
+    let within = Duration::from_secs(60);
+    let finished = run(command.arg("a b\u{1b}[31m"), b"", within);
+    finished.success("a group with any name");
+    let listed = shell.ok("groups list");
+    assert_eq!(rows(&listed)[0], ["a\\x20b\\u{1b}[31m", "Empty", "Classic"]);
+    let listed = shell.json("groups list --json");
+    assert_eq!(listed[0]["group"], "a b\u{1b}[31m", "as it is for programs");
 }

@@ -1,8 +1,15 @@
 //! `millrace produce`.
 
+use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::program::{Shell, fails, objects};
+use crate::program::{Running, Shell, fails, fails_in_part, objects};
 
 #[test]
 fn each_line_is_a_record_with_what_the_flags_say() {
@@ -40,7 +47,8 @@ fn what_consume_prints_as_json_can_be_produced_again() {
 "#;
     let summary = objects(&shell.ok_with("produce t --json", input.trim_start()));
     let partitions = json!([{"partition": 0, "records": 3, "first_offset": 0, "last_offset": 2}]);
-    let expected = json!({"topic": "t", "records": 3, "failed": 0, "partitions": partitions});
+    let expected =
+        json!({"topic": "t", "records": 3, "failed": 0, "unknown": 0, "partitions": partitions});
     assert_eq!(summary, [expected]);
     let first = shell.json("consume t --json");
     assert_eq!(
@@ -100,7 +108,7 @@ fn a_wrong_line_ends_it_and_is_named() {
         ("produce t --partition 3", "x\n", "partition"),
     ];
     for (line, input, word) in table {
-        let told = fails(&shell.run_with(line, input), 1);
+        let told = fails_in_part(&shell.run_with(line, input), 1);
         assert!(told.contains(word), "{line}: {told}");
     }
     assert_eq!(
@@ -128,7 +136,7 @@ fn records_that_the_broker_refuses_are_counted_and_fail_the_command() {
     let finished = shell.run_with("produce t --json", "");
     finished.success("nothing to do");
     let finished = shell.run_with("produce t", &input);
-    let told = fails(&finished, 1);
+    let told = fails_in_part(&finished, 1);
     assert!(
         told.contains("1 record not delivered") && told.contains("max.message.bytes"),
         "{told}"
@@ -138,4 +146,41 @@ fn records_that_the_broker_refuses_are_counted_and_fail_the_command() {
         "{}",
         finished.stdout
     );
+}
+
+#[test]
+fn who_stops_it_hears_of_records_that_nobody_answered_for() {
+    let shell = Shell::new();
+    shell.ok("topics create t --partitions 2");
+    // A batch of two goes at once, a single record is kept for others to come.
+    let line = "produce t --json -X linger.ms=100000 -X batch.num.messages=2 --timeout 200s";
+    let mut producer = shell.command(line);
+    let producer = producer
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut producer = Running(producer.spawn().expect("the program"));
+    let mut stdin = producer.0.stdin.take().expect("a pipe");
+    for partition in [1, 0, 0] {
+        let line = json!({"value": "v", "partition": partition});
+        writeln!(stdin, "{line}").expect("a pipe that is read");
+    }
+    let end = Instant::now() + Duration::from_secs(60);
+    while shell.ok("consume t --partition 0") != "v\nv\n" {
+        assert!(Instant::now() < end, "the batch of two is not written");
+    }
+    let pid = Pid::from_raw(i32::try_from(producer.0.id()).expect("a process id"));
+    kill(pid, Signal::SIGINT).expect("a child of this process");
+    let finished = producer.finish();
+    let told = &finished.stderr;
+    assert_eq!(
+        finished.status.signal(),
+        Some(Signal::SIGINT as i32),
+        "{told}"
+    );
+    assert!(told.contains("1 record without an answer"), "{told}");
+    let summary = objects(&finished.stdout).remove(0);
+    let counts = [&summary["records"], &summary["failed"], &summary["unknown"]];
+    assert_eq!(counts, [&json!(2), &json!(0), &json!(1)]);
+    drop(stdin);
 }

@@ -90,6 +90,13 @@ impl Shell {
 /// A program that runs on; it ends with its test, however that ends.
 pub struct Running(pub Child);
 
+impl Running {
+    /// Waits for its end, and gives what it printed.
+    pub fn finish(&mut self) -> Finished {
+        command::finish(&mut self.0, "the program", WITHIN)
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -105,8 +112,15 @@ pub fn program(line: &str) -> Command {
     command
 }
 
-/// Runs a command that must fail with `code`; gives its complaint, which is all that it says.
+/// The complaint of a command that must fail with `code`, having printed nothing.
 pub fn fails(finished: &Finished, code: i32) -> String {
+    let told = fails_in_part(finished, code);
+    assert_eq!(finished.stdout, "", "stderr: {told}");
+    told
+}
+
+/// The complaint of a command that must fail with `code`, whatever it printed before.
+pub fn fails_in_part(finished: &Finished, code: i32) -> String {
     let Finished {
         status,
         stdout,
@@ -117,6 +131,7 @@ pub fn fails(finished: &Finished, code: i32) -> String {
         Some(code),
         "stdout: {stdout}\nstderr: {stderr}"
     );
+    assert!(!stderr.is_empty(), "nothing is told; stdout: {stdout}");
     stderr.clone()
 }
 

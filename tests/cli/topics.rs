@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::program::{Shell, fails, rows};
+use crate::program::{Shell, fails, fails_in_part, rows};
 
 #[test]
 fn topics_come_are_shown_grow_and_go() {
@@ -124,7 +124,7 @@ fn each_refusal_says_why_and_what_to_do() {
 fn of_several_topics_the_good_ones_are_done_and_the_others_named() {
     let shell = Shell::new();
     let finished = shell.run("topics create a/b orders --json");
-    let told = fails(&finished, 1);
+    let told = fails_in_part(&finished, 1);
     assert!(
         told.contains("a/b") && told.contains("1 of 2 failed"),
         "{told}"

@@ -47,16 +47,24 @@ pub fn run(command: &mut Command, input: &[u8], deadline: Duration) -> Finished 
         .spawn()
         .unwrap_or_else(|error| panic!("{what}: {error}"));
     let mut stdin = child.stdin.take().expect("a piped standard input");
-    let stdout = child.stdout.take().expect("a piped standard output");
-    let stderr = child.stderr.take().expect("a piped standard error");
     std::thread::scope(|scope| {
         scope.spawn(move || {
             // A program may end before it has read everything: its exit code judges that.
             let _ = stdin.write_all(input);
         });
+        finish(&mut child, &what, deadline)
+    })
+}
+
+/// Waits for the end of a program whose outputs are in pipes. One that outlives `deadline` is
+/// killed and fails the test.
+pub fn finish(child: &mut Child, what: &str, deadline: Duration) -> Finished {
+    let stdout = child.stdout.take().expect("a piped standard output");
+    let stderr = child.stderr.take().expect("a piped standard error");
+    std::thread::scope(|scope| {
         let stdout = scope.spawn(|| read_all(stdout));
         let stderr = scope.spawn(|| read_all(stderr));
-        let status = wait(&mut child, deadline);
+        let status = wait(child, deadline);
         let stdout = stdout.join().expect("the reader of standard output");
         let stderr = stderr.join().expect("the reader of standard error");
         let Some(status) = status else {
