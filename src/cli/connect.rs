@@ -74,14 +74,6 @@ pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Reads any text but none.
-pub(super) fn not_empty(text: &str) -> Result<String, String> {
-    match text {
-        "" => Err("it may not be empty".to_owned()),
-        text => Ok(text.to_owned()),
-    }
-}
-
 impl Connection {
     /// The client's configuration, once a broker accepts connections. A broker that is not there
     /// is told at once, with the system's reason, where the library would try until its deadline.

@@ -5,15 +5,13 @@ pub(super) mod format;
 mod grouped;
 mod printer;
 
-use std::time::Duration;
-
 use clap::builder::NonEmptyStringValueParser;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::CliError;
-use super::connect::{Complaints, Connection, not_empty};
+use super::connect::{Complaints, Connection};
 use super::output::tell;
-use super::stop::Stop;
+use super::stop::{Stop, TICK};
 use super::time::parse_point;
 use crate::base::clock::TimestampMs;
 use format::Format;
@@ -26,9 +24,6 @@ null), %% a percent sign; \\n, \\t, \\r, \\\\ and \\x1f are escapes.
 Without --follow it ends at the end of the log, as that was when it began; in a group, when it has \
 reached the end of each of its partitions. In a group it reads on where the group has been, and \
 commits what it has printed.";
-
-/// How long a poll waits, and with it a signal.
-const TICK: Duration = Duration::from_millis(100);
 
 /// The consume command.
 #[derive(Debug, clap::Args)]

@@ -21,16 +21,13 @@ use rdkafka::message::{Header, Headers as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use super::CliError;
-use super::connect::{Connection, create, key_value, not_empty, topic_error};
+use super::connect::{Connection, create, key_value, topic_error};
 use super::output::{Output, tell};
 use super::progress::Progress;
 use super::record::RecordToProduce;
-use super::stop::Stop;
+use super::stop::{Stop, TICK};
 use deliveries::Deliveries;
 use lines::{BATCHES_AHEAD_MAX, Batch, read_lines};
-
-/// How often signals are looked at while there is nothing to do.
-const TICK: Duration = Duration::from_millis(100);
 
 /// How long a topic that the broker makes by itself may take to be there.
 const CREATED_WITHIN: Duration = Duration::from_secs(3);
@@ -126,9 +123,12 @@ fn may_be_idempotent(config: &ClientConfig) -> bool {
     waits_for_all && tries_again && keeps_order && in_flight.is_none_or(|count| count <= 5)
 }
 
-/// A text between key and value, in which `\\t` is a tab.
+/// A text between key and value, in which `\t` is a tab.
 fn separator(text: &str) -> Result<String, String> {
-    not_empty(text).map(|text| text.replace("\\t", "\t"))
+    match text {
+        "" => Err("it may not be empty".to_owned()),
+        text => Ok(text.replace("\\t", "\t")),
+    }
 }
 
 impl Produce {

@@ -16,6 +16,9 @@ use nix::sys::signal::{self, SigSet, Signal};
 
 use super::CliError;
 
+/// How long a command that runs on waits for anything else, before it looks at the signals.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+
 /// In place of a signal: nothing is begun that would have to be tidied up.
 const IDLE: i32 = -1;
 

@@ -11,11 +11,9 @@ use rdkafka::message::Message as _;
 use super::printer::Printer;
 use super::{Consume, Start, TICK, heed};
 use crate::cli::CliError;
-use crate::cli::connect::{Client, Complaints, create};
+use crate::cli::connect::{Client, Complaints, Partition, create};
 use crate::cli::native::Reading;
 use crate::cli::stop::Stop;
-
-type Partition = (String, i32);
 
 /// What of a partition is to be read.
 #[derive(Clone, Copy, Debug)]
