@@ -369,7 +369,7 @@ fn many_groups(best: &mut Best) -> usize {
         .machine
         .list(&ListFilter::default())
         .map(|it| it.len());
-    assert_eq!((left, bench.machine.offsets().count()), (Ok(0), 0));
+    assert_eq!((left, bench.machine.offsets().bytes()), (Ok(0), 0));
     grown / GROUPS
 }
 

@@ -42,12 +42,10 @@ pub(super) struct Stop {
 impl Stop {
     /// Waits for the signals from now on. Must come before the client library starts its threads.
     pub(super) fn watch() -> Result<Self, CliError> {
-        let mut set: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
-        // Blocked, an ignored signal would come all the same; who ignores this one, as `nohup`
-        // does, wants the command to go on without a terminal.
-        if !is_ignored(Signal::SIGHUP) {
-            set.add(Signal::SIGHUP);
-        }
+        // Blocked, an ignored signal would come all the same. Who ignores one wants the command to
+        // go on: `nohup` without a terminal, a job in the background when its script is stopped.
+        let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+        let set: SigSet = signals.into_iter().filter(|it| !is_ignored(*it)).collect();
         set.thread_block()
             .map_err(|error| CliError::failed("signals", error))?;
         let stop = Self {

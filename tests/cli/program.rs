@@ -106,7 +106,9 @@ impl Drop for Running {
 
 /// The program with the words of `line`, and no broker named.
 pub fn program(line: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
+    // What a shell starts in the background ignores the signal, and so does all that it starts.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_millrace")]);
     command.args(line.split_whitespace());
     command.env_remove("MILLRACE_BOOTSTRAP_SERVER");
     command

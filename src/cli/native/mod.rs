@@ -194,8 +194,18 @@ fn ask_each(
         let is_last = Instant::now() >= end;
         match answer {
             Ok(outcomes) => {
+                let was_late = |id: &str| {
+                    let before = early.iter().find(|(asked, _)| asked == id);
+                    before.is_some_and(|(_, outcome)| is_refused(outcome, LATE))
+                };
+                let settle = |(id, outcome): Outcome| match is_refused(&outcome, UNKNOWN) {
+                    // The coordinator went on with what it had no time left to answer.
+                    true if was_late(&id) => (id, Ok(())),
+                    _ => (id, outcome),
+                };
+                let outcomes = outcomes.into_iter().map(settle);
                 let is_early = |(_, outcome): &Outcome| !is_last && is_early(outcome);
-                let (again, done): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(is_early);
+                let (again, done): (Vec<_>, Vec<_>) = outcomes.partition(is_early);
                 settled.extend(done);
                 early = again;
                 if early.is_empty() {
@@ -211,6 +221,15 @@ fn ask_each(
         }
         std::thread::sleep(ASKED_AGAIN_AFTER);
     }
+}
+
+/// How a coordinator answers that waits for its log for too long.
+const LATE: RDKafkaErrorCode = RDKafkaErrorCode::CoordinatorNotAvailable;
+/// How it answers when a group is not there.
+const UNKNOWN: RDKafkaErrorCode = RDKafkaErrorCode::GroupIdNotFound;
+
+fn is_refused(result: &Result<(), Refusal>, code: RDKafkaErrorCode) -> bool {
+    result.as_ref().is_err_and(|refusal| refusal.code == code)
 }
 
 fn is_early<T>(result: &Result<T, Refusal>) -> bool {

@@ -79,6 +79,20 @@ fn what_was_done_is_told_also_where_the_rest_fails_or_stays_early() {
 }
 
 #[test]
+fn a_group_that_is_gone_after_a_late_answer_was_deleted() {
+    const LATE: RDKafkaErrorCode = RDKafkaErrorCode::CoordinatorNotAvailable;
+    for (first, expected) in [(LATE, Ok(())), (EARLY, Err(refused(GONE)))] {
+        let mut codes = [first, GONE].into_iter();
+        let end = Instant::now() + Duration::from_secs(60);
+        let outcomes = ask_each(&["a"], end, |_| {
+            let code = codes.next().expect("no third question");
+            Ok(vec![("a".to_owned(), Err(refused(code)))])
+        });
+        assert_eq!(outcomes, Ok(vec![("a".to_owned(), expected)]));
+    }
+}
+
+#[test]
 fn a_code_that_the_library_does_not_know_keeps_its_number() {
     assert_eq!(refusal(0, String::new()), None);
     let known = refusal(69, String::new()).expect("an error");

@@ -116,7 +116,9 @@ impl ProducerContext for Deliveries {
                     last_offset: offset,
                 });
                 delivered.records += 1;
-                delivered.first_offset = delivered.first_offset.min(offset);
+                // Of a record that had arrived before, the broker tells no offset.
+                let offsets = [delivered.first_offset, offset];
+                delivered.first_offset = offsets.into_iter().flatten().min();
                 delivered.last_offset = delivered.last_offset.max(offset);
             }
             Err((error, _)) => {

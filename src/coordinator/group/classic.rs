@@ -98,6 +98,8 @@ pub struct Group {
     pub members: Members,
     /// Ids that were handed out to clients that have not joined with them yet (KIP-394).
     pub pending_ids: BTreeSet<ByteString>,
+    /// What those take, in bytes.
+    pub pending_bytes: usize,
     /// Members of this generation that have not sent SyncGroup yet.
     pub pending_syncs: BTreeSet<ByteString>,
     /// The wait of a first join phase, while it lasts.
@@ -108,6 +110,8 @@ pub struct Group {
     pub is_recording_assignments: bool,
     /// Topics of the members of this generation.
     pub subscribed: Subscribed,
+    /// What those take, in bytes.
+    pub subscribed_bytes: usize,
     /// How many appends of the group are under way.
     pub appends: usize,
     /// Whether one of them ends the group, so that everything else waits for it.
@@ -134,11 +138,13 @@ impl Group {
             leader: None,
             members: Members::default(),
             pending_ids: BTreeSet::new(),
+            pending_bytes: 0,
             pending_syncs: BTreeSet::new(),
             initial_delay: None,
             has_newcomer: false,
             is_recording_assignments: false,
             subscribed: Subscribed::Unknown,
+            subscribed_bytes: 0,
             appends: 0,
             is_ending: false,
             waiting: VecDeque::new(),
@@ -175,7 +181,7 @@ impl Group {
             false => GroupState::Stable,
         };
         self.members = members;
-        self.subscribed = self.current_subscription();
+        self.note_subscription();
     }
 
     /// Whether the machine may forget it: nothing of it is in the log or under way.
@@ -304,6 +310,7 @@ impl Group {
         let was_pending = self.pending_ids.remove(id);
         if was_pending {
             *cx.pending_ids -= 1;
+            self.pending_bytes -= id.len();
             let timer = self.member_timer(id);
             cx.timers.cancel(&timer);
         }

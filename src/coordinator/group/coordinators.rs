@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::Instant;
 
 use bytestring::ByteString;
 use futures_lite::future::or;
@@ -147,8 +147,8 @@ pub struct Pending {
     answer: Result<Receiver<Reply>, Reply>,
     /// The answer where the coordinator has gone.
     gone: Reply,
-    /// The answer where the log takes longer than this. None where other members are waited for.
-    late: Option<(Duration, Reply)>,
+    /// The answer where the log takes until this moment. None where other members are waited for.
+    late: Option<(Instant, Reply)>,
 }
 
 impl Pending {
@@ -160,9 +160,9 @@ impl Pending {
         };
         match self.late {
             None => answer.await,
-            Some((patience, reply)) => {
+            Some((end, reply)) => {
                 let late = async {
-                    Timer::new(patience).await;
+                    Timer::new(end.saturating_duration_since(Instant::now())).await;
                     reply
                 };
                 or(answer, late).await
@@ -193,7 +193,8 @@ impl GroupRouter {
             Command::Join(_) | Command::Sync(_) => None,
             command => {
                 let patience = self.coordinators.shared.commit_timeout;
-                Some((patience, command.refusal(GroupError::NotAvailable)))
+                let end = Instant::now() + patience;
+                Some((end, command.refusal(GroupError::NotAvailable)))
             }
         };
         let Some(id) = id else {

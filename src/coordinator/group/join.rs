@@ -143,6 +143,7 @@ impl Group {
                 && self.pending_ids.len() >= PENDING_IDS_OF_ANY_GROUP);
         if !is_full && self.pending_ids.insert(id.clone()) {
             *cx.pending_ids += 1;
+            self.pending_bytes += id.len();
             cx.arm(self.member_timer(id), timeout);
         }
         !is_full

@@ -24,6 +24,7 @@ use super::deleted_topics::DeletedTopics;
 use super::error::GroupError;
 use super::event::Why;
 use super::join;
+use super::memory::Limits;
 use super::offsets::{OffsetResult, Offsets};
 use super::planted::{self, Bug};
 use super::record::GroupRecord;
@@ -105,15 +106,16 @@ pub struct Machine {
     pub(super) pending_ids: usize,
     /// What the groups take without their offsets, in bytes.
     pub(super) groups_bytes: usize,
-    /// What they may take with them, in bytes.
-    pub(super) bytes_max: usize,
+    /// What they may take with them.
+    pub(super) limits: Limits,
     next_incarnation: u64,
     /// What is known of the round that looks for expired offsets.
     pub(super) expiry: ExpiryRound,
     /// Topics for which a commit may still be on its way although they are gone.
     deleted_topics: DeletedTopics,
-    /// Groups for which such a commit has arrived.
-    orphaned: BTreeSet<ByteString>,
+    /// Groups that have offsets of deleted topics, which go as soon as nothing is on its way for
+    /// the group. Beside each the topics of which offsets without an id go as well.
+    orphaned: BTreeMap<ByteString, BTreeSet<ByteString>>,
 }
 
 impl Machine {
@@ -128,11 +130,11 @@ impl Machine {
             timers: Timers::default(),
             pending_ids: 0,
             groups_bytes: 0,
-            bytes_max: usize::MAX,
+            limits: Limits::default(),
             next_incarnation: 0,
             expiry: ExpiryRound::default(),
             deleted_topics: DeletedTopics::default(),
-            orphaned: BTreeSet::new(),
+            orphaned: BTreeMap::new(),
         }
     }
 
@@ -148,10 +150,11 @@ impl Machine {
 
     /// Carries out `command`. `reply_to` is answered exactly once, now or by a later call.
     pub fn handle(&mut self, command: Command, reply_to: ReplyId, now: Now, out: &mut Effects) {
+        let waits_for_orphans = self.waits_for_orphans(&command);
         if let Some(reply) = self.refusal(&command) {
             out.reply(reply_to, reply);
         } else if let Some(group) = self.groups.get_mut(command.group())
-            && (must_wait(group, &command) || is_behind(group, &command))
+            && (must_wait(group, &command) || is_behind(group, &command) || waits_for_orphans)
         {
             match group.waiting.len() < GROUP_REQUESTS_WAITING_MAX {
                 true => group.waiting.push_back((reply_to, command)),
@@ -238,6 +241,11 @@ impl Machine {
     }
 
     fn sync(&mut self, request: SyncGroup, reply_to: ReplyId, now: Now, out: &mut Effects) {
+        if self.lacks_memory_for_assignments(&request) {
+            out.lacks_memory = true;
+            out.reply(reply_to, Reply::Sync(Err(GroupError::NotAvailable)));
+            return;
+        }
         match self.group_if_any(&request.group, now, out) {
             Some((group, mut cx)) => group.sync(request, reply_to, &mut cx),
             None => out.reply(reply_to, Reply::Sync(Err(GroupError::UnknownMemberId))),
@@ -271,7 +279,8 @@ impl Machine {
                 let value = value.as_ref();
                 self.offsets.replay(group, topic, *partition, value);
                 if value.is_some_and(|value| self.deleted_topics.contains(value.topic_id)) {
-                    self.orphaned.insert(ByteString::from(&**group));
+                    let group = ByteString::from(&**group);
+                    self.orphaned.entry(group).or_default();
                 }
             }
             GroupRecord::Group { group, value } => {
@@ -318,13 +327,12 @@ impl Machine {
                 let is_gone = group.appended(then, result, &mut cx);
                 if is_gone {
                     self.remove(&id, result, now, out);
-                } else {
-                    self.carry_out_waiting(&id, now, out);
-                    self.settle(&id);
                 }
             }
         }
         self.forget_orphans(&id, now, out);
+        self.carry_out_waiting(&id, now, out);
+        self.settle(&id);
     }
 
     /// The log was read to its end. That means nothing to a machine that was unloaded meanwhile.
@@ -368,7 +376,7 @@ impl Machine {
             let (group, mut cx) = self.group_or_new(&id, now, out);
             // A commit for the next topic of that name may be on its way already.
             if group.appends > 0 {
-                self.orphaned.insert(id);
+                self.orphaned.entry(id).or_default().insert(topic.clone());
             } else {
                 group.append(records, Then::TopicForgotten, &mut cx);
             }
@@ -379,11 +387,17 @@ impl Machine {
     /// behind a commit for a new topic of the same name would take that one.
     fn forget_orphans(&mut self, id: &ByteString, now: Now, out: &mut Effects) {
         let has_appends = self.groups.get(id).is_some_and(|group| group.appends > 0);
-        if has_appends || !self.orphaned.remove(id) {
+        if has_appends {
             return;
         }
-        let deleted = |id| self.deleted_topics.contains(id);
-        let records = self.offsets.prepare_forgetting(id, deleted);
+        let Some(topics) = self.orphaned.remove(id) else {
+            return;
+        };
+        let is_gone = |topic: &ByteString, id: TopicId| match id {
+            TopicId::ZERO => topics.contains(topic),
+            id => self.deleted_topics.contains(id),
+        };
+        let records = self.offsets.prepare_forgetting(id, is_gone);
         if !records.is_empty() {
             let (group, mut cx) = self.group_or_new(id, now, out);
             group.append(records, Then::TopicForgotten, &mut cx);
@@ -475,12 +489,23 @@ impl Machine {
             .expect("it was just seen to be there")
     }
 
+    /// Whether `command` would keep offsets of a deleted topic from going, where there is always
+    /// another commit on its way.
+    fn waits_for_orphans(&self, command: &Command) -> bool {
+        is_commit(command) && self.orphaned.contains_key(command.group())
+    }
+
     /// Carries out what has waited for the group's appends.
     fn carry_out_waiting(&mut self, id: &ByteString, now: Now, out: &mut Effects) {
         while let Some(group) = self.groups.get_mut(id)
             && let Some((reply_to, command)) = group.waiting.pop_front()
         {
-            if must_wait(group, &command) {
+            let must_wait = must_wait(group, &command);
+            if must_wait || self.waits_for_orphans(&command) {
+                let group = self
+                    .groups
+                    .get_mut(id)
+                    .expect("it was just seen to be there");
                 group.waiting.push_front((reply_to, command));
                 return;
             }
@@ -525,6 +550,10 @@ pub(super) fn invalid(command: &Command, config: &GroupConfig) -> Option<Reply> 
         }
         _ => None,
     }
+}
+
+fn is_commit(command: &Command) -> bool {
+    matches!(command, Command::Commit(_))
 }
 
 /// Whether `command` stands behind those that wait. Offsets are committed, deleted and read in the
@@ -609,6 +638,7 @@ impl Group {
 
     /// Disarms all timers of the group and forgets the ids that it has handed out.
     fn disarm(&mut self, cx: &mut Context<'_>) {
+        self.pending_bytes = 0;
         for id in std::mem::take(&mut self.pending_ids) {
             *cx.pending_ids -= 1;
             let timer = self.member_timer(&id);

@@ -34,6 +34,7 @@ mod member;
 mod memory;
 mod planted;
 mod protocols;
+mod queue;
 mod rebalance;
 mod static_members;
 mod sync;

@@ -91,6 +91,7 @@ type Partitions = BTreeMap<i32, CommittedOffset>;
 
 impl Offsets {
     /// How many offsets there are.
+    #[cfg(test)]
     pub fn count(&self) -> usize {
         self.count
     }
@@ -266,16 +267,17 @@ impl Offsets {
         by_group
     }
 
-    /// The tombstones of the offsets of `group` that were committed for topics that `is_deleted`
-    /// names by their ids.
+    /// The tombstones of the offsets of `group` that `is_deleted` names by topic and by the id that
+    /// they were committed for.
     pub fn prepare_forgetting(
         &self,
         group: &ByteString,
-        is_deleted: impl Fn(TopicId) -> bool,
+        is_deleted: impl Fn(&ByteString, TopicId) -> bool,
     ) -> Vec<GroupRecord> {
         let mut records = Vec::new();
         for (topic, partitions) in self.groups.get(group).into_iter().flatten() {
-            let orphans = partitions.iter().filter(|(_, it)| is_deleted(it.topic_id));
+            let is_orphan = |it: &CommittedOffset| is_deleted(topic, it.topic_id);
+            let orphans = partitions.iter().filter(|(_, it)| is_orphan(it));
             records.extend(orphans.map(|(partition, _)| tombstone(group, topic, *partition)));
         }
         records

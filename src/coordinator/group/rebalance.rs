@@ -161,7 +161,7 @@ impl Group {
     fn become_empty(&mut self, cx: &mut Context<'_>) {
         self.protocol = None;
         self.leader = None;
-        self.subscribed = self.current_subscription();
+        self.note_subscription();
         self.transition(GroupState::Empty, cx.now);
         self.tell(What::Empty, cx);
         let record = self.to_record(|_| Bytes::new());
@@ -175,7 +175,7 @@ impl Group {
             self.leader = joined.next().map(|member| member.id.clone());
         }
         self.protocol = protocols::elect(&self.members);
-        self.subscribed = self.current_subscription();
+        self.note_subscription();
         self.transition(GroupState::CompletingRebalance, cx.now);
         let members = self.members.len();
         self.tell(What::Joined { members }, cx);

@@ -3,7 +3,7 @@
 //!
 //! A machine whose timers are not due holds no task but a sleeping one, and an empty one none.
 
-pub(super) mod appends;
+mod appends;
 mod load;
 
 use std::cell::{Cell, RefCell};
@@ -87,11 +87,6 @@ impl Shared {
             log_limit: LogLimit::default(),
             memory_log_limit: LogLimit::default(),
         }
-    }
-
-    /// What a machine may take that takes `bytes` now, beside all others.
-    fn bytes_max_of(&self, bytes: usize) -> usize {
-        bytes + self.bytes_max.saturating_sub(self.bytes.get())
     }
 
     /// Counts what a machine takes that took `before`.
@@ -201,7 +196,8 @@ impl Coordinator {
     fn with_machine(self: &Rc<Self>, work: impl FnOnce(&mut Machine, Now, &mut Effects)) {
         let mut out = Effects::default();
         self.change(|machine| {
-            machine.limit(self.shared.bytes_max_of(machine.bytes()));
+            let others = self.shared.bytes.get() - machine.bytes();
+            machine.limit(self.shared.bytes_max, others);
             work(machine, self.now(), &mut out);
         });
         if out.lacks_memory {

@@ -17,6 +17,9 @@ use crate::protocol::wire::Message;
 /// The type of a group whose members' metadata are subscriptions.
 pub const CONSUMER_PROTOCOL_TYPE: &str = "consumer";
 
+/// About what a set takes for each topic beside its name.
+const TOPIC_BYTES: usize = 2 * size_of::<ByteString>();
+
 /// What a group is known to subscribe to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subscribed {
@@ -49,6 +52,17 @@ impl Subscribed {
             }
         }
         Self::Topics(all)
+    }
+
+    /// About what it takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Unknown => 0,
+            Self::Topics(topics) => {
+                let of_topic = |topic: &ByteString| TOPIC_BYTES + topic.len();
+                topics.iter().map(of_topic).sum()
+            }
+        }
     }
 
     /// Whether the offsets of `topic` are in use by a group of `protocol_type`: if nothing is

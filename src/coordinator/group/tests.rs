@@ -131,6 +131,7 @@ struct Fixture {
     events: Vec<What>,
     /// What the groups may take of memory.
     bytes_max: usize,
+    bytes_of_others: usize,
     /// Whether anybody was refused for that.
     lacks_memory: bool,
 }
@@ -159,6 +160,7 @@ impl Fixture {
             holds: false,
             events: Vec::new(),
             bytes_max: usize::MAX,
+            bytes_of_others: 0,
             lacks_memory: false,
         };
         fixture.run(|machine, now, out| machine.loaded(now, out));
@@ -175,7 +177,7 @@ impl Fixture {
     fn run(&mut self, act: impl FnOnce(&mut Machine, Now, &mut Effects)) {
         let mut out = Effects::default();
         let now = self.now();
-        self.machine.limit(self.bytes_max);
+        self.machine.limit(self.bytes_max, self.bytes_of_others);
         act(&mut self.machine, now, &mut out);
         self.lacks_memory |= out.lacks_memory;
         self.machine.assert_all_is_counted();
@@ -418,6 +420,7 @@ impl Fixture {
             holds: false,
             events: Vec::new(),
             bytes_max: self.bytes_max,
+            bytes_of_others: 0,
             lacks_memory: false,
         };
         let now = fixture.now();

@@ -16,7 +16,8 @@ use super::Coordinator;
 use crate::base::limits::BATCH_HEADER_BYTES;
 use crate::coordinator::group::command::Append;
 use crate::coordinator::group::error::GroupError;
-use crate::coordinator::group::machine::{After, Then};
+use crate::coordinator::group::machine::After;
+use crate::coordinator::group::queue::{Waiting, enqueue, in_order};
 use crate::coordinator::group::record::GroupRecord;
 use crate::partition::message::{Acks, AppendError, AppendRequest, PartitionMessage};
 use crate::protocol::error::EncodeError;
@@ -32,41 +33,6 @@ const RECORD_OVERHEAD_BYTES: usize = 32;
 pub(super) struct Appends {
     waiting: RefCell<VecDeque<Waiting>>,
     is_running: Cell<bool>,
-}
-
-/// Records that wait, and what follows when they are durable.
-#[derive(Debug)]
-pub(in crate::coordinator::group) struct Waiting {
-    pub(in crate::coordinator::group) records: Vec<GroupRecord>,
-    pub(in crate::coordinator::group) afters: Vec<After>,
-}
-
-impl Waiting {
-    fn is_replacement_in(&self, group: &After) -> bool {
-        let last = self.afters.last();
-        last.is_some_and(|it| is_replacement(it) && it.incarnation == group.incarnation)
-    }
-}
-
-/// Whether it is the record of a group in which a static member has another id.
-fn is_replacement(after: &After) -> bool {
-    matches!(after.then, Then::Replaced(_))
-}
-
-/// Puts an operation behind the others. A group whose static members all come back at once has its
-/// whole record written for each: where one still waits the next takes its place, since it says the
-/// same and more.
-pub(in crate::coordinator::group) fn enqueue(waiting: &mut VecDeque<Waiting>, append: Append) {
-    let Append { records, after } = append;
-    if is_replacement(&after)
-        && let Some(before) = waiting.iter_mut().find(|it| it.is_replacement_in(&after))
-    {
-        before.records = records;
-        before.afters.push(after);
-        return;
-    }
-    let afters = vec![after];
-    waiting.push_back(Waiting { records, afters });
 }
 
 /// Why records could not be appended.
@@ -210,7 +176,9 @@ impl Coordinator {
                 self.replay(&all);
             }
             if !matches!(&result, Err(failure) if failure.is_of_records()) {
-                let afters = together.into_iter().flat_map(|ready| ready.afters);
+                let has_failed = result.is_err();
+                let afters = together.into_iter();
+                let afters = afters.flat_map(|ready| in_order(ready.afters, has_failed));
                 return self.report(afters.collect(), result);
             }
         }
@@ -219,7 +187,7 @@ impl Coordinator {
                 Ok(_) => self.append_in_parts(&ready).await,
                 Err(error) => Err(error.clone().into()),
             };
-            self.report(ready.afters, result);
+            self.report(in_order(ready.afters, result.is_err()), result);
         }
     }
 

@@ -192,9 +192,13 @@ fn where_memory_is_full_nothing_is_added_and_who_is_there_goes_on() {
         let refused = f.error_of_join(group, &newcomer);
         assert_eq!(refused, Some(GroupError::NotAvailable));
     }
-    let more = f.ask(simple_commit("simple", vec![offset_of("t", 0)]));
     let refused = Reply::Commit(Err(GroupError::NotAvailable));
+    let more = f.ask(simple_commit("simple", vec![offset_of("t", 0)]));
     assert_eq!(f.reply(more), refused);
+    let mut longer = commit_request(&a, 1);
+    longer.offsets[0].metadata = Some("m".repeat(100).into());
+    let longer = f.ask(Command::Commit(longer));
+    assert_eq!(f.reply(longer), refused);
     let back = f.error_of_join("g", &client().named("unknown"));
     assert_eq!(back, Some(GroupError::UnknownMemberId));
     assert!(f.lacks_memory);
@@ -202,10 +206,7 @@ fn where_memory_is_full_nothing_is_added_and_who_is_there_goes_on() {
     assert_eq!(f.heartbeat(&a, 1), Ok(()));
     assert_eq!(f.commit(&a, 1), Ok(()));
     let again = f.join(&a);
-    assert!(
-        f.waits(again),
-        "a member that brings something new is no new member"
-    );
+    assert!(f.waits(again), "a member that rejoins is no new member");
 
     // There is room again when somebody has gone.
     f.leave(&[(&a.id, None)]);
@@ -214,6 +215,60 @@ fn where_memory_is_full_nothing_is_added_and_who_is_there_goes_on() {
     assert_eq!(f.reply(deleted), Reply::DeleteGroup(Ok(())));
     assert_eq!(f.machine.bytes(), 0);
     assert_eq!(f.error_of_join("fresh", &newcomer), None);
+}
+
+#[test]
+fn offsets_leave_room_for_members_and_members_for_what_they_grow_by() {
+    let (mut f, [a]) = up::<1>();
+    let names: Vec<_> = (0..40).map(|n| format!("{n}").repeat(1000)).collect();
+    let names = ["range"]
+        .into_iter()
+        .chain(names.iter().map(String::as_str));
+    let larger = a.clone().lists(&names.collect::<Vec<_>>());
+    let assignment = "a".repeat(1000);
+    // Whoever takes the rest is in another partition of the shard.
+    f.bytes_max = 4_000_000;
+    for (taken, offset, member, growth) in [
+        (2_000_000, true, true, true),
+        (3_000_000, false, true, true),
+        (4_000_000, false, false, true),
+        (5_000_000, false, false, false),
+    ] {
+        f.bytes_of_others = taken;
+        let commit = f.ask(simple_commit("simple", vec![offset_of("t", taken as i32)]));
+        let is_committed = matches!(f.reply(commit), Reply::Commit(Ok(_)));
+        assert_eq!(is_committed, offset, "at {taken}");
+        let group = format!("g{taken}");
+        let refused = f.error_of_join(&group, &client().version(3));
+        assert_eq!(refused.is_none(), member, "at {taken}");
+        let mut others = f.successor(|_| {});
+        others.bytes_of_others = taken;
+        others.bytes_max = f.bytes_max;
+        let joined = others.join(&larger);
+        assert_eq!(others.joined(joined).result.is_ok(), growth, "at {taken}");
+        let mut others = f.successor(|_| {});
+        others.bytes_max = f.bytes_max;
+        let joined = others.join(&a);
+        assert_eq!(others.joined(joined).generation, 2);
+        others.bytes_of_others = taken;
+        let synced = others.sync(&a, 2, &[(&a, &assignment)]);
+        assert_eq!(others.assignment(synced).is_ok(), growth, "at {taken}");
+    }
+}
+
+#[test]
+fn ids_that_were_handed_out_count_with_the_names_in_them() {
+    let mut f = Fixture::new();
+    let mut join = join_of("g", &client(), 1);
+    join.client_id = "c".repeat(STRING_MAX).into();
+    for random in 0..100 {
+        join.random = random;
+        f.ask(Command::Join(join.clone()));
+    }
+    assert_eq!(f.pending_ids(), 100);
+    assert!(f.machine.bytes() > 100 * (STRING_MAX - 100));
+    f.pass(700_000);
+    assert_eq!(f.machine.bytes(), 0);
 }
 
 #[test]

@@ -300,6 +300,30 @@ fn a_deletion_that_is_heard_of_late_takes_nothing_of_the_next_topic() {
 }
 
 #[test]
+fn offsets_of_a_deleted_topic_go_however_much_is_on_its_way() {
+    let mut f = Fixture::new();
+    // One whose record does not say which topic it was for, as those of older brokers.
+    f.commit_of(0, 5);
+    f.holds = true;
+    let mut other = commit_request(&client(), -1);
+    other.offsets[0].topic = "u".into();
+    f.ask(Command::Commit(other.clone()));
+    f.delete_topic(1);
+    // There is always another one on its way.
+    for _ in 0..3 {
+        f.ask(Command::Commit(other.clone()));
+        f.end_append(Ok(()));
+    }
+    assert_eq!(f.stored(), None);
+    f.holds = false;
+    while !f.appends.is_empty() {
+        f.end_append(Ok(()));
+    }
+    assert!(f.machine.offsets().get("g", "u", 0).is_some());
+    assert!(f.answered.len() as u64 == f.next_reply, "all are answered");
+}
+
+#[test]
 fn a_late_commit_takes_none_of_the_next_topic_with_it() {
     let mut f = Fixture::new();
     f.holds = true;

@@ -1,6 +1,6 @@
 //! Static members (KIP-345): restarts without rebalances, and who is fenced by them.
 
-use super::super::runtime::appends::enqueue;
+use super::super::queue::{enqueue, in_order};
 use super::*;
 
 const FENCED: GroupError = GroupError::FencedInstanceId;
@@ -96,7 +96,7 @@ fn members_that_restart_at_once_share_the_record_that_is_still_to_be_written() {
                 f.machine.replay(record, now);
                 f.log.push(record.clone());
             }
-            for after in write.afters {
+            for after in in_order(write.afters, result.is_err()) {
                 f.run(|machine, now, out| machine.appended(after, result, now, out));
             }
         }
@@ -120,6 +120,29 @@ fn members_that_restart_at_once_share_the_record_that_is_still_to_be_written() {
             assert_eq!(recorded, [ids[1].clone(), ids[0].clone()]);
         }
     }
+}
+
+#[test]
+fn a_member_that_restarts_twice_in_vain_is_the_one_that_it_was() {
+    let (mut f, _, follower) = up_static(SHORT);
+    f.holds = true;
+    let restarts = [(); 2].map(|()| f.join(&follower.restarted()));
+    let mut waiting = VecDeque::new();
+    let appends = std::mem::take(&mut f.appends);
+    appends.into_iter().for_each(|it| enqueue(&mut waiting, it));
+    let write = waiting.pop_front().expect("a record");
+    assert_eq!((write.afters.len(), waiting.len()), (2, 0));
+    let result = Err(GroupError::Unexpected);
+    for after in in_order(write.afters, true) {
+        f.run(|machine, now, out| machine.appended(after, result, now, out));
+    }
+    assert!(
+        restarts
+            .map(|it| f.joined(it).result)
+            .iter()
+            .all(Result::is_err)
+    );
+    assert_eq!(f.heartbeat(&follower, 1), Ok(()));
 }
 
 #[test]
