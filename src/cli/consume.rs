@@ -49,7 +49,8 @@ pub struct Consume {
         conflicts_with = "from_time"
     )]
     offset: Start,
-    /// Begin at the first record at or after this time, such as 2026-01-31T08:30:00Z or -1h
+    /// Begin at the first record at or after this time, such as 2026-01-31T08:30:00+01:00 or -1h;
+    /// without an offset it is in UTC
     #[arg(
         long, value_name = "TIME", value_parser = parse_point, allow_hyphen_values = true,
         conflicts_with = "group"

@@ -231,7 +231,7 @@ impl Produce {
                 let record = self.record(line).map_err(|why| {
                     CliError::Failed(format!("line {line_number} of standard input: {why}"))
                 })?;
-                self.send(producer, &record, stop)?;
+                self.send(producer, line_number, &record, stop)?;
                 progress.at(line_number);
                 producer.poll(Duration::ZERO);
             }
@@ -310,6 +310,7 @@ impl Produce {
     fn send(
         &self,
         producer: &BaseProducer<Deliveries>,
+        line_number: u64,
         record: &Record,
         stop: &Stop,
     ) -> Result<(), CliError> {
@@ -334,7 +335,10 @@ impl Produce {
                     producer.poll(TICK);
                     wanted = again;
                 }
-                Err((error, _)) => return Err(CliError::client("a record", &error)),
+                Err((error, _)) => {
+                    let what = format!("line {line_number} of standard input");
+                    return Err(CliError::client(what, &error));
+                }
             }
         }
     }

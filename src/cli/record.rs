@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Bytes in JSON.
@@ -59,10 +60,16 @@ pub(super) struct RecordRead<'a> {
     pub(super) headers: Vec<(Cow<'a, str>, Option<Data<'a>>)>,
 }
 
-/// A record to be written: fields that are not named here are left aside, so that what `consume
-/// --json` prints can be written again.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// A record to be written. What `consume --json` prints can be written again; any other field is a
+/// misspelt one.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RecordToProduce {
+    /// Where it was read, which says nothing about where it is written.
+    #[serde(default, rename = "topic")]
+    _topic: IgnoredAny,
+    #[serde(default, rename = "offset")]
+    _offset: IgnoredAny,
     #[serde(default)]
     pub(super) key: Option<Data<'static>>,
     /// Null is a tombstone; it must be said, so that a misspelt name does not make one.

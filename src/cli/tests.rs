@@ -170,6 +170,7 @@ fn bytes_survive_json_whatever_they_are() {
     for wrong in [
         "{}",
         "{\"value\":1}",
+        "{\"value\":\"v\",\"kye\":\"k\"}",
         "{\"value\":{\"base46\":\"\"}}",
         "{\"value\":\"v\",\"headers\":{\"a\":\"1\"}}",
         "[]",

@@ -87,10 +87,10 @@ pub fn gather(
 /// The ports come before the directory: a broker that is started a second time, or in another's
 /// place, must not leave a formatted directory behind.
 pub fn prepare(given: &Given, started: Instant) -> Result<Prepared, BootError> {
-    tell_about(given);
     if let Some(unknown) = given.explain_unknown_of_ours() {
         return Err(BootError::Setting(unknown));
     }
+    tell_about(given);
     let config = BrokerConfig::new(Layers::of_start(given.values.clone()))
         .map_err(|error| BootError::Setting(given.explain(&error)))?;
     let cpus = Cpus::of_process()?;

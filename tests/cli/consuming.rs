@@ -32,6 +32,18 @@ fn ten() -> Shell {
 }
 
 #[test]
+fn who_follows_reads_partitions_that_are_added() {
+    let shell = Shell::new();
+    shell.ok("topics create t");
+    shell.ok_with("produce t --quiet", "first\n");
+    let mut following = Running(shell.start("consume t --follow --count 2 --format %p:%s\\n"));
+    shell.ok("topics add-partitions t --partitions 2");
+    shell.ok_with("produce t --quiet --partition 1", "second\n");
+    let printed = following.finish().success("consume");
+    assert_eq!(printed, "0:first\n1:second\n");
+}
+
+#[test]
 fn it_begins_where_it_is_told_and_ends_at_the_end() {
     let shell = ten();
     let table = [

@@ -66,7 +66,10 @@ fn a_group_is_listed_and_described_with_its_lag() {
     });
     assert_eq!(described[0]["partitions"], json!([partition]));
     let text = shell.ok("groups describe");
-    assert!(text.contains("Lag:          6 records"), "{text}");
+    assert!(
+        text.contains("Lag:          6 records behind 1 committed offset\n"),
+        "{text}"
+    );
     let last: Vec<_> = text
         .lines()
         .last()
@@ -228,7 +231,10 @@ fn a_group_that_is_ahead_in_one_partition_is_not_the_less_behind_in_another() {
     committed.expect("a commit from outside of the group");
     let text = shell.ok("groups describe g");
     assert_eq!(rows_of(&text, "t"), [["4", "10", "6"], ["15", "10", "-5"]]);
-    assert!(text.contains("Lag:          6 records"), "{text}");
+    assert!(
+        text.contains("Lag:          6 records behind 2 committed offsets\n"),
+        "{text}"
+    );
 }
 
 /// The offset, end and lag of each partition of `topic`.

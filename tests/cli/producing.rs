@@ -102,10 +102,11 @@ fn a_wrong_line_ends_it_and_is_named() {
         (
             "produce t --json",
             "{\"vlaue\":\"v\"}\n",
-            "missing field `value`",
+            "line 1 of standard input: unknown field `vlaue`",
         ),
+        ("produce t --json", "{}\n", "missing field `value`"),
         ("produce t --json", "{\"value\":1}\n", "base64"),
-        ("produce t --partition 3", "x\n", "partition"),
+        ("produce t --partition 3", "x\n", "line 1 of standard input"),
     ];
     for (line, input, word) in table {
         let told = fails_in_part(&shell.run_with(line, input), 1);

@@ -339,12 +339,10 @@ fn groups_that_are_flooded_with_joins_disturb_no_other() {
     const WITHIN: Duration = Duration::from_secs(10);
     /// ...and as a rule.
     const MOSTLY_WITHIN: Duration = Duration::from_millis(500);
-    let broker = Broker::start_with(&[
-        PATIENT,
-        ("group.initial.rebalance.delay.ms", "0"),
-        // All groups are in one partition.
-        ("offsets.topic.num.partitions", "1"),
-    ]);
+    // All groups are in one partition.
+    let one = ("offsets.topic.num.partitions", "1");
+    let at_once = ("group.initial.rebalance.delay.ms", "0");
+    let broker = Broker::start_with(&[PATIENT, one, at_once]);
     topics::create(&broker, "t", 1, &[]);
     let port = broker.port();
     find_coordinator(&mut Wire::connect(port));

@@ -1,6 +1,7 @@
 //! Reading partitions that are named, or all of a topic, without a group.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
@@ -14,6 +15,10 @@ use crate::cli::CliError;
 use crate::cli::connect::{Client, Complaints, Partition, create};
 use crate::cli::native::Reading;
 use crate::cli::stop::Stop;
+
+/// How often a command that follows looks for partitions that were added, and how long it waits
+/// for the answer.
+const LOOKED_AFTER: Duration = Duration::from_secs(5);
 
 /// What of a partition is to be read.
 #[derive(Clone, Copy, Debug)]
@@ -36,23 +41,28 @@ impl Consume {
         }
         let consumer = self.reader()?;
         stop.begin();
-        let started = spans
-            .iter()
-            .map(|((topic, partition), span)| (topic.as_str(), *partition, span.start));
-        let _reading = Reading::start(consumer.client(), started)
-            .map_err(|refusal| CliError::refused("the partitions", &refusal))?;
-        self.read(&consumer, spans, stop)
+        let mut reading = Reading::new(consumer.client());
+        for ((topic, partition), span) in &spans {
+            start(&mut reading, topic, *partition, span.start)?;
+        }
+        self.read(&consumer, &mut reading, spans, stop)
     }
 
     fn read(
         &self,
         consumer: &BaseConsumer<Complaints>,
+        reading: &mut Reading<'_>,
         mut spans: HashMap<Partition, Span>,
         stop: &Stop,
     ) -> Result<(), CliError> {
         let mut printer = Printer::new(self);
         let mut heard_at = Instant::now();
+        let mut looked_at = Instant::now();
         while !stop.is_requested() && !printer.is_done() && !spans.is_empty() {
+            if self.follow && self.partitions.is_empty() && looked_at.elapsed() > LOOKED_AFTER {
+                self.read_new_partitions(consumer, reading, &mut spans)?;
+                looked_at = Instant::now();
+            }
             let mut next = consumer.poll(Duration::ZERO);
             if next.is_none() {
                 printer.flush()?;
@@ -91,6 +101,30 @@ impl Consume {
             }
         }
         printer.flush()?;
+        Ok(())
+    }
+
+    /// Reads partitions that were added, from their beginnings.
+    fn read_new_partitions(
+        &self,
+        consumer: &BaseConsumer<Complaints>,
+        reading: &mut Reading<'_>,
+        spans: &mut HashMap<Partition, Span>,
+    ) -> Result<(), CliError> {
+        for topic in &self.topics {
+            // Where no broker answers now, reading says so if it matters.
+            let Ok(metadata) = consumer.fetch_metadata(Some(topic), LOOKED_AFTER) else {
+                continue;
+            };
+            let partitions = metadata.topics().iter().flat_map(|it| it.partitions());
+            for partition in partitions.map(|partition| partition.id()) {
+                let new = spans.entry((topic.clone(), partition));
+                if let Entry::Vacant(new) = new {
+                    new.insert(Span { start: 0, end: 0 });
+                    start(reading, topic, partition, 0)?;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -162,9 +196,12 @@ impl Consume {
                 (None, Start::Last(count)) => end.saturating_sub(count).max(first),
                 (None, Start::At(offset)) if (first..=end).contains(&offset) => offset,
                 (None, Start::At(offset)) => {
+                    let advice = match self.partitions.is_empty() {
+                        true => ". --partition chooses one partition",
+                        false => "",
+                    };
                     return Err(CliError::Failed(format!(
-                        "the offset {offset} is out of range: {}-{} has {first} to {end}. \
-                         --partition chooses one partition",
+                        "the offset {offset} is out of range: {}-{} has {first} to {end}{advice}",
                         partition.0, partition.1
                     )));
                 }
@@ -173,4 +210,14 @@ impl Consume {
         }
         Ok(spans)
     }
+}
+
+fn start(
+    reading: &mut Reading<'_>,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+) -> Result<(), CliError> {
+    let started = reading.start(topic, partition, offset);
+    started.map_err(|refusal| CliError::refused(format!("{topic}-{partition}"), &refusal))
 }

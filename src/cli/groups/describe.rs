@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::CliError;
 use crate::cli::connect::{Client, Connection};
-use crate::cli::native::{GroupDescription, GroupMember, Refusal};
+use crate::cli::native::{GroupCoordinator, GroupDescription, GroupMember, Refusal};
 use crate::cli::output::{Output, Table, counted, on_a_line};
 
 /// The state of a group that is not there.
@@ -36,8 +36,9 @@ struct Described {
     state: String,
     #[serde(rename = "type")]
     kind: String,
-    assignor: String,
-    coordinator: Option<String>,
+    /// None where no generation has one.
+    assignor: Option<String>,
+    coordinator: Option<GroupCoordinator>,
     partitions: Vec<Partition>,
     members: Vec<Member>,
 }
@@ -188,7 +189,7 @@ fn describe(
         group: group.id,
         state: group.state,
         kind: group.kind,
-        assignor: group.assignor,
+        assignor: (!group.assignor.is_empty()).then_some(group.assignor),
         coordinator: group.coordinator,
         partitions,
         members,
@@ -232,14 +233,26 @@ impl Member {
 
 impl Described {
     fn print(&self, output: &mut Output, members: bool) -> Result<(), CliError> {
-        let dash = |text: &str| if text.is_empty() { "-" } else { text }.to_owned();
         output.line(format_args!("Group:        {}", on_a_line(&self.group)))?;
         output.line(format_args!("State:        {} ({})", self.state, self.kind))?;
-        output.line(format_args!("Assignor:     {}", dash(&self.assignor)))?;
-        let coordinator = self.coordinator.as_deref().unwrap_or("-");
+        output.line(format_args!(
+            "Assignor:     {}",
+            self.assignor.as_deref().unwrap_or("-")
+        ))?;
+        let coordinator = self.coordinator.as_ref();
+        let coordinator = coordinator.map(|it| format!("{}:{} (id {})", it.host, it.port, it.id));
+        let coordinator = coordinator.as_deref().unwrap_or("-");
         output.line(format_args!("Coordinator:  {coordinator}"))?;
         output.line(format_args!("Members:      {}", self.members.len()))?;
-        let lag = counted(self.lag(), "record");
+        let lags = self.partitions.iter().filter(|it| it.lag.is_some()).count();
+        let lag = match lags {
+            0 => "-".to_owned(),
+            // Of partitions without an offset nobody knows where the group would begin.
+            lags => {
+                let offsets = counted(lags as u64, "committed offset");
+                format!("{} behind {offsets}", counted(self.lag(), "record"))
+            }
+        };
         output.line(format_args!("Lag:          {lag}"))?;
         match members {
             true => self.members_table().print(output),

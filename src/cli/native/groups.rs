@@ -8,9 +8,21 @@ use std::time::Instant;
 use rdkafka::TopicPartitionList;
 use rdkafka::bindings as native;
 use rdkafka::error::RDKafkaErrorCode;
+use serde::Serialize;
 
 use super::codes::{error_of, rd_kafka_error_code};
 use super::{Admin, Answer, Outcome, Refusal, ask_each, c_string, is_early, items, refusal, text};
+
+/// The broker that coordinates a group.
+#[derive(Clone, Debug, Serialize)]
+pub(in crate::cli) struct GroupCoordinator {
+    /// Its node id.
+    pub(in crate::cli) id: i32,
+    /// Where it listens.
+    pub(in crate::cli) host: String,
+    /// The port of it.
+    pub(in crate::cli) port: u16,
+}
 
 /// A group in the list of all.
 #[derive(Clone, Debug)]
@@ -37,7 +49,7 @@ pub(in crate::cli) struct GroupDescription {
     /// How its partitions are assigned.
     pub(in crate::cli) assignor: String,
     /// The broker that coordinates it: `host:port (id n)`.
-    pub(in crate::cli) coordinator: Option<String>,
+    pub(in crate::cli) coordinator: Option<GroupCoordinator>,
     /// Its members.
     pub(in crate::cli) members: Vec<GroupMember>,
 }
@@ -336,10 +348,8 @@ unsafe fn describe(
         let coordinator = (!coordinator.is_null()).then(|| {
             let host = text(native::rd_kafka_Node_host(coordinator));
             let port = native::rd_kafka_Node_port(coordinator);
-            format!(
-                "{host}:{port} (id {})",
-                native::rd_kafka_Node_id(coordinator)
-            )
+            let id = native::rd_kafka_Node_id(coordinator);
+            GroupCoordinator { id, host, port }
         });
         Ok(GroupDescription {
             id: text(native::rd_kafka_ConsumerGroupDescription_group_id(group)),

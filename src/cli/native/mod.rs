@@ -27,7 +27,7 @@ use rdkafka::bindings as native;
 use rdkafka::error::RDKafkaErrorCode;
 
 use codes::refusal;
-pub(super) use groups::{GroupDescription, GroupMember};
+pub(super) use groups::{GroupCoordinator, GroupDescription, GroupMember};
 pub(super) use headers::{Header, headers};
 pub(super) use reading::Reading;
 pub(super) use topics::TopicToCreate;
@@ -246,6 +246,7 @@ impl Drop for Answer {
     }
 }
 
+#[derive(Debug)]
 struct Queue(*mut native::rd_kafka_queue_t);
 
 impl Drop for Queue {

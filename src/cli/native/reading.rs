@@ -18,6 +18,8 @@ use super::{Queue, Refusal, c_string};
 /// of the consumer, which was made without `group.id`.
 #[derive(Debug)]
 pub(in crate::cli) struct Reading<'a> {
+    client: *mut native::rd_kafka_t,
+    queue: Queue,
     topics: Vec<Topic>,
     /// By the index of the topic.
     started: Vec<(usize, i32)>,
@@ -26,41 +28,46 @@ pub(in crate::cli) struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    /// Reads each partition from an offset on.
-    pub(in crate::cli) fn start<'n, C: ClientContext>(
-        client: &'a Client<C>,
-        partitions: impl IntoIterator<Item = (&'n str, i32, i64)>,
-    ) -> Result<Self, Refusal> {
+    /// Reads nothing yet.
+    pub(in crate::cli) fn new<C: ClientContext>(client: &'a Client<C>) -> Self {
         let client = client.native_ptr();
-        // SAFETY: the client lives as long as `'a`. The queue is the main one, which the crate
-        // polls where there is no group; its owner gives back this reference to it.
-        let queue = Queue(unsafe { native::rd_kafka_queue_get_main(client) });
-        let mut reading = Self {
+        Self {
+            client,
+            // SAFETY: the client lives as long as `'a`. The queue is the main one, which the crate
+            // polls where there is no group; its owner gives back this reference to it.
+            queue: Queue(unsafe { native::rd_kafka_queue_get_main(client) }),
             topics: Vec::new(),
             started: Vec::new(),
             _client: PhantomData,
-        };
-        for (name, partition, offset) in partitions {
-            let name = c_string(name)?;
-            let known = reading.topics.iter().position(|topic| topic.name == name);
-            let index = match known {
-                Some(index) => index,
-                None => {
-                    reading.topics.push(Topic::new(client, name)?);
-                    reading.topics.len() - 1
-                }
-            };
-            let topic = reading.topics[index].native;
-            // SAFETY: the client, the topic and the queue are alive; the library keeps a reference
-            // of its own to the queue.
-            let started =
-                unsafe { native::rd_kafka_consume_start_queue(topic, partition, offset, queue.0) };
-            if started != 0 {
-                return Err(last_refusal());
-            }
-            reading.started.push((index, partition));
         }
-        Ok(reading)
+    }
+
+    /// Reads a partition from an offset on.
+    pub(in crate::cli) fn start(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Result<(), Refusal> {
+        let name = c_string(topic)?;
+        let known = self.topics.iter().position(|topic| topic.name == name);
+        let index = match known {
+            Some(index) => index,
+            None => {
+                self.topics.push(Topic::new(self.client, name)?);
+                self.topics.len() - 1
+            }
+        };
+        let (topic, queue) = (self.topics[index].native, self.queue.0);
+        // SAFETY: the client, the topic and the queue are alive; the library keeps a reference of
+        // its own to the queue.
+        let started =
+            unsafe { native::rd_kafka_consume_start_queue(topic, partition, offset, queue) };
+        if started != 0 {
+            return Err(last_refusal());
+        }
+        self.started.push((index, partition));
+        Ok(())
     }
 }
 
