@@ -212,8 +212,8 @@ impl Member {
 }
 
 /// Waits until `members` own all of `partitions`, none of them twice, and as evenly as every
-/// assignor shares them. A group that has not seen all of a change yet, as where one member knows of
-/// a new topic before the other, does not, and rebalances once more.
+/// assignor shares them. A group that has not seen all of a change yet does not, and rebalances
+/// once more: one member may know of a new topic before the other.
 pub fn settle(members: &[&Member], partitions: &BTreeSet<Partition>) {
     let end = Instant::now() + WITHIN;
     loop {
