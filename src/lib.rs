@@ -24,7 +24,7 @@
 //! | [`coordinator`] | base, config, metadata, protocol, record, shard, partition |
 //! | [`api`] | every room above |
 //! | [`net`] | base, config, protocol, shard, api |
-//! | [`cli`] | base, record, metadata, storage, coordinator |
+//! | [`cli`] | base, protocol, record, metadata, storage, coordinator |
 //! | [`process`] | every room |
 //!
 //! Storage never sees a socket; partition and storage never name a Kafka error code; the message

@@ -44,7 +44,7 @@ const ROOMS: &[(&str, &str)] = &[
         "admin",
         "base config metrics metadata shard partition controller coordinator",
     ),
-    ("cli", "base record metadata storage coordinator"),
+    ("cli", "base protocol record metadata storage coordinator"),
     ("process", "*"),
 ];
 

@@ -2,8 +2,9 @@
 //! of a log.
 //!
 //! They run on the main thread of a process of their own, never inside a shard and never beside
-//! one. All but `log dump` talk to any broker of Kafka's protocol through librdkafka, as any other
-//! program would: nothing here knows what the broker at the other end is made of.
+//! one. All but `log dump` talk to any broker of Kafka's protocol, `perf` by itself and the others
+//! through librdkafka, as any other program would: nothing here knows what the broker at the other
+//! end is made of.
 //!
 //! What must stay true:
 //! - standard output has what was asked for and nothing else; what a person wants to know besides,
@@ -20,6 +21,7 @@ mod error;
 mod groups;
 mod native;
 mod output;
+mod perf;
 mod produce;
 mod progress;
 mod record;
@@ -49,6 +51,9 @@ pub enum Command {
     /// Look into the files of a log
     #[command(subcommand)]
     Log(dump::Log),
+    /// Put a load on a broker, and measure
+    #[command(subcommand)]
+    Perf(perf::Perf),
     /// Print the version
     Version(version::Version),
     /// Print completions for a shell
@@ -66,6 +71,7 @@ pub fn run(command: Command, program: clap::Command) -> Result<(), CliError> {
         Command::Consume(consume) => consume.run(),
         Command::Groups(groups) => groups.run(),
         Command::Log(log) => log.run(),
+        Command::Perf(perf) => perf.run(),
         Command::Version(version) => version.run(),
         Command::Completions(completions) => completions.run(program),
     };

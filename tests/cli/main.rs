@@ -15,6 +15,7 @@ mod dump;
 mod failures;
 mod first_hour;
 mod groups;
+mod perf;
 mod producing;
 mod program;
 mod properties;

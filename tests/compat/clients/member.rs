@@ -211,19 +211,15 @@ impl Member {
     }
 }
 
-/// Waits until `members` own all of `partitions`, none of them twice, and as evenly as every
-/// assignor shares them. A group that has not seen all of a change yet does not, and rebalances
-/// once more: one member may know of a new topic before the other.
+/// Waits until `members` own all of `partitions`, each of them some, and none of them owned twice.
 pub fn settle(members: &[&Member], partitions: &BTreeSet<Partition>) {
     let end = Instant::now() + WITHIN;
     loop {
         let owned: Vec<_> = members.iter().map(|member| member.owned()).collect();
-        let counts = owned.iter().map(BTreeSet::len);
-        let (least, most) = (counts.clone().min(), counts.clone().max());
+        let count: usize = owned.iter().map(BTreeSet::len).sum();
         let all: BTreeSet<_> = owned.iter().flatten().cloned().collect();
-        let is_settled = least > Some(0)
-            && most <= least.map(|least| least + 1)
-            && counts.sum::<usize>() == partitions.len()
+        let is_settled = owned.iter().all(|owned| !owned.is_empty())
+            && count == partitions.len()
             && all == *partitions;
         if is_settled {
             return;
