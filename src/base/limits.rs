@@ -120,8 +120,9 @@ pub const DOOMED_FILES_MAX: usize = 100_000;
 /// timeout: it cannot send heartbeats, and may have gone. Kafka's `newMemberJoinTimeoutMs`.
 pub const NEW_MEMBER_JOIN_TIMEOUT_MS: u64 = 300_000;
 
-/// Ids that one group hands out to clients that have not joined with them yet, at some 400 bytes
-/// each with their timers: more than a group's members start at once. Kafka has no such bound.
+/// Ids that one group hands out to clients that have not joined with them yet: more than a group's
+/// members start at once. Each is some 400 bytes with its timer and a client id of usual length; a
+/// longer one counts in the memory of groups. Kafka has no such bound.
 pub const PENDING_IDS_PER_GROUP_MAX: usize = 10_000;
 
 /// The same for all groups of one partition of `__consumer_offsets`: some 10 MB.

@@ -71,9 +71,10 @@ impl Machine {
         let group = self.groups.get(&join.group);
         let member = group.and_then(|group| group.member_of(join));
         match (group, member) {
+            (_, Some(_)) if !self.is_taken(GROWTH_QUARTERS) => false,
             (_, Some(member)) => {
                 let joining = Member::joining(join, member.id.clone());
-                self.is_taken(GROWTH_QUARTERS) && memory_of(&joining) > memory_of(member)
+                memory_of(&joining) > memory_of(member)
             }
             // Whoever names an id that nobody has is told so.
             (Some(group), None) if !group.is_newcomer(join) => false,
