@@ -40,6 +40,7 @@ use self::tally::Window;
 use super::CliError;
 use super::connect::key_value;
 use super::output::tell;
+use super::produce::{Acks, Compression};
 use super::stop::Stop;
 use super::time::{now_ms, parse_span};
 use crate::record::compression::Codec;
@@ -146,8 +147,8 @@ struct Producing {
     #[arg(long, default_value_t = 5)]
     in_flight: usize,
     /// Who has a record when it is acknowledged
-    #[arg(long, value_enum, default_value_t = AcksArg::All)]
-    acks: AcksArg,
+    #[arg(long, value_enum, default_value_t = Acks::All)]
+    acks: Acks,
     /// Send with a producer id and sequence numbers
     #[arg(long)]
     idempotent: bool,
@@ -161,29 +162,11 @@ struct Producing {
     #[arg(long, value_name = "BYTES", default_value_t = 65_536)]
     batch_bytes: usize,
     /// How batches are compressed
-    #[arg(long, value_enum, default_value_t = CodecArg::None)]
-    codec: CodecArg,
+    #[arg(long, value_enum, default_value_t = Compression::None)]
+    codec: Compression,
     /// Records a second, of all producers together, each at its moment; without it as many as go
     #[arg(long, value_name = "RECORDS")]
     rate: Option<f64>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum AcksArg {
-    All,
-    #[value(name = "1")]
-    Leader,
-    #[value(name = "0")]
-    None,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum CodecArg {
-    None,
-    Gzip,
-    Snappy,
-    Lz4,
-    Zstd,
 }
 
 /// What consumers do.
@@ -532,11 +515,11 @@ impl Producing {
             value_bytes: self.record_bytes.clone(),
             key_bytes: self.key_bytes,
             codec: match self.codec {
-                CodecArg::None => Codec::None,
-                CodecArg::Gzip => Codec::Gzip,
-                CodecArg::Snappy => Codec::Snappy,
-                CodecArg::Lz4 => Codec::Lz4,
-                CodecArg::Zstd => Codec::Zstd,
+                Compression::None => Codec::None,
+                Compression::Gzip => Codec::Gzip,
+                Compression::Snappy => Codec::Snappy,
+                Compression::Lz4 => Codec::Lz4,
+                Compression::Zstd => Codec::Zstd,
             },
             batch_bytes: self.batch_bytes,
         }
@@ -545,9 +528,9 @@ impl Producing {
     fn manner(&self) -> Manner {
         Manner {
             acks: match self.acks {
-                AcksArg::All => -1,
-                AcksArg::Leader => 1,
-                AcksArg::None => 0,
+                Acks::All => -1,
+                Acks::One => 1,
+                Acks::Zero => 0,
             },
             window: self.in_flight.max(1),
         }

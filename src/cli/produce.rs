@@ -73,7 +73,7 @@ pub struct Produce {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Compression {
+pub(super) enum Compression {
     None,
     Gzip,
     Snappy,
@@ -82,7 +82,7 @@ enum Compression {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Acks {
+pub(super) enum Acks {
     All,
     #[value(name = "1")]
     One,
