@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
@@ -26,6 +26,10 @@ use given::Given;
 
 /// The cluster of a command that names none.
 const LOCAL: &str = "localhost:9092";
+
+/// How long a cluster may take to hear of a partition everywhere, and how often it is asked.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+const ASKED_AGAIN: Duration = Duration::from_millis(50);
 
 /// The property that names the cluster.
 const SERVERS: &str = "bootstrap.servers";
@@ -287,24 +291,50 @@ impl Client {
     /// The offsets of `partitions` at `at`: [`Offset::Beginning`], [`Offset::End`], or the first
     /// record at or after a time, given as [`Offset::Offset`] of milliseconds, which is the end
     /// where there is none.
+    ///
+    /// A partition that the metadata names may be unknown to others for a moment, its leader among
+    /// them: it was made just now. They are asked again.
     pub(super) fn offsets(
         &self,
         partitions: &[Partition],
         at: Offset,
     ) -> Result<Vec<Result<i64, RDKafkaErrorCode>>, CliError> {
+        let deadline = Instant::now() + self.timeout.min(SETTLED_WITHIN);
+        loop {
+            let found = self.offsets_now(partitions, at);
+            let settled = match &found {
+                Ok(offsets) => !offsets
+                    .iter()
+                    .flat_map(|it| it.as_ref().err())
+                    .any(is_unsettled),
+                Err(error) => !error
+                    .rdkafka_error_code()
+                    .as_ref()
+                    .is_some_and(is_unsettled),
+            };
+            if settled || Instant::now() > deadline {
+                return found
+                    .map_err(|error| CliError::client("the offsets of partitions", &error));
+            }
+            std::thread::sleep(ASKED_AGAIN);
+        }
+    }
+
+    fn offsets_now(
+        &self,
+        partitions: &[Partition],
+        at: Offset,
+    ) -> Result<Vec<Result<i64, RDKafkaErrorCode>>, KafkaError> {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
-        let failed = |error: &KafkaError| CliError::client("the offsets of partitions", error);
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for (topic, partition) in partitions {
             // The library takes what stands in place of an offset as the time to look for, and
             // the protocol has the same two numbers for the beginning and the end.
-            let added = list.add_partition_offset(topic, *partition, at);
-            added.map_err(|error| failed(&error))?;
+            list.add_partition_offset(topic, *partition, at)?;
         }
-        let found = self.consumer.offsets_for_times(list, self.timeout);
-        let found = found.map_err(|error| failed(&error))?;
+        let found = self.consumer.offsets_for_times(list, self.timeout)?;
         let mut offsets = Vec::with_capacity(partitions.len());
         let mut past_the_end = Vec::new();
         for (topic, partition) in partitions {
@@ -329,7 +359,7 @@ impl Client {
             let wanted: Vec<_> = wanted.collect();
             for (index, end) in past_the_end
                 .into_iter()
-                .zip(self.offsets(&wanted, Offset::End)?)
+                .zip(self.offsets_now(&wanted, Offset::End)?)
             {
                 offsets[index] = end;
             }
@@ -351,6 +381,15 @@ impl Client {
             None => CliError::client(what, error),
         }
     }
+}
+
+/// Whether this is what a leader says that has not heard of its partition yet.
+fn is_unsettled(code: &RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::UnknownTopicOrPartition | Code::LeaderNotAvailable | Code::NotLeaderForPartition
+    )
 }
 
 /// Why a topic has no metadata.
