@@ -19,6 +19,7 @@ const OUR_DEFAULTS: &[(&str, Option<&str>, Option<&str>)] = &[
     ("log.dir", Some("/tmp/kafka-logs"), Some("millrace-data")),
     ("node.id", None, Some("1")),
     ("process.roles", None, Some("broker,controller")),
+    ("socket.receive.buffer.bytes", Some("102400"), Some("-1")),
 ];
 
 fn our_default(key: &str) -> bool {
