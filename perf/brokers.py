@@ -1,9 +1,13 @@
-"""Starts and stops Millrace and Apache Kafka 4.3.1 for measurements, each pinned to a core.
+"""Starts and stops Millrace and Apache Kafka 4.3.1 for measurements, each pinned to its cores.
 
 Kafka runs as shipped: its server.properties, its start script's heap and collector settings, from
-its jars. Everything is built and written under target/.
+its jars. Everything is built and written under target/, unless data is asked for elsewhere.
+
+Whatever is started here is ended when the program ends, by its id: at the end, at Ctrl-C, and when
+it is told to end. Each process has a session of its own, so that Ctrl-C reaches this program alone.
 """
 
+import atexit
 import os
 import shutil
 import signal
@@ -72,16 +76,54 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def pinned(core, command):
-    return ["taskset", "-c", str(core), *command]
+def pinned(cores, command):
+    return ["taskset", "-c", str(cores), *command]
 
 
 def run(command, **options):
     return subprocess.run(command, check=True, text=True, **options)
 
 
+RUNNING = []
+
+
+def spawn(command, **options):
+    """Starts a process that does not outlive this one."""
+    process = subprocess.Popen(command, start_new_session=True, **options)
+    RUNNING.append(process)
+    return process
+
+
+def end(process, how=signal.SIGTERM, within=120):
+    """Ends a process, and waits until it is gone."""
+    if process.poll() is None:
+        process.send_signal(how)
+        try:
+            process.wait(within)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process in RUNNING:
+        RUNNING.remove(process)
+
+
+@atexit.register
+def end_all():
+    for process in list(RUNNING):
+        end(process, within=30)
+
+
+def obey_signals():
+    """Lets a signal to end this program go through its `finally` clauses."""
+    def leave(number, _frame):
+        sys.exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)
+
+
 def java(class_name, *arguments, jvm=()):
-    return ["java", *jvm, "-cp", f"{JARS}/*", class_name, *arguments]
+    return ["java", *jvm, "-cp", f"{JARS}/*", class_name, *map(str, arguments)]
 
 
 def prepare(names):
@@ -98,38 +140,76 @@ def prepare(names):
         run(["cargo", "build", "--release", "--locked", "--bin", "millrace"], cwd=ROOT)
 
 
-class Broker:
-    """A broker's process on its core, from an empty data directory."""
+class Failed(SystemExit):
+    """A measurement that did not come off, and why. Who does nothing about it ends with it."""
 
-    def __init__(self, name, turn, core, overrides=()):
+
+class Broker:
+    """A broker's process on its cores, with a data directory under `parent` that is empty at first.
+
+    `name` is millrace or kafka, which may have a variant behind a dash, for the names of files.
+    """
+
+    def __init__(self, name, turn, cores, overrides=(), parent=WORK):
+        self.name = name
+        self.cores = cores
         self.port = free_port()
         self.overrides = dict(overrides)
-        self.data = WORK / f"{name}-data"
+        self.data = Path(parent) / f"{name}-data"
         shutil.rmtree(self.data, ignore_errors=True)
         self.turn = turn
         self.log = (WORK / f"{name}-{turn}.log").open("wb")
         self.process = None
         try:
-            command = self.kafka() if name == "kafka" else self.millrace()
-            self.process = subprocess.Popen(
-                pinned(core, command), stdout=self.log, stderr=self.log, cwd=WORK)
-            self.wait()
+            self.format()
+            self.start()
         except BaseException:
             # Nobody else has it yet, not even to stop it.
             self.stop()
             raise
 
-    def kafka(self):
-        properties = WORK / "kafka.properties"
+    @property
+    def pid(self):
+        return self.process.pid
+
+    @property
+    def is_kafka(self):
+        return self.name.startswith("kafka")
+
+    def start(self):
+        """Starts it, on what data it has, and waits until it answers."""
+        self.launch()
+        self.wait()
+
+    def launch(self):
+        command = self.kafka() if self.is_kafka else self.millrace()
+        self.process = spawn(pinned(self.cores, command), stdout=self.log, stderr=self.log,
+                             cwd=WORK)
+
+    def end(self, how=signal.SIGTERM):
+        """Ends its process and keeps its data."""
+        if self.process:
+            end(self.process, how)
+
+    @property
+    def properties(self):
+        return WORK / f"{self.name}.properties"
+
+    def format(self):
+        """Kafka starts on a directory only that was formatted for it."""
+        if not self.is_kafka:
+            return
         text = KAFKA_PROPERTIES.format(port=self.port, controller=free_port(), data=self.data)
         added = [f"{key}={value}\n" for key, value in self.overrides.items()]
-        properties.write_text(text + "".join(added))
-        logging = WORK / "kafka-log4j2.properties"
-        logging.write_text(LOG4J.format(log=WORK / f"kafka-server-{self.turn}.log"))
+        self.properties.write_text(text + "".join(added))
         run(java("kafka.tools.StorageTool", "format", "--standalone", "-t",
-                 "bWlsbHJhY2UtcGVyZi1vbmU", "-c", str(properties)), stdout=self.log)
+                 "bWlsbHJhY2UtcGVyZi1vbmU", "-c", str(self.properties)), stdout=self.log)
+
+    def kafka(self):
+        logging = WORK / f"{self.name}-log4j2.properties"
+        logging.write_text(LOG4J.format(log=WORK / f"{self.name}-server-{self.turn}.log"))
         jvm = [*KAFKA_JVM, f"-Dlog4j2.configurationFile={logging}"]
-        return java("kafka.Kafka", str(properties), jvm=jvm)
+        return java("kafka.Kafka", str(self.properties), jvm=jvm)
 
     def millrace(self):
         settings = {
@@ -155,38 +235,33 @@ class Broker:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                sys.exit(f"the broker ended with {self.process.returncode}: see {self.log.name}")
+                raise Failed(f"the broker ended with {self.process.returncode}: see {self.log.name}")
             if answers(self.port):
                 return
             time.sleep(0.1)
-        sys.exit(f"the broker does not serve: see {self.log.name}")
+        raise Failed(f"the broker does not serve: see {self.log.name}")
 
     def create_topic(self, name, partitions):
         finished = self.topics("--create", "--topic", name, "--partitions", str(partitions),
                                "--replication-factor", "1")
         if finished.returncode != 0:
-            sys.exit(f"the topic was not created: {finished.stdout}{finished.stderr}")
-
-    def records_in(self, topic, partitions):
-        """How many records the topic holds: the sum of its partitions' end offsets."""
-        command = java("org.apache.kafka.tools.GetOffsetShell", "--bootstrap-server", self.address,
-                       "--topic", topic)
-        finished = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        ends = [line.split(":") for line in finished.stdout.splitlines() if line.startswith(topic)]
-        if finished.returncode != 0 or len(ends) != partitions:
-            sys.exit(f"the end offsets of {topic}: {finished.stdout}{finished.stderr}")
-        return sum(int(end[2]) for end in ends)
+            raise Failed(f"the topic was not created: {finished.stdout}{finished.stderr}")
 
     def stop(self):
-        if self.process:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(120)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        self.end()
         self.log.close()
         shutil.rmtree(self.data, ignore_errors=True)
+
+
+def records_in(address, topic, partitions):
+    """How many records a topic holds: the sum of its partitions' end offsets, by Kafka's tool."""
+    command = java("org.apache.kafka.tools.GetOffsetShell", "--bootstrap-server", address,
+                   "--topic", topic)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    ends = [line.split(":") for line in finished.stdout.splitlines() if line.startswith(topic)]
+    if finished.returncode != 0 or len(ends) != partitions:
+        raise Failed(f"the end offsets of {topic}: {finished.stdout}{finished.stderr}")
+    return sum(int(end[2]) for end in ends)
 
 
 def answers(port):

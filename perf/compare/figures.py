@@ -1,0 +1,60 @@
+"""Medians and spread: what the samples of all turns come to."""
+
+import statistics
+
+GIB = 1 << 30
+
+
+def spread(values):
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def summarize(samples):
+    """A row for each workload, broker and client, in the order in which they came first. Only samples
+    that count are in its figures; how many do not is beside."""
+    rows = {}
+    for sample in samples:
+        rows.setdefault((sample["workload"], sample["broker"], sample["client"]), []).append(sample)
+    return [row(*key, mine) for key, mine in rows.items()]
+
+
+def row(workload, broker, client, samples):
+    counted = [sample["figures"] for sample in samples if sample["counts"]]
+    names = dict.fromkeys(name for figures in counted for name in figures)
+    return {
+        "workload": workload, "broker": broker, "client": client,
+        "turns": len(counted), "failed_turns": len(samples) - len(counted),
+        "figures": {name: spread([figures[name] for figures in counted if name in figures])
+                    for name in names},
+    }
+
+
+class Missing(Exception):
+    """A figure that this run has not measured."""
+
+
+class Summary:
+    """The medians, by workload, broker, client and name. What was measured with less than is asked
+    for (`smaller`, by workload, and why) has none."""
+
+    def __init__(self, rows, smaller=()):
+        self.rows = {(row["workload"], row["broker"], row["client"]): row for row in rows}
+        self.smaller = dict(smaller)
+
+    def median(self, workload, broker, figure, client="millrace"):
+        if workload in self.smaller:
+            raise Missing(f"{workload} with {self.smaller[workload]}")
+        row = self.rows.get((workload, broker, client))
+        if row is None or figure not in row["figures"]:
+            raise Missing(f"{workload} of {broker} with {client}")
+        return row["figures"][figure]["median"]
+
+    def clients(self, workload, *brokers):
+        """The clients with which all of these brokers were measured."""
+        found = dict.fromkeys(client for name, _, client in self.rows if name == workload)
+        return [client for client in found
+                if all(self.has(workload, broker, client) for broker in brokers)]
+
+    def has(self, workload, broker, client):
+        row = self.rows.get((workload, broker, client))
+        return row is not None and row["turns"] > 0

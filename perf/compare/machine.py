@@ -1,0 +1,133 @@
+"""What this machine is: processor, kernel, disk, file system, governor; and which versions ran."""
+
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+import brokers
+from brokers import JARS, ROOT
+
+from . import clients
+
+UNKNOWN = "unknown"
+
+
+def read(path, otherwise=UNKNOWN):
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return otherwise
+
+
+def said(*command):
+    try:
+        finished = subprocess.run([str(part) for part in command], capture_output=True, text=True,
+                                  cwd=ROOT)
+    except OSError:
+        return UNKNOWN
+    lines = (finished.stdout or finished.stderr).strip().splitlines()
+    return lines[0] if finished.returncode == 0 and lines else UNKNOWN
+
+
+def processor():
+    info = read("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:\s*(.*)$", info, re.MULTILINE)
+    return found.group(1) if found else platform.machine()
+
+
+def describe(directory):
+    info = read("/proc/cpuinfo")
+    memory = re.search(r"MemTotal:\s*(\d+)", read("/proc/meminfo"))
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "virtual machine": "yes" if " hypervisor" in info else "no",
+        "governor": read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "none to be seen"),
+        "memory, GiB": round(int(memory.group(1)) / (1 << 20), 1) if memory else UNKNOWN,
+        "kernel": platform.release(),
+        "system": read("/etc/os-release").partition('PRETTY_NAME="')[2].partition('"')[0],
+        "disk": disk_below(directory),
+        "file system": filesystem(directory),
+        "load when the run began": " ".join(read("/proc/loadavg").split()[:3]),
+    }
+
+
+def mount_of(directory):
+    """The line of /proc/self/mountinfo of the file system on which the directory is."""
+    best = None
+    for line in read("/proc/self/mountinfo").splitlines():
+        fields = line.split()
+        point = Path(fields[4])
+        if directory == point or point in directory.parents:
+            if best is None or len(fields[4]) >= len(best[4]):
+                best = fields
+    return best
+
+
+def filesystem(directory):
+    fields = mount_of(directory.resolve())
+    if not fields:
+        return UNKNOWN
+    kind, _source, options = fields[fields.index("-") + 1:][:3]
+    named = f"{kind} ({fields[5]}; {options})"
+    if kind == "ext4":
+        named += ", with a journal" if has_journal(fields[2]) else ", without a journal"
+    return named
+
+
+def has_journal(device):
+    """ext4's journal has a thread in the kernel that is named after the device."""
+    name = Path(f"/sys/dev/block/{device}").resolve().name
+    threads = (read(path, "") for path in Path("/proc").glob("[0-9]*/comm"))
+    return any(thread.startswith(f"jbd2/{name}"[:15]) for thread in threads)
+
+
+def disk_below(directory):
+    fields = mount_of(directory.resolve())
+    if not fields:
+        return UNKNOWN
+    device = Path(f"/sys/dev/block/{fields[2]}").resolve()
+    if not (device / "queue").is_dir():
+        device = device.parent
+    queue = device / "queue"
+    parts = [device.name, read(device / "device" / "model", "")]
+    if backing := read(device / "loop" / "backing_file", ""):
+        parts.append("an image with direct I/O on " + disk_below(Path(backing).parent))
+    fua = {"1": "with FUA", "0": "without FUA"}.get(read(queue / "fua"), "FUA unknown")
+    parts += [f"write cache: {read(queue / 'write_cache')}", fua,
+              f"scheduler: {read(queue / 'scheduler')}"]
+    return ", ".join(part for part in parts if part)
+
+
+def versions(names):
+    found = {
+        "millrace": f"{said(clients.MILLRACE, 'version')}, commit {commit()}",
+        "rustc": said("rustc", "--version"),
+        "python": platform.python_version(),
+    }
+    if brokers.JARS.is_dir():
+        jar = next(JARS.glob("kafka_2.13-*.jar"), None)
+        found["kafka"] = jar.stem.partition("-")[2] if jar else UNKNOWN
+        found["java"] = java()
+    if "librdkafka" in names:
+        found["librdkafka"] = clients.librdkafka_version()
+    return found
+
+
+def java():
+    finished = subprocess.run(["java", "-version"], capture_output=True, text=True)
+    return ", ".join(line.strip() for line in finished.stderr.splitlines())
+
+
+def commit():
+    name = said("git", "rev-parse", "--short", "HEAD")
+    changed = said("git", "status", "--porcelain", "--untracked-files=no", "src", "Cargo.lock")
+    return name if changed == UNKNOWN else f"{name} with changes"
+
+
+def ticks():
+    """Of all processors together: stolen by the hypervisor, and in all."""
+    fields = [int(field) for field in read("/proc/stat").splitlines()[0].split()[1:9]]
+    return fields[7], sum(fields)

@@ -1,0 +1,111 @@
+"""The command line of `perf/run`."""
+
+import argparse
+import os
+from pathlib import Path
+
+from brokers import ROOT, WORK
+
+from .workloads import BROKERS, CLIENTS, NAMED, QUICK, SETS, WORKLOADS
+
+ABOUT = """\
+Compares Millrace with Apache Kafka 4.3.1, and with any broker that speaks its protocol.
+
+The brokers take turns (A B A B ...) on one core, the same clients on another, on the same data and
+disk, each turn with a fresh process, an empty directory and a warm-up. Writes a page, its figures as
+JSON, and plots into perf/results/. Needs Linux, two cores, Python 3, cargo, Maven and a JDK; for
+librdkafka's client cc and make. Everything is built and written under target/.
+"""
+
+
+def parse(arguments=None):
+    parser = argparse.ArgumentParser(description=ABOUT, epilog=listing(),
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = parser.add_argument_group("what is measured")
+    what.add_argument("--quick", action="store_true",
+                      help="a part of the targets with small loads, in under 5 minutes once all is "
+                      "built: to see whether it works, not to quote")
+    what.add_argument("--set", type=listed((*SETS, "all")), default=["targets"], metavar="SET,...",
+                      dest="sets", help=f"of {', '.join(SETS)}, or all (default: targets)")
+    what.add_argument("--only", type=listed(NAMED), metavar="WORKLOAD,...")
+    what.add_argument("--brokers", type=listed(BROKERS), metavar="BROKER,...",
+                      help=f"of {', '.join(BROKERS)} (default: all, peer if there is one); each "
+                      "takes part where it has something to say")
+    what.add_argument("--clients", type=listed(CLIENTS), default=list(CLIENTS),
+                      metavar="CLIENT,...", help=f"of {', '.join(CLIENTS)} (default: all)")
+    what.add_argument("--peer", metavar="HOST:PORT", help="a broker on this machine that runs "
+                      "already; it is neither pinned nor started anew between turns")
+    what.add_argument("--peer-pid", type=int, metavar="PID", help="its process, for its CPU time")
+    much = parser.add_argument_group("how much")
+    much.add_argument("--repetitions", type=int, help="default 5, with --quick 2")
+    much.add_argument("--gib", type=float, help="what a producer sends; default 3, with --quick 1; "
+                      "a third of it in records of 100 bytes")
+    much.add_argument("--warmup-gib", type=float, help="default 2, with --quick 1")
+    much.add_argument("--seconds", type=int, help="of each latency, and of consumers that read "
+                      "again and again; default 15, with --quick 5")
+    much.add_argument("--warmup-seconds", type=int, help="before latencies; default 10, with "
+                      "--quick 5")
+    much.add_argument("--ready-gib", type=float, default=16)
+    much.add_argument("--ready-partitions", type=int, default=10_000)
+    much.add_argument("--kept-gib", type=lambda text: tuple(map(float, text.split(","))),
+                      default=(2, 24), metavar="FEW,MANY")
+    where = parser.add_argument_group("where")
+    where.add_argument("--data-dir", type=Path, default=WORK, help="data directories are made "
+                       "under it, and removed (default: target/perf)")
+    where.add_argument("--filesystem", choices=["root", "ext4", "xfs"], default="root",
+                       help="root is that of --data-dir; the others are made there in an image on "
+                       "a loop device, which needs root")
+    where.add_argument("--image-gib", type=int, default=20)
+    where.add_argument("--broker-core", type=int, default=0)
+    where.add_argument("--client-core", type=int, default=1)
+    where.add_argument("--lock", type=Path, metavar="FILE", help="hold this lock (flock) during "
+                       "each turn, so that others who share the machine can keep still")
+    where.add_argument("--results", type=Path, default=ROOT / "perf" / "results")
+    where.add_argument("--json", action="store_true", help="print a summary as JSON")
+    options = parser.parse_args(arguments)
+    return completed(parser, options)
+
+
+def listed(choices):
+    def split(text):
+        names = [name.strip() for name in text.split(",")]
+        for name in names:
+            if name not in choices:
+                raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(choices)}")
+        return names
+    return split
+
+
+def listing():
+    lines = [f"  {workload.name:24} {workload.set:8} {workload.what}" for workload in WORKLOADS]
+    return "workloads, and the sets they are in:\n" + "\n".join(lines)
+
+
+def completed(parser, options):
+    if bool(options.peer) != bool(options.peer_pid):
+        parser.error("--peer and --peer-pid go together")
+    if options.broker_core == options.client_core:
+        parser.error("broker and client need a core each")
+    if not {options.broker_core, options.client_core} <= os.sched_getaffinity(0):
+        parser.error("--broker-core or --client-core is not there for us")
+    for name, full, quick in (("repetitions", 5, 2), ("gib", 3.0, 1.0), ("warmup_gib", 2.0, 1.0),
+                              ("seconds", 15, 5), ("warmup_seconds", 10, 5)):
+        if getattr(options, name) is None:
+            setattr(options, name, quick if options.quick else full)
+        if getattr(options, name) <= 0:
+            parser.error(f"--{name.replace('_', '-')} must be more than 0")
+    if options.brokers is None:
+        options.brokers = [name for name in BROKERS if name != "peer" or options.peer]
+    if "peer" in options.brokers and not options.peer:
+        parser.error("the peer needs --peer and --peer-pid")
+    options.workloads = chosen(options)
+    return options
+
+
+def chosen(options):
+    if options.only:
+        return [NAMED[name] for name in options.only]
+    if options.quick:
+        return [NAMED[name] for name in QUICK]
+    sets = SETS if "all" in options.sets else options.sets
+    return [workload for workload in WORKLOADS if workload.set in sets]

@@ -1,0 +1,149 @@
+"""The page: targets, tables, what is fair and what is not, the machine, versions and settings."""
+
+import textwrap
+
+from .workloads import NAMED
+
+NAMES = {
+    "millrace": "Millrace", "kafka": "Kafka", "kafka-flush": "Kafka, flush.messages=1",
+    "floor": "bare write and fdatasync", "peer": "peer",
+}
+CLIENTS = {"millrace": "millrace perf", "librdkafka": "librdkafka", "java": "Kafka's own",
+           "start": ""}
+
+# Title, the figures of its columns, and who is in it: kinds of workloads.
+TABLES = (
+    ("Throughput and CPU", ("produce", "consume", "consume-cold"), (
+        ("mb_per_second", "MB/s", ".0f"),
+        ("cpu_seconds_per_gib", "broker's CPU s/GiB", ".2f"),
+        ("kernel_threads_seconds_per_gib", "kernel threads s/GiB", ".2f"),
+        ("disk_mb_per_second", "bare direct reads MB/s", ".0f"))),
+    ("End-to-end latency, ms", ("latency", "latency-cold"), (
+        ("p50_ms", "p50", ".3f"), ("p99_ms", "p99", ".3f"), ("p99_9_ms", "p99.9", ".3f"),
+        ("p99_99_ms", "p99.99", ".3f"), ("max_ms", "max", ".2f"),
+        ("cpu_seconds_per_second", "broker's CPU s/s", ".2f"),
+        ("cold_mb_per_second", "cold consumer MB/s", ".0f"))),
+    ("Starts and idling", ("ready-empty", "ready-full", "idle"), (
+        ("ready_ms", "ready after ms", ".0f"), ("resident_mib", "resident MiB", ".1f"),
+        ("cpu_percent_of_a_core", "% of a core, each shard", ".2f"))),
+    ("With more and more kept", ("kept",), (
+        ("mb_per_second", "produce MB/s", ".0f"),
+        ("cpu_seconds_per_gib", "produce CPU s/GiB", ".3f"),
+        ("tail_mb_per_second", "tail-read MB/s", ".0f"),
+        ("tail_cpu_seconds_per_gib", "CPU s/GiB with a tail reader", ".3f"))),
+)
+
+FAIRNESS = """\
+What is the same for both: the core of the broker and that of the client, the clients and what they
+are told, the records (which clients build beforehand and do not compress), the directory and the
+disk, the order of turns (A B A B, a fresh process and an empty directory each), a warm-up of the same
+kind, and how CPU is counted: all of the broker's process with its threads, the kernel's own threads
+beside, with a closing sync(2), so that pages left dirty are paid for. A turn counts only if every
+record is there afterwards, asked by Kafka's own tool, and no client complained.
+
+What is unfair to Kafka: one core is not where it is run, and its JVM keeps collecting and compiling
+on that core; 1 GiB of heap is what it ships with, and no more. It was made for many replicas that do
+not sync; here it is one node. Its warm-up is minutes at most, where a server runs for weeks.
+
+What is unfair to Millrace: as shipped, Kafka answers before anything is on the disk, and Millrace
+only when all of it is, so that a loss of power costs the one records and the other none. The one that
+syncs too is `flush.messages=1`, which is not how it is run. Kafka may use all of the machine's memory
+as page cache, Millrace has a quarter of it and 1 GiB a shard at most, and 256 MiB where data is
+called cold. A cold consumer of Kafka is one of page cache from its second reading on.
+
+What is unfair to both: client and broker talk over loopback, so that no network limits either. The
+client has one core, and where it fills that, the throughput is the client's, not the broker's: then
+compare CPU per GiB. Where two shards have two cores, the client shares one of them. Virtual machines
+lend their cores and disks to others, too: look at the spread, and at the stolen time below.\
+"""
+
+
+def page(results):
+    parts = [
+        "# Millrace and Apache Kafka, side by side",
+        "Written by `perf/run`; figures are medians of the turns that count, the smallest and the "
+        "largest in brackets. " + results["scope"],
+        "## Targets", target_table(results["targets"]),
+        *tables(results["rows"]),
+        *pictures(results.get("plots", ())),
+        "## What is fair about it, and what is not", FAIRNESS,
+        "## The machine", pairs(results["machine"]),
+        "## Versions", pairs(results["versions"]),
+        "## Settings", settings(results),
+    ]
+    if results["complaints"]:
+        parts[2:2] = ["## What did not count", bullets(results["complaints"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def target_table(verdicts):
+    met = {True: "met", False: "**missed**"}
+    measured = [verdict for verdict in verdicts if verdict["met"] is not None]
+    others = [verdict for verdict in verdicts if verdict["met"] is None]
+    lines = ["| target | asked | figure | |", "|--:|---|---|---|"]
+    lines += [f"| {verdict['target']} | {verdict['asked']} | {verdict['figure']} "
+              f"| {met[verdict['met']]} |" for verdict in measured]
+    lines.append(f"\n{sum(verdict['met'] for verdict in measured)} of {len(measured)} are met.")
+    if others:
+        lines.append(f"{len(others)} were not measured in this run:\n")
+        lines += [f"- {verdict['target']}: {verdict['asked']}" for verdict in others]
+    return "\n".join(lines)
+
+
+def tables(rows):
+    for title, kinds, columns in TABLES:
+        mine = [row for row in rows if NAMED[row["workload"]].kind in kinds and row["figures"]]
+        if mine:
+            yield f"## {title}"
+            yield table(mine, columns)
+
+
+def table(rows, columns):
+    """Only columns that any row has."""
+    columns = [column for column in columns if any(column[0] in row["figures"] for row in rows)]
+    titles = ["workload", "client", "broker", "turns", *(title for _, title, _ in columns)]
+    lines = [f"| {' | '.join(titles)} |", "|---|---|---|--:|" + "--:|" * len(columns)]
+    for row in rows:
+        cells = [cell(row["figures"].get(name), form) for name, _, form in columns]
+        cells = [row["workload"], CLIENTS[row["client"]], NAMES[row["broker"]], str(row["turns"]),
+                 *cells]
+        lines.append(f"| {' | '.join(cells)} |")
+    used = dict.fromkeys(row["workload"] for row in rows)
+    lines.append("")
+    lines += [f"- `{name}`: {NAMED[name].what}" for name in used]
+    return "\n".join(lines)
+
+
+def cell(value, form):
+    if value is None:
+        return ""
+    least, middle, most = (f"{value[key]:{form}}" for key in ("min", "median", "max"))
+    return middle if least == most else f"{middle} ({least}-{most})"
+
+
+def pictures(names):
+    if names:
+        yield "## Plots"
+        yield "\n".join(f"![{name.removesuffix('.svg')}]({name})" for name in names)
+
+
+def pairs(values):
+    return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |"
+                                             for key, value in values.items())])
+
+
+def bullets(lines):
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def settings(results):
+    parts = [pairs(results["settings"]), "Kafka's `server.properties`, with its port and its "
+             "directory:", code(results["kafka"]["properties"]),
+             "Its JVM: `" + results["kafka"]["jvm"] + "`",
+             "The clients, as they were called in the first turn of each:"]
+    parts.append(code("\n".join(results["commands"])))
+    return "\n\n".join(parts)
+
+
+def code(text):
+    return textwrap.indent(text.strip("\n"), "    ")

@@ -1,0 +1,165 @@
+"""What all turns are made of: a broker that serves, topics of the turn's own, a load of producers,
+and what the broker used meanwhile.
+"""
+
+import os
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from brokers import Broker, Failed, KernelThreads, process_seconds, records_in
+
+from . import clients, wire
+from .figures import GIB
+
+OVERRIDES = {"kafka-flush": {"log.flush.interval.messages": 1}}
+TOPIC_SERVED_WITHIN = 300
+
+
+class Peer:
+    """A broker that somebody else has started, and that goes on after this program."""
+
+    name = "peer"
+
+    def __init__(self, address, pid):
+        self.address = address
+        self.pid = pid
+
+    def stop(self):
+        pass
+
+
+def sample(workload, turn, client, figures, command=()):
+    return {"workload": workload.name, "broker": turn.broker, "client": client,
+            "repetition": turn.repetition, "counts": True, "why": "", "figures": figures,
+            "command": [str(part) for part in command]}
+
+
+def failed(workload, turn, client, why):
+    """What does not count, and why."""
+    return sample(workload, turn, client, {}) | {"counts": False, "why": str(why)}
+
+
+# What a measurement can fail with.
+FAILURES = (Failed, subprocess.SubprocessError, OSError)
+
+
+def attempted(measure, workload, turn, client, *arguments):
+    """One of several measurements on a process, whose failure leaves the others alone."""
+    try:
+        return measure(workload, turn, client, *arguments)
+    except FAILURES as why:
+        return failed(workload, turn, client, why)
+
+
+@contextmanager
+def broker_for(turn, options, overrides=(), shards=1):
+    """A broker that serves, with nothing in it; gone when this ends."""
+    if turn.broker == "peer":
+        yield Peer(options.peer, options.peer_pid)
+        return
+    own = {"millrace.shards": shards} if turn.broker == "millrace" else {}
+    own |= OVERRIDES.get(turn.broker, {}) | dict(overrides)
+    broker = Broker(turn.broker, f"{turn.name}-{turn.repetition}",
+                    cores_of(options, shards), own, options.directory)
+    try:
+        yield broker
+    finally:
+        broker.stop()
+
+
+def cores_of(options, shards):
+    cores = [options.broker_core, options.client_core]
+    return ",".join(str(core) for core in cores[:shards])
+
+
+class Topics:
+    """Topics of a turn's own, which a broker that goes on gets rid of at the end."""
+
+    def __init__(self, broker, turn):
+        self.broker = broker
+        self.turn = turn
+        self.made = []
+
+    def make(self, name, partitions):
+        name = f"perf-{self.turn.name}-{name}-{os.getpid()}-{self.turn.repetition}"
+        self.command("create", name, "--partitions", partitions)
+        self.made.append(name)
+        self.wait(name, partitions)
+        return name
+
+    def wait(self, name, partitions):
+        """A topic is made before its partitions have leaders, and Kafka tells clients so."""
+        deadline = time.monotonic() + TOPIC_SERVED_WITHIN
+        while not wire.is_ready(self.broker.address, name, partitions):
+            if time.monotonic() > deadline:
+                raise Failed(f"{self.broker.name} does not serve {name}")
+            time.sleep(0.1)
+
+    def command(self, *arguments):
+        command = [clients.MILLRACE, "topics", *arguments, "--bootstrap-server",
+                   self.broker.address, "--timeout", "300s"]
+        finished = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+        if finished.returncode != 0:
+            raise Failed(f"topics {arguments[0]}: {finished.stderr.strip()}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for name in self.made if isinstance(self.broker, Peer) else ():
+            self.command("delete", name)
+
+
+def records_for(size, workload):
+    return max(int(size) // workload.record_bytes, 1)
+
+
+class Usage:
+    """What a broker's process, and beside it the kernel's own threads, have used from now on."""
+
+    def __init__(self, broker):
+        os.sync()
+        self.broker = broker
+        self.kernel = KernelThreads()
+        self.before = process_seconds(broker.pid)
+
+    def figures(self, size):
+        """By GiB. What is still dirty in the page cache is written first, by a sync(2): it is paid
+        for too."""
+        spent = process_seconds(self.broker.pid) - self.before
+        os.sync()
+        gib = size / GIB
+        return {"cpu_seconds_per_gib": spent / gib,
+                "kernel_threads_seconds_per_gib": self.kernel.seconds() / gib}
+
+
+@dataclass
+class Loaded:
+    """What producers have written, and what that took."""
+
+    records: int
+    bytes: int
+    figures: dict
+    command: list
+
+
+def load(client, broker, topic, workload, records, options, before=0):
+    """Writes so many records, or to the end of the last batch, to a topic that holds so many before;
+    all must be there then."""
+    command = clients.produce_command(client, broker, topic, workload, records)
+    usage = Usage(broker)
+    outcome = clients.perform(client, command, options.client_core)
+    size = outcome.records * workload.record_bytes
+    figures = {"mb_per_second": outcome.mb_per_second(workload.record_bytes), **usage.figures(size)}
+    # What `millrace perf` has measured beside: how long acknowledgements took.
+    loads = outcome.report.get("loads", ())
+    figures |= {f"ack_{name}": loads[0][name] for name in ("p50_ms", "p99_ms") if loads}
+    surplus = workload.batch_bytes // workload.record_bytes
+    if not 0 <= outcome.records - records <= surplus * workload.producers:
+        raise Failed(f"{client} sent {outcome.records} records of {records}")
+    stored = records_in(broker.address, topic, workload.partitions) - before
+    if stored != outcome.records:
+        raise Failed(f"{broker.name} holds {stored} records of {outcome.records}")
+    return Loaded(outcome.records, size, figures, outcome.command)

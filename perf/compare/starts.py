@@ -1,0 +1,102 @@
+"""Turns that measure a start, or a broker that has nothing to do."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from brokers import Failed, end, pinned, process_seconds, spawn
+
+from . import clients, wire
+from .figures import GIB
+from .serving import Topics, broker_for, load, records_for, sample
+
+# How long a broker is left alone before it is looked at, and how long it is looked at then.
+SETTLED_SECONDS = 5
+IDLE_SECONDS = 15
+# How long a broker is written to before it is killed.
+WRITTEN_SECONDS = 3
+
+
+def started(broker, topic=None, partitions=0):
+    """Starts the process once more; milliseconds until it serves."""
+    began = time.monotonic()
+    broker.launch()
+    ms = wire.wait_until_ready(broker.process, broker.address, began, topic, partitions)
+    if ms is None:
+        raise Failed(f"the broker does not get ready: see {broker.log.name}")
+    return ms
+
+
+def own(turn):
+    if turn.broker == "peer":
+        raise Failed("a broker that somebody else has started is not started again")
+
+
+def ready_empty(turn, options):
+    own(turn)
+    (workload,) = turn.workloads
+    with broker_for(turn, options) as broker:
+        # Formatted, and the program in the page cache; that start is not counted.
+        broker.end()
+        ms = started(broker)
+        figures = {"ready_ms": ms, "resident_mib": resident_mib(broker.pid)}
+    return [sample(workload, turn, "start", figures)]
+
+
+def ready_full(turn, options):
+    """After a clean stop, and after a kill while it is written to. The page cache is as the broker
+    left it; what is measured includes reading what the start reads."""
+    own(turn)
+    clean, killed = turn.workloads
+    partitions = options.ready_partitions
+    options.disk.need(options.ready_gib * GIB)
+    samples = []
+    with broker_for(turn, options) as broker, Topics(broker, turn) as topics:
+        topic = topics.make("data", partitions)
+        records = records_for(options.ready_gib * GIB, clean)
+        load("millrace", broker, topic, clean, records, options)
+        broker.end()
+        options.disk.drop_page_cache()
+        ms = started(broker, topic, partitions)
+        samples.append(sample(clean, turn, "start", {
+            "ready_ms": ms, "resident_mib": resident_mib(broker.pid)}))
+        kill_while_written(broker, topic, killed, options)
+        ms = started(broker, topic, partitions)
+        samples.append(sample(killed, turn, "start", {
+            "ready_ms": ms, "resident_mib": resident_mib(broker.pid)}))
+    return samples
+
+
+def kill_while_written(broker, topic, workload, options):
+    command = clients.produce_command("millrace", broker, topic, workload, 1 << 40)
+    writer = spawn(pinned(options.client_core, [str(part) for part in command]),
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(WRITTEN_SECONDS)
+        if writer.poll() is not None:
+            raise Failed("the producer ended before the broker was killed")
+        broker.end(signal.SIGKILL)
+    finally:
+        end(writer)
+
+
+def idle(turn, options):
+    """With two shards on two cores, and with a topic and a client that has gone."""
+    (workload,) = turn.workloads
+    with broker_for(turn, options, shards=2) as broker, Topics(broker, turn) as topics:
+        topics.make("idle", workload.partitions)
+        time.sleep(SETTLED_SECONDS)
+        before = process_seconds(broker.pid)
+        time.sleep(IDLE_SECONDS)
+        spent = process_seconds(broker.pid) - before
+        figures = {"resident_mib": resident_mib(broker.pid),
+                   "cpu_percent_of_a_core": 100 * spent / IDLE_SECONDS / workload.shards}
+    return [sample(workload, turn, "start", figures)]
+
+
+def resident_mib(pid):
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise Failed("the broker has ended")

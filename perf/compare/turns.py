@@ -1,0 +1,244 @@
+"""A turn: one broker from an empty directory, warmed up, a load, and what came of it.
+
+Only what is complete counts: the topic's end offsets are compared with what the clients were told to
+send, a consumer must have had every record, and a client's error fails the turn, with the reason.
+"""
+
+import subprocess
+import time
+from contextlib import contextmanager
+
+from brokers import Failed, end, pinned, records_in, spawn
+
+from . import clients, disk, floor, starts
+from .figures import GIB
+from .serving import (
+    FAILURES, Peer, Topics, Usage, attempted, broker_for, failed, load, records_for, sample)
+from .workloads import COLD_BUDGET_BYTES, COLD_BYTES
+
+# What a consumer of fresh data reads at most, so that it is what was just written.
+FRESH_BYTES = GIB // 2
+# How often the clients that read everything once do so: a reading takes a second.
+PASSES = 3
+
+
+def perform(turn, options):
+    """Runs a turn; gives its samples."""
+    kinds = {"produce": produce, "consume": consume_fresh, "consume-cold": consume_cold,
+             "latency": latency, "latency-cold": latency, "ready-empty": starts.ready_empty,
+             "ready-full": starts.ready_full, "idle": starts.idle, "kept": kept}
+    try:
+        if turn.broker == "floor":
+            return floor.turn(turn, options)
+        return kinds[turn.kind](turn, options)
+    except FAILURES as why:
+        return [failed(workload, turn, client, why) for workload in turn.workloads
+                for client in turn.clients if client in workload.clients]
+
+
+# --- producers
+
+def produce(turn, options):
+    """Each client in a turn of its own: what they leave would fill the disk."""
+    (workload,), (client,) = turn.workloads, turn.clients
+    with broker_for(turn, options, shards=workload.shards) as broker, \
+            Topics(broker, turn) as topics:
+        for name, gib in (("warm", options.warmup_gib), ("load", options.gib)):
+            topic = topics.make(name, workload.partitions)
+            records = records_for(gib * GIB * workload.share, workload)
+            loaded = load(client, broker, topic, workload, records, options)
+    return [sample(workload, turn, client, loaded.figures, loaded.command)]
+
+
+# --- consumers
+
+def fill(broker, topics, name, workload, size, options):
+    """A topic that holds so much, written in batches of 64 KiB."""
+    topic = topics.make(name, workload.partitions)
+    loaded = load("millrace", broker, topic, workload, records_for(size, workload), options)
+    return topic, loaded.records
+
+
+def consume_fresh(turn, options):
+    (workload,) = turn.workloads
+    with broker_for(turn, options) as broker, Topics(broker, turn) as topics:
+        return [attempted(read_fresh, workload, turn, client, broker, topics, options)
+                for client in turn.clients]
+
+
+def read_fresh(workload, turn, client, broker, topics, options):
+    """What was just written, once without being measured."""
+    topic, records = fill(broker, topics, client, workload, FRESH_BYTES, options)
+    consume(client, broker, topic, workload, records, options)
+    if client == "millrace":
+        return read_again(workload, turn, broker, topic, options)
+    usage = Usage(broker)
+    outcomes = [consume(client, broker, topic, workload, records, options) for _ in range(PASSES)]
+    size = PASSES * records * workload.record_bytes
+    seconds = sum(outcome.seconds for outcome in outcomes)
+    figures = {"mb_per_second": size / 1e6 / seconds, **usage.figures(size)}
+    return sample(workload, turn, client, figures, outcomes[0].command)
+
+
+def consume(client, broker, topic, workload, records, options):
+    """Everything once."""
+    command = clients.consume_command(client, broker, topic, workload, records)
+    outcome = clients.perform(client, command, options.client_core)
+    if outcome.records < records:
+        raise Failed(f"{client} read {outcome.records} records of {records}")
+    return outcome
+
+
+def read_again(workload, turn, broker, topic, options):
+    """For the whole time, from the beginning again at the end."""
+    command = clients.consume_command("millrace", broker, topic, workload, 0, options.seconds)
+    outcome = clients.perform("millrace", command, options.client_core)
+    if outcome.records == 0:
+        raise Failed("nothing was read")
+    used = outcome.report["broker"]
+    gib = outcome.records * workload.record_bytes / GIB
+    figures = {
+        "mb_per_second": outcome.mb_per_second(workload.record_bytes),
+        "cpu_seconds_per_gib": used["cpu_seconds"] / gib,
+        "kernel_threads_seconds_per_gib": used["kernel_threads_cpu_seconds"] / gib,
+    }
+    return sample(workload, turn, "millrace", figures, outcome.command)
+
+
+def consume_cold(turn, options):
+    """All of the group read the same topic, whose first reading only warms up."""
+    budget = {"millrace.memory.bytes": COLD_BUDGET_BYTES} if turn.broker == "millrace" else {}
+    with broker_for(turn, options, budget) as broker, Topics(broker, turn) as topics:
+        first = turn.workloads[0]
+        topic, records = fill(broker, topics, "old", first, COLD_BYTES, options)
+        consume("millrace", broker, topic, first, records, options)
+        return [attempted(read_cold, workload, turn, client, broker, topic, records, options)
+                for workload in turn.workloads
+                for client in turn.clients if client in workload.clients]
+
+
+def read_cold(workload, turn, client, broker, topic, records, options):
+    """All of it once, and beside it what bare direct reads of the same files reach; or by many, for
+    the whole time."""
+    options.disk.drop_page_cache()
+    if workload.consumers > 1:
+        return read_again(workload, turn, broker, topic, options)
+    usage = Usage(broker)
+    outcome = consume(client, broker, topic, workload, records, options)
+    size = records * workload.record_bytes
+    figures = {"mb_per_second": outcome.mb_per_second(workload.record_bytes), **usage.figures(size)}
+    if not isinstance(broker, Peer):
+        options.disk.drop_page_cache()
+        files = broker.data.glob(f"{topic}-*/*.log")
+        figures["disk_mb_per_second"] = disk.bare_reads(files, size, options.broker_core)
+    return sample(workload, turn, client, figures, outcome.command)
+
+
+# --- latency
+
+def latency(turn, options):
+    """All rates and sizes on one process, each with a topic of its own, so on fresh segments."""
+    is_cold = turn.kind == "latency-cold"
+    budget = {"millrace.memory.bytes": COLD_BUDGET_BYTES} if is_cold else {}
+    with broker_for(turn, options, budget if turn.broker == "millrace" else ()) as broker, \
+            Topics(broker, turn) as topics:
+        warm_up(broker, topics, turn, options)
+        old = None
+        if is_cold:
+            old, _ = fill(broker, topics, "old", turn.workloads[0], COLD_BYTES, options)
+        return [attempted(measure_latency, workload, turn, "millrace", broker, topics, old, options)
+                for workload in turn.workloads]
+
+
+def warm_up(broker, topics, turn, options):
+    """The same kind of load at the highest rate; unmeasured, for Kafka's JVM above all."""
+    workload = max(turn.workloads, key=lambda each: each.rate)
+    topic = topics.make("warm", workload.partitions)
+    command = latency_command(broker, topic, workload, options.warmup_seconds, None)
+    clients.perform("millrace", command, options.client_core)
+
+
+def latency_command(broker, topic, workload, seconds, hdr):
+    written = ["--hdr", hdr] if hdr else []
+    return [clients.MILLRACE, "perf", "latency", "--bootstrap-server", broker.address, "--topic",
+            topic, "--partitions", workload.partitions, "--rate", workload.rate, "--record-bytes",
+            workload.record_bytes, "--acks", "all", "--duration", f"{seconds}s", "--warmup", "2s",
+            "--broker-pid", broker.pid, *written, "--json"]
+
+
+def measure_latency(workload, turn, client, broker, topics, old, options):
+    topic = topics.make(workload.name, workload.partitions)
+    hdr = options.times / f"{workload.name}.{turn.broker}.{turn.repetition}.hgrm"
+    command = latency_command(broker, topic, workload, options.seconds, hdr)
+    with cold_reader(broker, old, options) as reading:
+        outcome = clients.perform(client, command, options.client_core)
+    hdr.with_name(hdr.name + ".produce").unlink(missing_ok=True)
+    produced, received = outcome.report["loads"]
+    due = workload.rate * options.seconds
+    for counted in (produced, received):
+        if abs(counted["records"] - due) > max(workload.rate * 0.01, workload.partitions):
+            raise Failed(f"{counted['records']} records of {due} were timed ({counted['load']})")
+    names = ("p50_ms", "p90_ms", "p99_ms", "p99_9_ms", "p99_99_ms", "max_ms")
+    figures = {name: received[name] for name in names}
+    figures |= {f"ack_{name}": produced[name] for name in names}
+    figures["cpu_seconds_per_second"] = (
+        outcome.report["broker"]["cpu_seconds"] / outcome.report["seconds"])
+    return sample(workload, turn, client, figures | reading, outcome.command)
+
+
+@contextmanager
+def cold_reader(broker, topic, options):
+    """A consumer of old data at full speed, for as long as this lasts and on the clients' core, which
+    it leaves to whoever else wants it; gives how fast it read, when it is over."""
+    reading = {}
+    if topic is None:
+        yield reading
+        return
+    options.disk.drop_page_cache()
+    seconds = options.seconds + 3
+    command = [clients.MILLRACE, "perf", "consume", "--bootstrap-server", broker.address, "--topic",
+               topic, "--again", "--warmup", "0s", "--duration", f"{seconds}s", "--json"]
+    reader = spawn(["chrt", "--idle", "0", *pinned(options.client_core, [str(p) for p in command])],
+                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        time.sleep(0.5)
+        yield reading
+        out, err = reader.communicate(timeout=60)
+        if reader.returncode != 0:
+            raise Failed(f"the cold consumer: {clients.last(err)}")
+        (load,) = clients.read("millrace", out, err, seconds, command).report["loads"]
+        if load["bytes"] == 0:
+            raise Failed("the cold consumer read nothing")
+        reading["cold_mb_per_second"] = load["mb_per_second"]
+    finally:
+        end(reader)
+
+
+# --- with more and more kept
+
+def kept(turn, options):
+    """Produce, and produce with a reader at the end, once 2 GiB are stored and once 24 are."""
+    samples = []
+    with broker_for(turn, options) as broker, Topics(broker, turn) as topics:
+        first = turn.workloads[0]
+        topic, stored = topics.make("data", first.partitions), 0
+        for workload, gib in zip(turn.workloads, options.kept_gib):
+            records = records_for(gib * GIB, workload) - stored
+            stored += load("millrace", broker, topic, workload, records, options, stored).records
+            samples.append(measure_kept(broker, topic, workload, stored, turn, options))
+            stored = records_in(broker.address, topic, workload.partitions)
+    return samples
+
+
+def measure_kept(broker, topic, workload, stored, turn, options):
+    records = records_for(options.gib * GIB, workload)
+    loaded = load("millrace", broker, topic, workload, records, options, stored)
+    mixed = [clients.MILLRACE, "perf", "mixed", "--bootstrap-server", broker.address, "--topic",
+             topic, "--cold-consumers", 0, "--duration", f"{options.seconds}s", "--broker-pid",
+             broker.pid, "--json"]
+    report = clients.perform("millrace", mixed, options.client_core).report
+    produced, consumed = report["loads"][:2]
+    tail = {"tail_mb_per_second": consumed["mb_per_second"], "tail_p99_ms": consumed["p99_ms"],
+            "tail_cpu_seconds_per_gib":
+                report["broker"]["cpu_seconds"] * GIB / produced["bytes"]}
+    return sample(workload, turn, "millrace", loaded.figures | tail, loaded.command)

@@ -1,0 +1,62 @@
+"""The order of turns, and what is chosen on the command line."""
+
+import contextlib
+import io
+import unittest
+
+from compare import options, plan
+from compare.workloads import CLIENTS, NAMED, QUICK, WORKLOADS
+
+
+class Plan(unittest.TestCase):
+    def test_brokers_take_turns_within_each_repetition(self):
+        turns = plan.turns([NAMED["produce-1k-1m"]], ["millrace", "kafka", "kafka-flush"],
+                           ["millrace", "java"], 2)
+        self.assertEqual([(turn.repetition, turn.clients[0], turn.broker) for turn in turns],
+                         [(repetition, client, broker) for repetition in (1, 2)
+                          for client in ("millrace", "java") for broker in ("millrace", "kafka")])
+
+    def test_workloads_of_a_group_are_measured_on_one_process(self):
+        turns = plan.turns([NAMED["consume-cold"], NAMED["consume-100"]], ["kafka"], CLIENTS, 1)
+        self.assertEqual([str(turn) for turn in turns],
+                         ["cold kafka millrace,librdkafka,java"])
+        self.assertEqual(len(turns[0].workloads), 2)
+
+    def test_a_peer_takes_part_in_everything_and_the_bare_loop_in_latencies(self):
+        turns = plan.turns([NAMED["latency-1000-100b"], NAMED["idle"]], ["floor", "peer"],
+                           CLIENTS, 1)
+        self.assertEqual([str(turn) for turn in turns],
+                         ["latency floor millrace", "latency peer millrace", "idle peer start"])
+
+    def test_names_are_told_apart_and_every_workload_is_in_a_set(self):
+        self.assertEqual(len(NAMED), len(WORKLOADS))
+        self.assertTrue(set(QUICK) <= set(NAMED))
+
+    def test_the_time_left_is_told(self):
+        self.assertEqual([plan.clock(seconds) for seconds in (10, 300, 7260)],
+                         ["under a minute", "5 min", "2 h 01 min"])
+
+
+class Options(unittest.TestCase):
+    def parse(self, *arguments):
+        return options.parse(["--broker-core", "0", "--client-core", "1", *arguments])
+
+    def refused(self, *arguments):
+        with self.assertRaises(SystemExit) as ended, \
+                contextlib.redirect_stderr(io.StringIO()):
+            self.parse(*arguments)
+        self.assertEqual(ended.exception.code, 2, arguments)
+
+    @unittest.skipUnless(len(options.os.sched_getaffinity(0)) > 1, "one core")
+    def test_quick_is_less_and_may_be_made_more(self):
+        quick = self.parse("--quick")
+        self.assertEqual([workload.name for workload in quick.workloads], list(QUICK))
+        self.assertLess(quick.gib, self.parse().gib)
+        self.assertEqual(self.parse("--quick", "--repetitions", "7").repetitions, 7)
+
+    def test_what_makes_no_sense_is_refused(self):
+        self.refused("--only", "nothing")
+        self.refused("--brokers", "peer")
+        self.refused("--peer", "localhost:9092")
+        self.refused("--broker-core", "1")
+        self.refused("--gib", "0")
