@@ -2,7 +2,6 @@
 //! threads, and what reached the block device. Other work on the machine is in the kernel
 //! threads' figure, so that one is an upper bound.
 
-use std::collections::HashMap;
 use std::fs;
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
 use crate::Result;
+use crate::kernel_threads::{self, Times};
 
 /// Between two readings.
 pub struct Used {
@@ -25,7 +25,7 @@ pub struct Meter {
     device: String,
     at: Instant,
     process_cpu_us: i64,
-    kernel_ns: HashMap<u32, u64>,
+    kernel: Times,
     device_bytes: u64,
     device_flushes: u64,
 }
@@ -35,7 +35,7 @@ impl Meter {
         let (device_bytes, device_flushes) = device_counters(device)?;
         Ok(Self {
             device: device.to_owned(),
-            kernel_ns: kernel_threads_ns()?,
+            kernel: kernel_threads::times()?,
             process_cpu_us: process_cpu_us()?,
             at: Instant::now(),
             device_bytes,
@@ -46,15 +46,12 @@ impl Meter {
     pub fn stop(self) -> Result<Used> {
         let seconds = self.at.elapsed().as_secs_f64();
         let process_cpu_us = process_cpu_us()? - self.process_cpu_us;
-        let kernel_ns: u64 = kernel_threads_ns()?
-            .into_iter()
-            .map(|(pid, ns)| ns.saturating_sub(self.kernel_ns.get(&pid).copied().unwrap_or(0)))
-            .sum();
+        let kernel_cpu_s = kernel_threads::seconds_since(&self.kernel)?;
         let (device_bytes, device_flushes) = device_counters(&self.device)?;
         Ok(Used {
             seconds,
             process_cpu_s: process_cpu_us as f64 / 1e6,
-            kernel_cpu_s: kernel_ns as f64 / 1e9,
+            kernel_cpu_s,
             device_bytes: device_bytes - self.device_bytes,
             device_flushes: device_flushes - self.device_flushes,
         })
@@ -78,32 +75,4 @@ pub fn device_counters(device: &str) -> Result<(u64, u64)> {
 fn process_cpu_us() -> Result<i64> {
     let usage = getrusage(UsageWho::RUSAGE_SELF)?;
     Ok(usage.user_time().num_microseconds() + usage.system_time().num_microseconds())
-}
-
-/// CPU time by kernel thread: the children of kthreadd.
-fn kernel_threads_ns() -> Result<HashMap<u32, u64>> {
-    let mut threads = HashMap::new();
-    for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        // A thread may end between the listing and the reading.
-        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
-            continue;
-        };
-        let parent = stat
-            .rsplit_once(") ")
-            .and_then(|(_, rest)| rest.split_whitespace().nth(1));
-        if parent != Some("2") {
-            continue;
-        }
-        let Ok(times) = fs::read_to_string(format!("/proc/{pid}/schedstat")) else {
-            continue;
-        };
-        if let Some(ns) = times.split_whitespace().next() {
-            threads.insert(pid, ns.parse()?);
-        }
-    }
-    Ok(threads)
 }

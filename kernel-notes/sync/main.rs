@@ -5,6 +5,8 @@
 mod commit;
 mod files;
 mod hot;
+#[path = "../experiments/kernel_threads.rs"]
+mod kernel_threads;
 mod machine;
 mod noise;
 mod paced;

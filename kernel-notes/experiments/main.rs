@@ -1,0 +1,78 @@
+//! The experiments behind the pages of `kernel-notes/`: a subcommand prints the tables of a page.
+//! It decides nothing; the pages do. `kernel-notes/run PAGE` builds it and runs it.
+//!
+//! A row is measured `--rounds` times, all rows in turn, after a first round that is thrown away;
+//! the tables show medians, with the lowest and the highest beside.
+
+mod buffers;
+mod kernel_threads;
+mod measure;
+mod memory;
+mod ring;
+mod rings;
+mod sending;
+mod sockets;
+mod system;
+mod tcp;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::{Parser, Subcommand};
+
+/// What an experiment can fail with.
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+#[derive(Parser)]
+#[command(about = "Measures what a page of kernel-notes/ decides on")]
+struct Arguments {
+    #[command(subcommand)]
+    page: Page,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(clap::Args, Clone)]
+struct Options {
+    /// How often each row is measured.
+    #[arg(long, global = true, default_value_t = 5)]
+    rounds: usize,
+    /// Only rows whose name holds this.
+    #[arg(long, global = true, default_value = "")]
+    only: String,
+    /// A directory on the file system under test, where files are made and removed.
+    #[arg(long, global = true, default_value = "target")]
+    dir: PathBuf,
+}
+
+#[derive(Subcommand, Clone, Copy)]
+enum Page {
+    /// Registered buffers, locked memory and huge pages: buffers.md.
+    Buffers,
+    /// How much an ordinary user may register, one line a kind of memory: buffers.md.
+    Memlock,
+    /// Sending from memory, from files and without a copy: sending.md.
+    Sending,
+    /// Socket buffers, the size of a receive, NODELAY and busy polling: sockets.md.
+    Sockets,
+    /// A ring's flags and its depth: rings.md.
+    Rings,
+}
+
+fn main() -> Result<()> {
+    let Arguments { page, options } = Arguments::parse();
+    let began = Instant::now();
+    match page {
+        Page::Buffers => buffers::measure(&options),
+        Page::Memlock => buffers::memlock(),
+        Page::Sending => sending::measure(&options),
+        Page::Sockets => sockets::measure(&options),
+        Page::Rings => rings::measure(&options),
+    }?;
+    println!("\n{} s", began.elapsed().as_secs());
+    Ok(())
+}
