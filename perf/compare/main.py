@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import brokers
-from brokers import ROOT, TARGET, WORK, Failed, run
+from brokers import ROOT, TARGET, WORK, run
 
 from . import clients, figures, floor, machine, plan, report, targets, turns
 from .disk import Disk
 from .options import parse
+from .workloads import COLD_BUDGET_BYTES, COLD_BYTES
 
 RESULTS = "comparison"
 OPEN_FILES = 1 << 17
@@ -29,7 +30,8 @@ def main():
     planned = plan.turns(options.workloads, options.brokers, options.clients, options.repetitions)
     prepare(options, planned)
     options.results.mkdir(parents=True, exist_ok=True)
-    options.times = options.results / "times"
+    # Those of an earlier run stay until this one has come to its end.
+    options.times = WORK / "times"
     shutil.rmtree(options.times, ignore_errors=True)
     options.times.mkdir()
     options.disk = Disk(options.data_dir, options.filesystem, options.image_gib)
@@ -61,6 +63,8 @@ def measure(options, planned):
     described = {"machine": machine.describe(options.directory),
                  "versions": machine.versions(options.clients)}
     progress, samples, began = plan.Progress(planned), [], time.monotonic()
+    # What this program does itself, it does not do on the broker's core.
+    os.sched_setaffinity(0, {options.client_core})
     stolen, ticks = machine.ticks()
     for turn in planned:
         with locked(options.lock):
@@ -137,6 +141,9 @@ def settings(options):
         "clients": ", ".join(options.clients),
         "Millrace": "its defaults, with millrace.shards=1 (2 where two shards are said)",
         "Kafka": "its server.properties and start script, as they are shipped",
+        "Kafka, flush.messages=1": "with log.flush.interval.messages=1 for the whole broker",
+        "cold data": f"{COLD_BYTES / figures.GIB} GiB, and Millrace with "
+                     f"millrace.memory.bytes={COLD_BUDGET_BYTES}",
     }
 
 
@@ -157,6 +164,8 @@ def write(results, options):
     for sample in results["samples"]:
         sample["command"] = [shown(part) for part in sample["command"]]
     path = options.results / f"{RESULTS}.json"
+    shutil.rmtree(options.results / "times", ignore_errors=True)
+    shutil.copytree(options.times, options.results / "times")
     path.write_text(json.dumps(results, indent=1) + "\n")
     results["plots"] = draw(path, options.results)
     page = report.page(results)

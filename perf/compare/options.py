@@ -31,16 +31,16 @@ def parse(arguments=None):
     what.add_argument("--brokers", type=listed(BROKERS), metavar="BROKER,...",
                       help=f"of {', '.join(BROKERS)} (default: all, peer if there is one); each "
                       "takes part where it has something to say")
-    what.add_argument("--clients", type=listed(CLIENTS), default=list(CLIENTS),
-                      metavar="CLIENT,...", help=f"of {', '.join(CLIENTS)} (default: all)")
+    what.add_argument("--clients", type=listed(CLIENTS), metavar="CLIENT,...",
+                      help=f"of {', '.join(CLIENTS)} (default: all, with --quick millrace)")
     what.add_argument("--peer", metavar="HOST:PORT", help="a broker on this machine that runs "
                       "already; it is neither pinned nor started anew between turns")
     what.add_argument("--peer-pid", type=int, metavar="PID", help="its process, for its CPU time")
     much = parser.add_argument_group("how much")
     much.add_argument("--repetitions", type=int, help="default 5, with --quick 2")
-    much.add_argument("--gib", type=float, help="what a producer sends; default 3, with --quick 1; "
+    much.add_argument("--gib", type=float, help="what a producer sends; default 3, with --quick 0.5; "
                       "a third of it in records of 100 bytes")
-    much.add_argument("--warmup-gib", type=float, help="default 2, with --quick 1")
+    much.add_argument("--warmup-gib", type=float, help="default 2, with --quick 0.5")
     much.add_argument("--seconds", type=int, help="of each latency, and of consumers that read "
                       "again and again; default 15, with --quick 5")
     much.add_argument("--warmup-seconds", type=int, help="before latencies; default 10, with "
@@ -88,12 +88,14 @@ def completed(parser, options):
         parser.error("broker and client need a core each")
     if not {options.broker_core, options.client_core} <= os.sched_getaffinity(0):
         parser.error("--broker-core or --client-core is not there for us")
-    for name, full, quick in (("repetitions", 5, 2), ("gib", 3.0, 1.0), ("warmup_gib", 2.0, 1.0),
+    for name, full, quick in (("repetitions", 5, 2), ("gib", 3.0, 0.5), ("warmup_gib", 2.0, 0.5),
                               ("seconds", 15, 5), ("warmup_seconds", 10, 5)):
         if getattr(options, name) is None:
             setattr(options, name, quick if options.quick else full)
         if getattr(options, name) <= 0:
             parser.error(f"--{name.replace('_', '-')} must be more than 0")
+    if options.clients is None:
+        options.clients = ["millrace"] if options.quick else list(CLIENTS)
     if options.brokers is None:
         options.brokers = [name for name in BROKERS if name != "peer" or options.peer]
     if "peer" in options.brokers and not options.peer:

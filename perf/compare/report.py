@@ -2,14 +2,13 @@
 
 import textwrap
 
-from .workloads import NAMED
+from .workloads import CLIENT_NAMES, NAMED
 
 NAMES = {
     "millrace": "Millrace", "kafka": "Kafka", "kafka-flush": "Kafka, flush.messages=1",
     "floor": "bare write and fdatasync", "peer": "peer",
 }
-CLIENTS = {"millrace": "millrace perf", "librdkafka": "librdkafka", "java": "Kafka's own",
-           "start": ""}
+CLIENTS = CLIENT_NAMES | {"start": ""}
 
 # Title, the figures of its columns, and who is in it: kinds of workloads.
 TABLES = (
@@ -25,7 +24,7 @@ TABLES = (
         ("cold_mb_per_second", "cold consumer MB/s", ".0f"))),
     ("Starts and idling", ("ready-empty", "ready-full", "idle"), (
         ("ready_ms", "ready after ms", ".0f"), ("resident_mib", "resident MiB", ".1f"),
-        ("cpu_percent_of_a_core", "% of a core, each shard", ".2f"))),
+        ("cpu_percent_of_a_core", "% of a core, of two", ".2f"))),
     ("With more and more kept", ("kept",), (
         ("mb_per_second", "produce MB/s", ".0f"),
         ("cpu_seconds_per_gib", "produce CPU s/GiB", ".3f"),

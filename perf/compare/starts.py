@@ -45,8 +45,8 @@ def ready_empty(turn, options):
 
 
 def ready_full(turn, options):
-    """After a clean stop, and after a kill while it is written to. The page cache is as the broker
-    left it; what is measured includes reading what the start reads."""
+    """After a clean stop, and after a kill while it is written to. As where a broker starts anew on a
+    machine that goes on, the page cache is as the broker left it."""
     own(turn)
     clean, killed = turn.workloads
     partitions = options.ready_partitions
@@ -57,7 +57,6 @@ def ready_full(turn, options):
         records = records_for(options.ready_gib * GIB, clean)
         load("millrace", broker, topic, clean, records, options)
         broker.end()
-        options.disk.drop_page_cache()
         ms = started(broker, topic, partitions)
         samples.append(sample(clean, turn, "start", {
             "ready_ms": ms, "resident_mib": resident_mib(broker.pid)}))
@@ -83,6 +82,7 @@ def kill_while_written(broker, topic, workload, options):
 
 def idle(turn, options):
     """With two shards on two cores, and with a topic and a client that has gone."""
+    own(turn)
     (workload,) = turn.workloads
     with broker_for(turn, options, shards=2) as broker, Topics(broker, turn) as topics:
         topics.make("idle", workload.partitions)

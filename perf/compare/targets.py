@@ -5,7 +5,7 @@ measured. Nothing is rounded before it is compared.
 """
 
 from .figures import Missing
-from .workloads import RATES, SIZES
+from .workloads import CLIENT_NAMES, RATES, SIZES
 
 COST = "cpu_seconds_per_gib"
 SPEED = "mb_per_second"
@@ -103,28 +103,28 @@ def ratio(one, other):
 
 def producing(summary):
     for client in clients_of(summary, "produce-1k-64k", "millrace", "kafka"):
-        with_client = f"1 KiB in 64 KiB batches, {client}: "
+        with_client = f"1 KiB in 64 KiB batches, {CLIENT_NAMES[client]}: "
         yield 1, with_client + "at most 1/5 of Kafka's CPU s/GiB", share_of(
             "produce-1k-64k", COST, 1 / 5, client=client)
         yield 1, with_client + "at most 0.75 CPU s/GiB", at_most(
             "produce-1k-64k", COST, 0.75, "CPU s/GiB", client)
     for client in clients_of(summary, "produce-1k-1m", "millrace"):
-        yield 1, f"1 KiB in 1 MB batches, {client}: at most 0.55 CPU s/GiB", at_most(
+        yield 1, f"1 KiB in 1 MB batches, {CLIENT_NAMES[client]}: at most 0.55 CPU s/GiB", at_most(
             "produce-1k-1m", COST, 0.55, "CPU s/GiB", client)
     yield 1, "1 KiB in 64 KiB batches, millrace perf: at least 850 MB/s on one core", at_least(
         "produce-1k-64k", SPEED, 850, "MB/s")
     for name, cost in OTHER_RUST_COST.items():
         for client in clients_of(summary, name, "millrace"):
-            yield 1, (f"{name}, {client}: at most 1/2 of the best other Rust broker's CPU s/GiB "
-                      f"({cost}, measured elsewhere, not syncing)"), at_most(
+            yield 1, (f"{name}, {CLIENT_NAMES[client]}: at most 1/2 of the best other Rust broker's "
+                      f"CPU s/GiB ({cost}, measured elsewhere, not syncing)"), at_most(
                 name, COST, cost / 2, "CPU s/GiB", client)
         if summary.has(name, "peer", "millrace"):
             yield 1, f"{name}: at most 1/2 of the peer's CPU s/GiB", share_of(
                 name, COST, 1 / 2, other="peer")
     for client in clients_of(summary, "produce-100b", "millrace", "kafka"):
-        yield 2, f"100 B, {client}: at most 1/6 of Kafka's CPU s/GiB", share_of(
+        yield 2, f"100 B, {CLIENT_NAMES[client]}: at most 1/6 of Kafka's CPU s/GiB", share_of(
             "produce-100b", COST, 1 / 6, client=client)
-        yield 2, f"100 B, {client}: at most 1.0 CPU s/GiB", at_most(
+        yield 2, f"100 B, {CLIENT_NAMES[client]}: at most 1.0 CPU s/GiB", at_most(
             "produce-100b", COST, 1.0, "CPU s/GiB", client)
     yield 2, "50 producers, small keyed batches: at least 4 times Kafka's throughput per CPU s", (
         per_cpu_second("produce-50-keyed", 4))
@@ -134,11 +134,11 @@ def producing(summary):
 
 def consuming(summary):
     for client in clients_of(summary, "consume-fresh", "millrace", "kafka"):
-        yield 4, f"just written, {client}: at most 0.30 CPU s/GiB", at_most(
+        yield 4, f"just written, {CLIENT_NAMES[client]}: at most 0.30 CPU s/GiB", at_most(
             "consume-fresh", COST, 0.30, "CPU s/GiB", client)
-        yield 4, f"just written, {client}: below Kafka's CPU s/GiB", less_than_kafka(client)
+        yield 4, f"just written, {CLIENT_NAMES[client]}: below Kafka's CPU s/GiB", less_than_kafka(client)
     for client in clients_of(summary, "consume-cold", "millrace"):
-        yield 4, f"cold, {client}: at most 0.35 CPU s/GiB", at_most(
+        yield 4, f"cold, {CLIENT_NAMES[client]}: at most 0.35 CPU s/GiB", at_most(
             "consume-cold", COST, 0.35, "CPU s/GiB", client)
     yield 4, (f"cold, millrace perf: no slower than the disk allows (at least {DISK_SHARE} of bare "
               "direct reads)"), disk_speed

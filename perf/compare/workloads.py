@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 MIB = 1 << 20
-CLIENTS = ("millrace", "librdkafka", "java")
+CLIENT_NAMES = {"millrace": "millrace perf", "librdkafka": "librdkafka", "java": "Kafka's own"}
+CLIENTS = tuple(CLIENT_NAMES)
 BROKERS = ("millrace", "kafka", "kafka-flush", "floor", "peer")
 BOTH = ("millrace", "kafka")
 
@@ -92,4 +93,4 @@ WORKLOADS = (
 )
 NAMED = {workload.name: workload for workload in WORKLOADS}
 SETS = tuple(dict.fromkeys(workload.set for workload in WORKLOADS))
-QUICK = ("produce-1k-64k", "consume-fresh", "latency-10000-1024b", "ready-empty", "idle")
+QUICK = ("produce-1k-64k", "consume-fresh", "latency-10000-1024b", "ready-empty")

@@ -35,16 +35,16 @@ class Targets(unittest.TestCase):
 
     def test_bounds_of_our_own(self):
         for asked, key, bound, beyond in (
-            ("64 KiB batches, millrace: at most 0.75",
+            ("64 KiB batches, millrace perf: at most 0.75",
              ("produce-1k-64k", "millrace", "millrace", COST), 0.75, 0.7501),
-            ("1 MB batches, millrace: at most 0.55",
+            ("1 MB batches, millrace perf: at most 0.55",
              ("produce-1k-1m", "millrace", "millrace", COST), 0.55, 0.5501),
             ("at least 850 MB/s", ("produce-1k-64k", "millrace", "millrace", SPEED), 850, 849.9),
-            ("100 B, millrace: at most 1.0", ("produce-100b", "millrace", "millrace", COST),
+            ("100 B, millrace perf: at most 1.0", ("produce-100b", "millrace", "millrace", COST),
              1.0, 1.001),
-            ("just written, millrace: at most 0.30",
+            ("just written, millrace perf: at most 0.30",
              ("consume-fresh", "millrace", "millrace", COST), 0.30, 0.301),
-            ("cold, millrace: at most 0.35", ("consume-cold", "millrace", "millrace", COST),
+            ("cold, millrace perf: at most 0.35", ("consume-cold", "millrace", "millrace", COST),
              0.35, 0.351),
             ("ready in 50 ms", ("ready-empty", "millrace", "start", "ready_ms"), 50, 50.1),
             ("ready in 2 s", ("ready-clean", "millrace", "start", "ready_ms"), 2000, 2001),
@@ -57,10 +57,10 @@ class Targets(unittest.TestCase):
 
     def test_shares_of_kafka(self):
         for asked, workload, bound, beyond in (
-            ("millrace: at most 1/5 of Kafka's CPU", "produce-1k-64k", 2, 2.01),
-            ("millrace: at most 1/6 of Kafka's CPU", "produce-100b", 1.66, 1.67),
+            ("millrace perf: at most 1/5 of Kafka's CPU", "produce-1k-64k", 2, 2.01),
+            ("millrace perf: at most 1/6 of Kafka's CPU", "produce-100b", 1.66, 1.67),
             ("at least 4 times Kafka's throughput per CPU s", "produce-50-keyed", 2.5, 2.51),
-            ("just written, millrace: below Kafka's", "consume-fresh", 9.99, 10),
+            ("just written, millrace perf: below Kafka's", "consume-fresh", 9.99, 10),
         ):
             self.holds_up_to(asked, (workload, "millrace", "millrace", COST), bound, beyond,
                              {(workload, "kafka", "millrace", COST): 10})
@@ -104,8 +104,8 @@ class Targets(unittest.TestCase):
     def test_a_client_that_misses_it_has_a_line_of_its_own(self):
         figures = {("produce-1k-1m", "millrace", client, COST): cost
                    for client, cost in (("millrace", 0.5), ("java", 0.6))}
-        self.assertTrue(verdict("1 MB batches, millrace: at most 0.55", figures))
-        self.assertIs(verdict("1 MB batches, java: at most 0.55", figures), False)
+        self.assertTrue(verdict("1 MB batches, millrace perf: at most 0.55", figures))
+        self.assertIs(verdict("1 MB batches, Kafka's own: at most 0.55", figures), False)
 
     def test_less_data_than_is_asked_for_meets_nothing(self):
         figures = {("ready-clean", "millrace", "start", "ready_ms"): 1}
