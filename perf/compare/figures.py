@@ -2,7 +2,7 @@
 
 import statistics
 
-GIB = 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
 
 
 def spread(values):

@@ -17,7 +17,6 @@ from brokers import ROOT, TARGET, WORK, run
 from . import clients, figures, floor, machine, plan, report, targets, turns
 from .disk import Disk
 from .options import parse
-from .workloads import COLD_BUDGET_BYTES, COLD_BYTES
 
 RESULTS = "comparison"
 OPEN_FILES = 1 << 17
@@ -142,8 +141,8 @@ def settings(options):
         "Millrace": "its defaults, with millrace.shards=1 (2 where two shards are said)",
         "Kafka": "its server.properties and start script, as they are shipped",
         "Kafka, flush.messages=1": "with log.flush.interval.messages=1 for the whole broker",
-        "cold data": f"{COLD_BYTES / figures.GIB} GiB, and Millrace with "
-                     f"millrace.memory.bytes={COLD_BUDGET_BYTES}",
+        "cold data": f"ten times {options.cold_budget_mib} MiB, which Millrace has as "
+                     "millrace.memory.bytes",
     }
 
 

@@ -45,6 +45,8 @@ def parse(arguments=None):
                       "again and again; default 15, with --quick 5")
     much.add_argument("--warmup-seconds", type=int, help="before latencies; default 10, with "
                       "--quick 5")
+    much.add_argument("--cold-budget-mib", type=int, default=256, help="Millrace's memory where "
+                      "data is called cold, which is ten times as much (default: 256)")
     much.add_argument("--ready-gib", type=float, default=16)
     much.add_argument("--ready-partitions", type=int, default=10_000)
     much.add_argument("--kept-gib", type=lambda text: tuple(map(float, text.split(","))),

@@ -47,8 +47,8 @@ not sync; here it is one node. Its warm-up is minutes at most, where a server ru
 What is unfair to Millrace: as shipped, Kafka answers before anything is on the disk, and Millrace
 only when all of it is, so that a loss of power costs the one records and the other none. The one that
 syncs too is `flush.messages=1`, which is not how it is run. Kafka may use all of the machine's memory
-as page cache, Millrace has a quarter of it and 1 GiB a shard at most, and 256 MiB where data is
-called cold. A cold consumer of Kafka is one of page cache from its second reading on.
+as page cache, Millrace has a quarter of it and 1 GiB a shard at most, and a
+tenth of the data where that is called cold. A cold consumer of Kafka is one of page cache from its second reading on.
 
 What is unfair to both: client and broker talk over loopback, so that no network limits either. The
 client has one core, and where it fills that, the throughput is the client's, not the broker's: then

@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from brokers import Failed, end, pinned, records_in, spawn
 
 from . import clients, disk, floor, starts
-from .figures import GIB
+from .figures import GIB, MIB
 from .serving import (
     FAILURES, Peer, Topics, Usage, attempted, broker_for, failed, load, records_for, sample)
-from .workloads import COLD_BUDGET_BYTES, COLD_BYTES
 
 # What a consumer of fresh data reads at most, so that it is what was just written.
 FRESH_BYTES = GIB // 2
@@ -107,14 +106,24 @@ def read_again(workload, turn, broker, topic, options):
 
 def consume_cold(turn, options):
     """All of the group read the same topic, whose first reading only warms up."""
-    budget = {"millrace.memory.bytes": COLD_BUDGET_BYTES} if turn.broker == "millrace" else {}
-    with broker_for(turn, options, budget) as broker, Topics(broker, turn) as topics:
+    with broker_for(turn, options, budget(turn, options)) as broker, Topics(broker, turn) as topics:
         first = turn.workloads[0]
-        topic, records = fill(broker, topics, "old", first, COLD_BYTES, options)
+        topic, records = fill(broker, topics, "old", first, cold_bytes(options), options)
         consume("millrace", broker, topic, first, records, options)
         return [attempted(read_cold, workload, turn, client, broker, topic, records, options)
                 for workload in turn.workloads
                 for client in turn.clients if client in workload.clients]
+
+
+def budget(turn, options):
+    """What Millrace may use where data is called cold: a tenth of it. Kafka has the page cache."""
+    if turn.broker != "millrace":
+        return {}
+    return {"millrace.memory.bytes": options.cold_budget_mib * MIB}
+
+
+def cold_bytes(options):
+    return 10 * options.cold_budget_mib * MIB
 
 
 def read_cold(workload, turn, client, broker, topic, records, options):
@@ -139,13 +148,13 @@ def read_cold(workload, turn, client, broker, topic, records, options):
 def latency(turn, options):
     """All rates and sizes on one process, each with a topic of its own, so on fresh segments."""
     is_cold = turn.kind == "latency-cold"
-    budget = {"millrace.memory.bytes": COLD_BUDGET_BYTES} if is_cold else {}
-    with broker_for(turn, options, budget if turn.broker == "millrace" else ()) as broker, \
-            Topics(broker, turn) as topics:
+    overrides = budget(turn, options) if is_cold else {}
+    with broker_for(turn, options, overrides) as broker, Topics(broker, turn) as topics:
         warm_up(broker, topics, turn, options)
         old = None
         if is_cold:
-            old, _ = fill(broker, topics, "old", turn.workloads[0], COLD_BYTES, options)
+            old, _ = fill(broker, topics, "old", turn.workloads[0], cold_bytes(options),
+                          options)
         return [attempted(measure_latency, workload, turn, "millrace", broker, topics, old, options)
                 for workload in turn.workloads]
 

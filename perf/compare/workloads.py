@@ -2,15 +2,10 @@
 
 from dataclasses import dataclass
 
-MIB = 1 << 20
 CLIENT_NAMES = {"millrace": "millrace perf", "librdkafka": "librdkafka", "java": "Kafka's own"}
 CLIENTS = tuple(CLIENT_NAMES)
 BROKERS = ("millrace", "kafka", "kafka-flush", "floor", "peer")
 BOTH = ("millrace", "kafka")
-
-# Cold data is ten times as much.
-COLD_BUDGET_BYTES = 256 * MIB
-COLD_BYTES = 10 * COLD_BUDGET_BYTES
 
 RATES = (1_000, 10_000, 50_000)
 SIZES = (100, 1024)
