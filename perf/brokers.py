@@ -235,7 +235,8 @@ class Broker:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise Failed(f"the broker ended with {self.process.returncode}: see {self.log.name}")
+                raise Failed(f"the broker ended with {self.process.returncode}: see "
+                             f"{self.log.name}")
             if answers(self.port):
                 return
             time.sleep(0.1)
@@ -260,7 +261,8 @@ def records_in(address, topic, partitions):
     finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
     ends = [line.split(":") for line in finished.stdout.splitlines() if line.startswith(topic)]
     if finished.returncode != 0 or len(ends) != partitions:
-        raise Failed(f"the end offsets of {topic}: {finished.stdout}{finished.stderr}")
+        raise Failed(f"{topic} tells {len(ends)} end offsets of {partitions}: "
+                     f"{finished.stderr[-300:]}")
     return sum(int(end[2]) for end in ends)
 
 

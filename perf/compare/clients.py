@@ -1,8 +1,8 @@
 """The clients: librdkafka's rdkafka_performance, Kafka's own ProducerPerformance and
 ConsumerPerformance, and `millrace perf`. How each is told what to do, and what it says it did.
 
-An Outcome's figures are the client's own words, where it has them; the broker's CPU is counted by who
-calls, except for `millrace perf`, which counts it over the time that it measures.
+An Outcome's figures are the client's own words, where it has them; the broker's CPU is counted by
+who calls, except for `millrace perf`, which counts it over the time that it measures.
 """
 
 import json
@@ -133,8 +133,8 @@ def perform(client, command, core):
                               timeout=SECONDS_MAX, start_new_session=True)
     seconds = time.monotonic() - began
     if finished.returncode != 0:
-        raise Failed(f"{client} ended with {finished.returncode}: "
-                     f"{last(finished.stderr) or last(finished.stdout)}")
+        complaint = finished.stderr.strip() or last(finished.stdout)
+        raise Failed(f"{client} ended with {finished.returncode}: {complaint[:300]}")
     return read(client, finished.stdout, finished.stderr, seconds, command)
 
 

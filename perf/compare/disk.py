@@ -22,8 +22,8 @@ MAKE = {"ext4": ["mkfs.ext4", "-q", "-E", "nodiscard,lazy_itable_init=0,lazy_jou
 
 
 class Disk:
-    """The directory under which the brokers' data directories are made; with `filesystem` ext4 or xfs
-    it is mounted there, and unmounted and removed in `close`."""
+    """The directory under which the brokers' data directories are made; with `filesystem` ext4 or
+    xfs it is mounted there, and unmounted and removed in `close`."""
 
     def __init__(self, parent, filesystem="root", image_gib=16):
         self.filesystem = filesystem
@@ -58,8 +58,8 @@ class Disk:
                          f"in {self.directory}")
 
     def drop_page_cache(self):
-        """Everything clean leaves the page cache, which needs root; without it the files do that are
-        under our directory, if nobody maps them."""
+        """Everything clean leaves the page cache, which needs root; without it the files do that
+        are under our directory, if nobody maps them."""
         os.sync()
         if os.geteuid() == 0 and os.access(DROP_CACHES, os.W_OK):
             DROP_CACHES.write_text("3\n")
@@ -92,8 +92,8 @@ def step(*command):
 
 
 def bare_reads(files, size, core):
-    """MB/s of direct reads of 1 MiB, four in flight, through these files and up to so many bytes, on
-    one core: what the disk allows."""
+    """MB/s of direct reads of 1 MiB, four in flight, through these files and up to so many bytes,
+    on one core: what the disk allows."""
     places = [(os.open(path, os.O_RDONLY | os.O_DIRECT), at)
               for path in sorted(files) for at in range(0, path.stat().st_size, MIB)]
     places = places[: max(size // MIB, 1)]

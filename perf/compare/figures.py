@@ -10,8 +10,8 @@ def spread(values):
 
 
 def summarize(samples):
-    """A row for each workload, broker and client, in the order in which they came first. Only samples
-    that count are in its figures; how many do not is beside."""
+    """A row for each workload, broker and client, in the order in which they came first. Only
+    samples that count are in its figures; how many do not is beside."""
     rows = {}
     for sample in samples:
         rows.setdefault((sample["workload"], sample["broker"], sample["client"]), []).append(sample)

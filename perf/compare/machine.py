@@ -12,6 +12,7 @@ from brokers import JARS, ROOT
 from . import clients
 
 UNKNOWN = "unknown"
+GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 
 
 def read(path, otherwise=UNKNOWN):
@@ -44,7 +45,7 @@ def describe(directory):
         "processor": processor(),
         "cores": os.cpu_count(),
         "virtual machine": "yes" if " hypervisor" in info else "no",
-        "governor": read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "none to be seen"),
+        "governor": read(GOVERNOR, "none to be seen"),
         "memory, GiB": round(int(memory.group(1)) / (1 << 20), 1) if memory else UNKNOWN,
         "kernel": platform.release(),
         "system": read("/etc/os-release").partition('PRETTY_NAME="')[2].partition('"')[0],

@@ -178,7 +178,8 @@ def write(results, options):
 
 
 def draw(path, directory):
-    """Draws in an environment of its own, which is made once; a page without plots is a page too."""
+    """Draws in an environment of its own, which is made once; a page without plots is a page
+    too."""
     venv, wanted = WORK / "venv", Path(__file__).with_name("requirements.txt")
     done = venv / "made-from"
     for old in directory.glob("*.svg"):

@@ -12,8 +12,8 @@ ABOUT = """\
 Compares Millrace with Apache Kafka 4.3.1, and with any broker that speaks its protocol.
 
 The brokers take turns (A B A B ...) on one core, the same clients on another, on the same data and
-disk, each turn with a fresh process, an empty directory and a warm-up. Writes a page, its figures as
-JSON, and plots into perf/results/. Needs Linux, two cores, Python 3, cargo, Maven and a JDK; for
+disk, each turn with a fresh process, an empty directory and a warm-up. Writes a page, its figures
+as JSON, and plots into perf/results/. Needs Linux, two cores, Python 3, cargo, Maven and a JDK; for
 librdkafka's client cc and make. Everything is built and written under target/.
 """
 
@@ -38,8 +38,8 @@ def parse(arguments=None):
     what.add_argument("--peer-pid", type=int, metavar="PID", help="its process, for its CPU time")
     much = parser.add_argument_group("how much")
     much.add_argument("--repetitions", type=int, help="default 5, with --quick 2")
-    much.add_argument("--gib", type=float, help="what a producer sends; default 3, with --quick 0.5; "
-                      "a third of it in records of 100 bytes")
+    much.add_argument("--gib", type=float, help="what a producer sends; default 3, with --quick "
+                      "0.5; a third of it in records of 100 bytes")
     much.add_argument("--warmup-gib", type=float, help="default 2, with --quick 0.5")
     much.add_argument("--seconds", type=int, help="of each latency, and of consumers that read "
                       "again and again; default 15, with --quick 5")

@@ -31,8 +31,8 @@ class Turn:
 
 
 def turns(workloads, brokers, clients, repetitions):
-    """Repetition by repetition, and in each the brokers in turn, so that what changes on the machine
-    in the meantime meets all of them."""
+    """Repetition by repetition, and in each the brokers in turn, so that what changes on the
+    machine in the meantime meets all of them."""
     groups = {}
     for workload in workloads:
         groups.setdefault(workload.group or workload.name, []).append(workload)
@@ -48,8 +48,15 @@ def of_group(group, brokers, clients, repetition):
     parts = [(client,) for client in chosen] if group[0].kind == "produce" else [tuple(chosen)]
     for part in parts:
         for broker in brokers:
-            if part and (broker in group[0].brokers or broker == "peer"):
+            if part and takes_part(broker, group[0]):
                 yield Turn(group, broker, part, repetition)
+
+
+def takes_part(broker, workload):
+    """A peer does in all that does not start it."""
+    if broker == "peer":
+        return "start" not in workload.clients
+    return broker in workload.brokers
 
 
 class Progress:

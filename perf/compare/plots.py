@@ -42,8 +42,8 @@ def save(figure, path):
 
 
 def bars(rows, path, figure, label):
-    """A group for each workload and client, a bar for each broker; whiskers from the smallest to the
-    largest."""
+    """A group for each workload and client, a bar for each broker; whiskers from the smallest to
+    the largest."""
     rows = [row for row in rows
             if NAMED[row["workload"]].kind in THROUGHPUT_KINDS and figure in row["figures"]]
     groups = list(dict.fromkeys((row["workload"], row["client"]) for row in rows))

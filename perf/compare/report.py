@@ -35,25 +35,27 @@ TABLES = (
 FAIRNESS = """\
 What is the same for both: the core of the broker and that of the client, the clients and what they
 are told, the records (which clients build beforehand and do not compress), the directory and the
-disk, the order of turns (A B A B, a fresh process and an empty directory each), a warm-up of the same
-kind, and how CPU is counted: all of the broker's process with its threads, the kernel's own threads
-beside, with a closing sync(2), so that pages left dirty are paid for. A turn counts only if every
-record is there afterwards, asked by Kafka's own tool, and no client complained.
+disk, the order of turns (A B A B, a fresh process and an empty directory each), a warm-up of the
+same kind, and how CPU is counted: all of the broker's process with its threads, the kernel's own
+threads beside, with a closing sync(2), so that pages left dirty are paid for. A turn counts only if
+every record is there afterwards, asked by Kafka's own tool, and no client complained.
 
 What is unfair to Kafka: one core is not where it is run, and its JVM keeps collecting and compiling
-on that core; 1 GiB of heap is what it ships with, and no more. It was made for many replicas that do
-not sync; here it is one node. Its warm-up is minutes at most, where a server runs for weeks.
+on that core; 1 GiB of heap is what it ships with, and no more. It was made for many replicas that
+do not sync; here it is one node. Its warm-up is a minute at most, where a server runs for weeks.
 
 What is unfair to Millrace: as shipped, Kafka answers before anything is on the disk, and Millrace
-only when all of it is, so that a loss of power costs the one records and the other none. The one that
-syncs too is `flush.messages=1`, which is not how it is run. Kafka may use all of the machine's memory
-as page cache, Millrace has a quarter of it and 1 GiB a shard at most, and a
-tenth of the data where that is called cold. A cold consumer of Kafka is one of page cache from its second reading on.
+only when all of it is, so that a loss of power costs the one records and the other none. The one
+that syncs too is `flush.messages=1`, which is not how it is run. Kafka may use all of the machine's
+memory as page cache, Millrace has a quarter of it and 1 GiB a shard at most, and a tenth of the
+data where that is called cold. A cold consumer of Kafka is one of page cache from its second
+reading on.
 
 What is unfair to both: client and broker talk over loopback, so that no network limits either. The
 client has one core, and where it fills that, the throughput is the client's, not the broker's: then
-compare CPU per GiB. Where two shards have two cores, the client shares one of them. Virtual machines
-lend their cores and disks to others, too: look at the spread, and at the stolen time below.\
+compare CPU per GiB. Where two shards have two cores, the client shares one of them. Virtual
+machines lend their cores and disks to others, too: look at the spread, and at the stolen time
+below.\
 """
 
 
@@ -79,10 +81,12 @@ def target_table(verdicts):
     met = {True: "met", False: "**missed**"}
     measured = [verdict for verdict in verdicts if verdict["met"] is not None]
     others = [verdict for verdict in verdicts if verdict["met"] is None]
-    lines = ["| target | asked | figure | |", "|--:|---|---|---|"]
-    lines += [f"| {verdict['target']} | {verdict['asked']} | {verdict['figure']} "
-              f"| {met[verdict['met']]} |" for verdict in measured]
-    lines.append(f"\n{sum(verdict['met'] for verdict in measured)} of {len(measured)} are met.")
+    lines = []
+    if measured:
+        lines = ["| target | asked | figure | |", "|--:|---|---|---|"]
+        lines += [f"| {verdict['target']} | {verdict['asked']} | {verdict['figure']} "
+                  f"| {met[verdict['met']]} |" for verdict in measured]
+        lines.append(f"\n{sum(verdict['met'] for verdict in measured)} of {len(measured)} are met.")
     if others:
         lines.append(f"{len(others)} were not measured in this run:\n")
         lines += [f"- {verdict['target']}: {verdict['asked']}" for verdict in others]

@@ -146,8 +146,8 @@ class Loaded:
 
 
 def load(client, broker, topic, workload, records, options, before=0):
-    """Writes so many records, or to the end of the last batch, to a topic that holds so many before;
-    all must be there then."""
+    """Writes so many records, or to the end of the last batch, to a topic that holds so many
+    before; all must be there then."""
     command = clients.produce_command(client, broker, topic, workload, records)
     usage = Usage(broker)
     outcome = clients.perform(client, command, options.client_core)

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from brokers import Failed, end, pinned, process_seconds, spawn
@@ -45,11 +46,11 @@ def ready_empty(turn, options):
 
 
 def ready_full(turn, options):
-    """After a clean stop, and after a kill while it is written to. As where a broker starts anew on a
-    machine that goes on, the page cache is as the broker left it."""
+    """After a clean stop, and after a kill while it is written to. As where a broker starts anew on
+    a machine that goes on, the page cache is as the broker left it."""
     own(turn)
-    clean, killed = turn.workloads
     partitions = options.ready_partitions
+    clean, killed = (replace(workload, partitions=partitions) for workload in turn.workloads)
     options.disk.need(options.ready_gib * GIB)
     samples = []
     with broker_for(turn, options) as broker, Topics(broker, turn) as topics:

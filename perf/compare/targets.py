@@ -10,8 +10,8 @@ from .workloads import CLIENT_NAMES, RATES, SIZES
 COST = "cpu_seconds_per_gib"
 SPEED = "mb_per_second"
 
-# What the best of the other brokers in Rust costs, in CPU seconds per GiB, without syncing; measured
-# on a machine like the one of the first results, not in this run.
+# What the best of the other brokers in Rust costs, in CPU seconds per GiB, without syncing;
+# measured on a machine like the one of the first results, not in this run.
 OTHER_RUST_COST = {"produce-1k-64k": 2.4, "produce-1k-1m": 1.3}
 
 # Bare reads and a broker's never take the same time twice.
@@ -115,8 +115,8 @@ def producing(summary):
         "produce-1k-64k", SPEED, 850, "MB/s")
     for name, cost in OTHER_RUST_COST.items():
         for client in clients_of(summary, name, "millrace"):
-            yield 1, (f"{name}, {CLIENT_NAMES[client]}: at most 1/2 of the best other Rust broker's "
-                      f"CPU s/GiB ({cost}, measured elsewhere, not syncing)"), at_most(
+            yield 1, (f"{name}, {CLIENT_NAMES[client]}: at most 1/2 of the best other Rust "
+                      f"broker's CPU s/GiB ({cost}, measured elsewhere, not syncing)"), at_most(
                 name, COST, cost / 2, "CPU s/GiB", client)
         if summary.has(name, "peer", "millrace"):
             yield 1, f"{name}: at most 1/2 of the peer's CPU s/GiB", share_of(
@@ -136,7 +136,8 @@ def consuming(summary):
     for client in clients_of(summary, "consume-fresh", "millrace", "kafka"):
         yield 4, f"just written, {CLIENT_NAMES[client]}: at most 0.30 CPU s/GiB", at_most(
             "consume-fresh", COST, 0.30, "CPU s/GiB", client)
-        yield 4, f"just written, {CLIENT_NAMES[client]}: below Kafka's CPU s/GiB", less_than_kafka(client)
+        yield 4, f"just written, {CLIENT_NAMES[client]}: below Kafka's CPU s/GiB", (
+            less_than_kafka(client))
     for client in clients_of(summary, "consume-cold", "millrace"):
         yield 4, f"cold, {CLIENT_NAMES[client]}: at most 0.35 CPU s/GiB", at_most(
             "consume-cold", COST, 0.35, "CPU s/GiB", client)

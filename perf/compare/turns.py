@@ -1,7 +1,8 @@
 """A turn: one broker from an empty directory, warmed up, a load, and what came of it.
 
-Only what is complete counts: the topic's end offsets are compared with what the clients were told to
-send, a consumer must have had every record, and a client's error fails the turn, with the reason.
+Only what is complete counts: the topic's end offsets are compared with what the clients were told
+to send, a consumer must have had every record, and a client's error fails the turn, with the
+reason.
 """
 
 import subprocess
@@ -197,8 +198,8 @@ def measure_latency(workload, turn, client, broker, topics, old, options):
 
 @contextmanager
 def cold_reader(broker, topic, options):
-    """A consumer of old data at full speed, for as long as this lasts and on the clients' core, which
-    it leaves to whoever else wants it; gives how fast it read, when it is over."""
+    """A consumer of old data at full speed, for as long as this lasts and on the clients' core,
+    which it leaves to whoever else wants it; gives how fast it read, when it is over."""
     reading = {}
     if topic is None:
         yield reading
@@ -228,12 +229,16 @@ def cold_reader(broker, topic, options):
 def kept(turn, options):
     """Produce, and produce with a reader at the end, once 2 GiB are stored and once 24 are."""
     samples = []
+    # Beside what is kept, what is measured: that the reader gets within its time as well.
+    options.disk.need((options.kept_gib[-1] + options.gib) * GIB + options.seconds * 1e9)
     with broker_for(turn, options) as broker, Topics(broker, turn) as topics:
         first = turn.workloads[0]
         topic, stored = topics.make("data", first.partitions), 0
         for workload, gib in zip(turn.workloads, options.kept_gib):
             records = records_for(gib * GIB, workload) - stored
-            stored += load("millrace", broker, topic, workload, records, options, stored).records
+            if records > 0:
+                stored += load("millrace", broker, topic, workload, records, options,
+                               stored).records
             samples.append(measure_kept(broker, topic, workload, stored, turn, options))
             stored = records_in(broker.address, topic, workload.partitions)
     return samples

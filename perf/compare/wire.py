@@ -1,5 +1,5 @@
-"""The few requests that tell whether a broker serves: Metadata 1 and ListOffsets 1, and a connection
-that waits for it to listen."""
+"""The few requests that tell whether a broker serves: Metadata 1 and ListOffsets 1, and a
+connection that waits for it to listen."""
 
 import socket
 import struct

@@ -55,9 +55,9 @@ WORKLOADS = (
              batch_bytes=1_000_000, linger_ms=50),
     Workload("produce-100b", "produce 100 B records in 64 KiB batches", "produce", clients=CLIENTS,
              record_bytes=100, share=0.34),
-    Workload("produce-50-keyed", "50 producers, keyed 100 B records in 4 KiB batches, 100 partitions",
-             "produce", record_bytes=100, batch_bytes=4096, key_bytes=16, producers=50,
-             partitions=100, share=0.34),
+    Workload("produce-50-keyed", "50 producers, keyed 100 B records in 4 KiB batches, 100 "
+             "partitions", "produce", record_bytes=100, batch_bytes=4096, key_bytes=16,
+             producers=50, partitions=100, share=0.34),
     Workload("consume-fresh", "consume what was just written", "consume", clients=CLIENTS),
     Workload("consume-cold", "consume old data, ten times the memory budget, page cache dropped",
              "consume-cold", group="cold", clients=CLIENTS, estimate=90),
@@ -84,7 +84,8 @@ WORKLOADS = (
              partitions=10_000, estimate=180),
     Workload("kept-2", "produce, and read the tail, with 2 GiB kept", "kept", set="kept",
              group="kept", estimate=60),
-    Workload("kept-24", "the same with 24 GiB kept", "kept", set="kept", group="kept", estimate=180),
+    Workload("kept-24", "the same with 24 GiB kept", "kept", set="kept", group="kept",
+             estimate=180),
 )
 NAMED = {workload.name: workload for workload in WORKLOADS}
 SETS = tuple(dict.fromkeys(workload.set for workload in WORKLOADS))
