@@ -26,7 +26,21 @@ def main():
     options = parse()
     brokers.obey_signals()
     raise_open_files()
-    planned = plan.turns(options.workloads, options.brokers, options.clients, options.repetitions)
+    WORK.mkdir(parents=True, exist_ok=True)
+    with (WORK / "running").open("w") as alone:
+        try:
+            fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit("another perf/run is running here: they would measure each other")
+        try:
+            compare(options)
+        except KeyboardInterrupt:
+            sys.exit("stopped: nothing was written")
+
+
+def compare(options):
+    planned = plan.turns(options.workloads, options.brokers, options.clients, options.repetitions,
+                         options.are_brokers_named)
     prepare(options, planned)
     options.results.mkdir(parents=True, exist_ok=True)
     # Those of an earlier run stay until this one has come to its end.
@@ -37,12 +51,12 @@ def main():
     options.directory = options.disk.directory
     try:
         results = measure(options, planned)
-    except KeyboardInterrupt:
-        sys.exit("stopped: nothing was written")
     finally:
         brokers.end_all()
         options.disk.close()
     write(results, options)
+    if results["complaints"]:
+        sys.exit("not every turn counts: the page says which, and why")
 
 
 def raise_open_files():
@@ -150,7 +164,8 @@ def commands(samples):
     seen = {}
     for sample in samples:
         if sample["command"]:
-            seen.setdefault((sample["workload"], sample["client"]), sample["command"])
+            is_floor = sample["broker"] == "floor"
+            seen.setdefault((sample["workload"], sample["client"], is_floor), sample["command"])
     return [shown(" ".join(command)) for command in seen.values()]
 
 

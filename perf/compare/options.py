@@ -30,7 +30,8 @@ def parse(arguments=None):
     what.add_argument("--only", type=listed(NAMED), metavar="WORKLOAD,...")
     what.add_argument("--brokers", type=listed(BROKERS), metavar="BROKER,...",
                       help=f"of {', '.join(BROKERS)} (default: all, peer if there is one); each "
-                      "takes part where it has something to say")
+                      "takes part where it has something to say, kafka-flush in the first "
+                      "row alone unless it is named here")
     what.add_argument("--clients", type=listed(CLIENTS), metavar="CLIENT,...",
                       help=f"of {', '.join(CLIENTS)} (default: all, with --quick millrace)")
     what.add_argument("--peer", metavar="HOST:PORT", help="a broker on this machine that runs "
@@ -98,6 +99,7 @@ def completed(parser, options):
             parser.error(f"--{name.replace('_', '-')} must be more than 0")
     if options.clients is None:
         options.clients = ["millrace"] if options.quick else list(CLIENTS)
+    options.are_brokers_named = options.brokers is not None
     if options.brokers is None:
         options.brokers = [name for name in BROKERS if name != "peer" or options.peer]
     if "peer" in options.brokers and not options.peer:

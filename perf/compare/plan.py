@@ -30,7 +30,7 @@ class Turn:
         return " ".join((self.name, self.broker, ",".join(self.clients)))
 
 
-def turns(workloads, brokers, clients, repetitions):
+def turns(workloads, brokers, clients, repetitions, are_named=False):
     """Repetition by repetition, and in each the brokers in turn, so that what changes on the
     machine in the meantime meets all of them."""
     groups = {}
@@ -39,23 +39,26 @@ def turns(workloads, brokers, clients, repetitions):
     return [turn
             for repetition in range(1, repetitions + 1)
             for group in groups.values()
-            for turn in of_group(tuple(group), brokers, clients, repetition)]
+            for turn in of_group(tuple(group), brokers, clients, repetition, are_named)]
 
 
-def of_group(group, brokers, clients, repetition):
+def of_group(group, brokers, clients, repetition, are_named):
     chosen = [client for client in group[0].clients if client in clients or client == "start"]
     # Producers fill the disk, so that each gets a directory of its own.
     parts = [(client,) for client in chosen] if group[0].kind == "produce" else [tuple(chosen)]
     for part in parts:
         for broker in brokers:
-            if part and takes_part(broker, group[0]):
+            if part and takes_part(broker, group[0], are_named):
                 yield Turn(group, broker, part, repetition)
 
 
-def takes_part(broker, workload):
-    """A peer does in all that does not start it."""
+def takes_part(broker, workload, is_named):
+    """A peer does in all that does not start it, and Kafka that syncs wherever Kafka does, if it is
+    asked for by name."""
     if broker == "peer":
         return "start" not in workload.clients
+    if broker == "kafka-flush" and is_named:
+        return "kafka" in workload.brokers
     return broker in workload.brokers
 
 

@@ -18,8 +18,8 @@ from compare.workloads import NAMED  # noqa: E402
 COLOURS = {"millrace": "#0072b2", "kafka": "#d55e00", "kafka-flush": "#e69f00", "floor": "#777777",
            "peer": "#009e73"}
 BARS = (
-    ("throughput", "mb_per_second", "MB/s (more is better)"),
-    ("cpu", "cpu_seconds_per_gib", "broker's CPU seconds per GiB (less is better)"),
+    ("throughput", "mb_per_second", "MB/s (more is better)", ".0f"),
+    ("cpu", "cpu_seconds_per_gib", "broker's CPU seconds per GiB (less is better)", ".2f"),
 )
 THROUGHPUT_KINDS = ("produce", "consume", "consume-cold")
 PERCENTILES = (0.5, 0.9, 0.99, 0.999, 0.9999)
@@ -29,8 +29,8 @@ def main():
     path, directory = map(Path, sys.argv[1:])
     results = json.loads(path.read_text())
     pyplot.rcParams["svg.hashsalt"] = "millrace"
-    for name, figure, label in BARS:
-        bars(results["rows"], directory / f"{name}.svg", figure, label)
+    for name, figure, label, form in BARS:
+        bars(results["rows"], directory / f"{name}.svg", figure, label, form)
     for kind in ("latency", "latency-cold"):
         curves(results["rows"], directory / "times", directory / f"{kind}.svg", kind)
 
@@ -41,7 +41,7 @@ def save(figure, path):
     pyplot.close(figure)
 
 
-def bars(rows, path, figure, label):
+def bars(rows, path, figure, label, form):
     """A group for each workload and client, a bar for each broker; whiskers from the smallest to
     the largest."""
     rows = [row for row in rows
@@ -60,7 +60,7 @@ def bars(rows, path, figure, label):
             spread = [[value["median"] - value["min"]], [value["max"] - value["median"]]]
             axes.barh(y, value["median"], height * 0.92, color=COLOURS[row["broker"]])
             axes.errorbar(value["median"], y, xerr=spread, color="black", linewidth=0.8, capsize=2)
-            axes.annotate(f" {value['median']:.3g}", (value["max"], y), va="center", fontsize=7)
+            axes.annotate(f" {value['median']:{form}}", (value["max"], y), va="center", fontsize=7)
             most = max(most, value["max"])
     axes.set_yticks(range(len(groups)),
                     [f"{workload}\n{CLIENTS[client]}" for workload, client in groups], fontsize=8)

@@ -28,6 +28,12 @@ class Plan(unittest.TestCase):
         self.assertEqual([str(turn) for turn in turns],
                          ["latency floor millrace", "latency peer millrace"])
 
+    def test_kafka_that_syncs_takes_part_where_it_is_asked_for_by_name(self):
+        workloads = [NAMED["produce-1k-1m"], NAMED["shards-1"]]
+        for is_named, expected in ((False, []), (True, ["produce-1k-1m kafka-flush millrace"])):
+            turns = plan.turns(workloads, ["kafka-flush"], ["millrace"], 1, is_named)
+            self.assertEqual([str(turn) for turn in turns], expected)
+
     def test_names_are_told_apart_and_every_workload_is_in_a_set(self):
         self.assertEqual(len(NAMED), len(WORKLOADS))
         self.assertTrue(set(QUICK) <= set(NAMED))
