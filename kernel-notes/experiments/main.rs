@@ -4,10 +4,17 @@
 //! A row is measured `--rounds` times, all rows in turn, after a first round that is thrown away;
 //! the tables show medians, with the lowest and the highest beside.
 
+mod blocks;
 mod buffers;
+mod connections;
+mod executor;
 mod kernel_threads;
 mod measure;
 mod memory;
+mod page_cache;
+mod parking;
+mod partitions;
+mod pinning;
 mod ring;
 mod rings;
 mod sending;
@@ -31,7 +38,7 @@ const MIB: usize = 1 << 20;
 #[command(about = "Measures what a page of kernel-notes/ decides on")]
 struct Arguments {
     #[command(subcommand)]
-    page: Page,
+    page: Subject,
     #[command(flatten)]
     options: Options,
 }
@@ -50,7 +57,7 @@ struct Options {
 }
 
 #[derive(Subcommand, Clone, Copy)]
-enum Page {
+enum Subject {
     /// Registered buffers, locked memory and huge pages: buffers.md.
     Buffers,
     /// How much an ordinary user may register, one line a kind of memory: buffers.md.
@@ -61,17 +68,35 @@ enum Page {
     Sockets,
     /// A ring's flags and its depth: rings.md.
     Rings,
+    /// Spinning before sleeping: parking.md.
+    Parking,
+    /// The size of writes, their number in flight, the partial block: blocks.md.
+    Blocks,
+    /// Direct and buffered writes and reads, readahead: page-cache.md.
+    PageCache,
+    /// SO_REUSEPORT, and requests for another shard: connections.md.
+    Connections,
+    /// On which CPU who stands: pinning.md.
+    Pinning,
+    /// Open files by the thousand: partitions.md.
+    Partitions,
 }
 
 fn main() -> Result<()> {
     let Arguments { page, options } = Arguments::parse();
     let began = Instant::now();
     match page {
-        Page::Buffers => buffers::measure(&options),
-        Page::Memlock => buffers::memlock(),
-        Page::Sending => sending::measure(&options),
-        Page::Sockets => sockets::measure(&options),
-        Page::Rings => rings::measure(&options),
+        Subject::Buffers => buffers::measure(&options),
+        Subject::Memlock => buffers::memlock(),
+        Subject::Sending => sending::measure(&options),
+        Subject::Sockets => sockets::measure(&options),
+        Subject::Rings => rings::measure(&options),
+        Subject::Parking => parking::measure(&options),
+        Subject::Blocks => blocks::measure(&options),
+        Subject::PageCache => page_cache::measure(&options),
+        Subject::Connections => connections::measure(&options),
+        Subject::Pinning => pinning::measure(&options),
+        Subject::Partitions => partitions::measure(&options),
     }?;
     println!("\n{} s", began.elapsed().as_secs());
     Ok(())

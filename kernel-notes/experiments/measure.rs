@@ -12,7 +12,7 @@ use nix::sys::time::TimeValLike;
 use nix::unistd::Pid;
 
 use crate::kernel_threads::{self, Times};
-use crate::{Options, Result};
+use crate::{Options, Result, system};
 
 /// What was used between two readings, in seconds.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,7 @@ impl Meter {
     pub fn start() -> Result<Self> {
         Ok(Self {
             kernel: kernel_threads::times()?,
-            process: cpu_seconds(UsageWho::RUSAGE_SELF)?,
+            process: process_seconds()?,
             at: Instant::now(),
         })
     }
@@ -41,7 +41,7 @@ impl Meter {
     pub fn stop(&self) -> Result<Used> {
         Ok(Used {
             wall: self.at.elapsed().as_secs_f64(),
-            process: cpu_seconds(UsageWho::RUSAGE_SELF)? - self.process,
+            process: process_seconds()? - self.process,
             kernel_threads: kernel_threads::seconds_since(&self.kernel)?,
         })
     }
@@ -49,11 +49,11 @@ impl Meter {
 
 /// CPU seconds of this thread so far.
 pub fn thread_seconds() -> Result<f64> {
-    cpu_seconds(UsageWho::RUSAGE_THREAD)
+    Ok(system::thread_cpu()?.as_secs_f64())
 }
 
-fn cpu_seconds(who: UsageWho) -> Result<f64> {
-    let usage = getrusage(who)?;
+fn process_seconds() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Ok(micros as f64 / 1e6)
 }

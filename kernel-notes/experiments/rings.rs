@@ -15,13 +15,11 @@ use io_uring::{IoUring, opcode, types};
 use crate::measure::{self, Meter, Table, percentile_us, pin};
 use crate::memory::{Memory, Pages};
 use crate::ring::{self, Load, Operation, Scratch, queue};
-use crate::tcp::{self, HERE, THERE};
+use crate::tcp::{self, HERE, REPLY, REQUEST_BYTES, THERE, ask};
 use crate::{KIB, MIB, Options, Result};
 
 const FILE_BYTES: usize = 32 * MIB;
-const REQUEST_BYTES: usize = 100;
-const REPLY: [u8; 60] = [7; 60];
-const ECHOES: usize = 8000;
+const ECHOES: usize = 4000;
 
 /// How a ring is set up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -184,7 +182,7 @@ fn echoes(options: &Options, connections: usize) {
             });
         }
     }
-    for flags in [Flags::None, Flags::Defer] {
+    for flags in [Flags::None, Flags::Coop] {
         let name = format!("poll by a ring behind another one, {flags:?}");
         table.row(name, move || {
             echoed(flags, Receive::PollBehindAnother, connections)
@@ -221,29 +219,6 @@ fn echoed(flags: Flags, receive: Receive, connections: usize) -> Result<Vec<f64>
         percentile_us(&mut latencies_ns, 0.5),
         percentile_us(&mut latencies_ns, 0.99),
     ])
-}
-
-/// Asks on each connection in turn, all of them under way at once; latencies and CPU seconds.
-fn ask(mut sockets: Vec<TcpStream>, each: usize) -> Result<(Vec<u64>, f64)> {
-    pin(THERE)?;
-    let (request, mut reply) = ([7; REQUEST_BYTES], REPLY);
-    let mut latencies_ns = Vec::with_capacity(each * sockets.len());
-    let mut began = vec![Instant::now(); sockets.len()];
-    for (index, socket) in sockets.iter_mut().enumerate() {
-        began[index] = Instant::now();
-        socket.write_all(&request)?;
-    }
-    for turn in 0..each {
-        for (index, socket) in sockets.iter_mut().enumerate() {
-            socket.read_exact(&mut reply)?;
-            latencies_ns.push(began[index].elapsed().as_nanos() as u64);
-            if turn + 1 < each {
-                began[index] = Instant::now();
-                socket.write_all(&request)?;
-            }
-        }
-    }
-    Ok((latencies_ns, measure::thread_seconds()?))
 }
 
 struct Server {
@@ -287,14 +262,14 @@ impl Server {
             unsafe { queue(&mut ring, entry) }?;
         }
         let mut answered = 0;
-        let mut awaited = self.sockets.len();
+        let mut left = vec![count / self.sockets.len(); self.sockets.len()];
         while answered < count {
             if is_behind {
                 ring.submit()?;
                 wait_for(&mut outer, ring.as_raw_fd())?;
-            } else {
-                ring.submit_and_wait(1)?;
             }
+            // Behind another one it finds what has come, and has a deferring ring look.
+            ring.submit_and_wait(1)?;
             let ended: Vec<_> = ring
                 .completion()
                 .map(|end| (end.user_data(), end.result()))
@@ -305,12 +280,11 @@ impl Server {
                 }
                 self.answer(index as usize, receive == Receive::Ring)?;
                 answered += 1;
-                awaited -= 1;
-                if answered + awaited < count {
+                left[index as usize] -= 1;
+                if left[index as usize] > 0 {
                     let entry = self.wait(index as usize, receive);
                     // SAFETY: as above.
                     unsafe { queue(&mut ring, entry) }?;
-                    awaited += 1;
                 }
             }
         }

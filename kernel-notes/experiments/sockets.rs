@@ -48,6 +48,7 @@ fn buffers(options: &Options) {
         ("receive 512 KiB", 512, 0),
         ("receive 2 MiB", 2048, 0),
         ("send 128 KiB", 0, 128),
+        ("send 200 KiB", 0, 200),
         ("send 512 KiB", 0, 512),
         ("send 2 MiB", 0, 2048),
         ("both 128 KiB", 128, 128),

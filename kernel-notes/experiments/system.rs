@@ -5,6 +5,7 @@
 use std::io;
 use std::mem;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 /// Sets an option of a socket that is an integer.
 pub fn set_option(socket: &impl AsRawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
@@ -19,6 +20,16 @@ pub fn set_option(socket: &impl AsRawFd, level: i32, name: i32, value: i32) -> i
         )
     };
     checked(set as isize).map(drop)
+}
+
+/// CPU time of this thread. What `getrusage` says of a thread that runs is as old as the last tick.
+pub fn thread_cpu() -> io::Result<Duration> {
+    // SAFETY: plain numbers, for which zeros are valid.
+    let mut time: libc::timespec = unsafe { mem::zeroed() };
+    // SAFETY: the structure outlives the call.
+    let read = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    checked(read as isize)?;
+    Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
 /// What a call returned, or why it failed.

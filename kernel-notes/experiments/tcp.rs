@@ -1,9 +1,10 @@
 //! A TCP connection over the loopback whose other end is a thread on another CPU.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -23,6 +24,11 @@ pub enum Wait {
     /// It sleeps in its call, as clients do: the sender's call wakes it.
     Sleeping,
 }
+
+/// The bytes of a small request.
+pub const REQUEST_BYTES: usize = 100;
+/// What answers it.
+pub const REPLY: [u8; 60] = [7; 60];
 
 /// What sending cost both ends, in CPU seconds.
 pub struct Sent {
@@ -90,4 +96,27 @@ pub fn until_readable(stream: &TcpStream, wait: Wait) -> Result<()> {
     };
     while wait == Wait::Spinning && polled()? == 0 {}
     Ok(())
+}
+
+/// Asks on each connection in turn, all of them under way at once; latencies and CPU seconds.
+pub fn ask(mut sockets: Vec<TcpStream>, each: usize) -> Result<(Vec<u64>, f64)> {
+    measure::pin(THERE)?;
+    let (request, mut reply) = ([7; REQUEST_BYTES], REPLY);
+    let mut latencies_ns = Vec::with_capacity(each * sockets.len());
+    let mut began = vec![Instant::now(); sockets.len()];
+    for (index, socket) in sockets.iter_mut().enumerate() {
+        began[index] = Instant::now();
+        socket.write_all(&request)?;
+    }
+    for turn in 0..each {
+        for (index, socket) in sockets.iter_mut().enumerate() {
+            socket.read_exact(&mut reply)?;
+            latencies_ns.push(began[index].elapsed().as_nanos() as u64);
+            if turn + 1 < each {
+                began[index] = Instant::now();
+                socket.write_all(&request)?;
+            }
+        }
+    }
+    Ok((latencies_ns, measure::thread_seconds()?))
 }
