@@ -1,8 +1,9 @@
 """The clients: librdkafka's rdkafka_performance, Kafka's own ProducerPerformance and
 ConsumerPerformance, and `millrace perf`. How each is told what to do, and what it says it did.
 
-An Outcome's figures are the client's own words, where it has them; the broker's CPU is counted by
-who calls, except for `millrace perf`, which counts it over the time that it measures.
+An Outcome's figures are the client's own words, where it has them. The broker's CPU is counted by
+who calls, from before the client starts to after it ends, except where `millrace perf` works for a
+time: that counts it over what it measures.
 """
 
 import json

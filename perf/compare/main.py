@@ -75,6 +75,8 @@ def prepare(options, planned):
 def measure(options, planned):
     described = {"machine": machine.describe(options.directory),
                  "versions": machine.versions(options.clients)}
+    # What there is of a run that does not come to its end.
+    (WORK / "samples.jsonl").unlink(missing_ok=True)
     progress, samples, began = plan.Progress(planned), [], time.monotonic()
     # What this program does itself, it does not do on the broker's core.
     os.sched_setaffinity(0, {options.client_core})
@@ -84,6 +86,8 @@ def measure(options, planned):
             progress.begin(turn)
             came = turns.perform(turn, options)
         samples += came
+        with (WORK / "samples.jsonl").open("a") as file:
+            file.writelines(json.dumps(sample) + "\n" for sample in came)
         progress.end(turn, [line(sample) for sample in came])
     now_stolen, now_ticks = machine.ticks()
     described["machine"] |= {
@@ -177,6 +181,7 @@ def shown(text):
 def write(results, options):
     for sample in results["samples"]:
         sample["command"] = [shown(part) for part in sample["command"]]
+        sample["why"] = shown(sample["why"])
     path = options.results / f"{RESULTS}.json"
     shutil.rmtree(options.results / "times", ignore_errors=True)
     shutil.copytree(options.times, options.results / "times")

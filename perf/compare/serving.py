@@ -38,11 +38,12 @@ def sample(workload, turn, client, figures, command=()):
 
 def failed(workload, turn, client, why):
     """What does not count, and why."""
-    return sample(workload, turn, client, {}) | {"counts": False, "why": str(why)}
+    said = str(why) if isinstance(why, Failed) else f"{type(why).__name__}: {why}"
+    return sample(workload, turn, client, {}) | {"counts": False, "why": said}
 
 
-# What a measurement can fail with.
-FAILURES = (Failed, subprocess.SubprocessError, OSError)
+# Whatever goes wrong in one turn, it must not cost the hours before.
+FAILURES = (Failed, Exception)
 
 
 def attempted(measure, workload, turn, client, *arguments):
