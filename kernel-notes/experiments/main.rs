@@ -7,6 +7,7 @@
 mod blocks;
 mod buffers;
 mod connections;
+mod durable;
 mod executor;
 mod kernel_threads;
 mod measure;
@@ -72,6 +73,8 @@ enum Subject {
     Parking,
     /// The size of writes, their number in flight, the partial block: blocks.md.
     Blocks,
+    /// Fresh and recycled blocks on the file system at hand: preallocation.md.
+    Durable,
     /// Direct and buffered writes and reads, readahead: page-cache.md.
     PageCache,
     /// SO_REUSEPORT, and requests for another shard: connections.md.
@@ -93,6 +96,7 @@ fn main() -> Result<()> {
         Subject::Rings => rings::measure(&options),
         Subject::Parking => parking::measure(&options),
         Subject::Blocks => blocks::measure(&options),
+        Subject::Durable => durable::measure(&options),
         Subject::PageCache => page_cache::measure(&options),
         Subject::Connections => connections::measure(&options),
         Subject::Pinning => pinning::measure(&options),
