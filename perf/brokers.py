@@ -119,7 +119,9 @@ def obey_signals():
         sys.exit(128 + number)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, leave)
+        # Under nohup it is to go on.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, leave)
 
 
 def java(class_name, *arguments, jvm=()):
