@@ -201,18 +201,20 @@ fn searches(directory: &LogDirectory) -> [Part; 2] {
 
 pub async fn parts(context: &ShardContext, directory: &LogDirectory) -> Vec<Part> {
     let (large, small) = (batch(Codec::None, 64, 1024), batch(Codec::None, 1, 1024));
+    // Appends drop the oldest units of their shard's tails: not those that are read here.
+    let written = storage(context, directory, 8 << 20);
     let wide = storage(context, directory, 64 << 20);
     let narrow = storage(context, directory, 64 << 10);
     let appended = [
         appends(
             "append/64KiB",
-            &log(&wide, "appends-of-64KiB"),
+            &log(&written, "appends-of-64KiB"),
             large.clone(),
             8,
         ),
         appends(
             "append/1KiB",
-            &log(&wide, "appends-of-1KiB"),
+            &log(&written, "appends-of-1KiB"),
             small.clone(),
             64,
         ),
