@@ -16,7 +16,7 @@ use kacrab_protocol::generated::{
 use kacrab_protocol::version::{request_header_version, response_header_version};
 
 /// How long an answer, or the end of the connection, may take.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
+const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 
 const API_VERSIONS: i16 = ApiKey::ApiVersions as i16;
 
