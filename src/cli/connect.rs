@@ -7,7 +7,7 @@ mod reach;
 mod tests;
 
 use std::cell::OnceCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,7 @@ use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::CliError;
-use super::native::Admin;
+use super::native::{Admin, Refusal};
 use given::Given;
 
 /// The cluster of a command that names none.
@@ -53,7 +53,10 @@ pub(super) struct Connection {
     #[arg(short = 'X', long = "property", value_name = "KEY=VALUE", value_parser = key_value)]
     properties: Vec<(String, String)>,
     /// How long the broker may take to answer
-    #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = super::time::parse_span)]
+    #[arg(
+        long, value_name = "SPAN", default_value = "30s", value_parser = super::time::parse_span,
+        allow_hyphen_values = true
+    )]
     pub(super) timeout: Duration,
     /// Found out once, by the first client that the command makes.
     #[arg(skip)]
@@ -302,17 +305,7 @@ impl Client {
         let deadline = Instant::now() + self.timeout.min(SETTLED_WITHIN);
         loop {
             let found = self.offsets_now(partitions, at);
-            let settled = match &found {
-                Ok(offsets) => !offsets
-                    .iter()
-                    .flat_map(|it| it.as_ref().err())
-                    .any(is_unsettled),
-                Err(error) => !error
-                    .rdkafka_error_code()
-                    .as_ref()
-                    .is_some_and(is_unsettled),
-            };
-            if settled || Instant::now() > deadline {
+            if !says(&found, is_unsettled) || Instant::now() > deadline {
                 return found
                     .map_err(|error| CliError::client("the offsets of partitions", &error));
             }
@@ -320,11 +313,25 @@ impl Client {
         }
     }
 
-    fn offsets_now(
+    /// The ends of those of `partitions` that are there and have a leader. One may be deleted while
+    /// it is asked, and then the others are asked again without it; the metadata tells it from one
+    /// that was made just now, which is waited for as in [`Client::offsets`].
+    pub(super) fn ends(
         &self,
         partitions: &[Partition],
-        at: Offset,
-    ) -> Result<Vec<Result<i64, RDKafkaErrorCode>>, KafkaError> {
+    ) -> Result<BTreeMap<Partition, i64>, CliError> {
+        let deadline = Instant::now() + self.timeout.min(SETTLED_WITHIN);
+        loop {
+            let (there, _) = self.by_leaders(partitions.to_vec())?;
+            let found = self.offsets_now(&there, Offset::End);
+            if !says(&found, is_unknown) || Instant::now() > deadline {
+                return ends_of(there, found);
+            }
+            std::thread::sleep(ASKED_AGAIN);
+        }
+    }
+
+    fn offsets_now(&self, partitions: &[Partition], at: Offset) -> Offsets {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
@@ -381,6 +388,48 @@ impl Client {
             None => CliError::client(what, error),
         }
     }
+}
+
+/// The answer to a question for offsets: of each partition, or why there is none of any.
+type Offsets = Result<Vec<Result<i64, RDKafkaErrorCode>>, KafkaError>;
+
+/// Whether the answer, or a part of it, is an error such as `is`.
+fn says(found: &Offsets, is: fn(&RDKafkaErrorCode) -> bool) -> bool {
+    match found {
+        Ok(offsets) => offsets.iter().flat_map(|it| it.as_ref().err()).any(is),
+        Err(error) => error.rdkafka_error_code().as_ref().is_some_and(is),
+    }
+}
+
+/// The ends that were found, without the partitions that are gone. Any other error is one, and
+/// names the partition, or the topics of which one is meant.
+fn ends_of(there: Vec<Partition>, found: Offsets) -> Result<BTreeMap<Partition, i64>, CliError> {
+    let found = found.map_err(|error| {
+        let topics: BTreeSet<_> = there.iter().map(|(topic, _)| topic.as_str()).collect();
+        let topics: Vec<_> = topics.into_iter().collect();
+        CliError::client(format_args!("the ends of {}", topics.join(", ")), &error)
+    })?;
+    let mut ends = BTreeMap::new();
+    for (partition, end) in there.into_iter().zip(found) {
+        match end {
+            Ok(end) => {
+                ends.insert(partition, end);
+            }
+            Err(code) if is_unknown(&code) => {}
+            Err(code) => {
+                let what = format!("the end of {}-{}", partition.0, partition.1);
+                return Err(CliError::refused(what, &Refusal::of(code)));
+            }
+        }
+    }
+    Ok(ends)
+}
+
+/// Whether this is what a leader says of a partition that is gone or not there yet, or the library
+/// itself, which keeps metadata.
+fn is_unknown(code: &RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    is_unsettled(code) || matches!(code, Code::UnknownPartition | Code::UnknownTopic)
 }
 
 /// Whether this is what a leader says that has not heard of its partition yet.

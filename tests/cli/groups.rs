@@ -80,6 +80,44 @@ fn a_group_is_listed_and_described_with_its_lag() {
 }
 
 #[test]
+fn a_topic_that_is_deleted_meanwhile_takes_nothing_from_the_others() {
+    let shell = read_in_part();
+    for n in 0..5 {
+        let topic = format!("gone{n}");
+        shell.ok(&format!("topics create {topic} --partitions 4"));
+        shell.ok(&format!(
+            "groups reset-offsets other --topic {topic} --to-earliest --execute"
+        ));
+        let mut delete = Running(shell.start(&format!("topics delete {topic}")));
+        let began = Instant::now();
+        for _ in 0..3 {
+            let described = shell.json("groups describe --json");
+            let of_g = described.iter().find(|group| group["group"] == "g");
+            let partitions = &of_g.expect("the group")["partitions"];
+            assert_eq!(partitions[0]["lag"], 6, "{described:?}");
+        }
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "nothing is waited for"
+        );
+        delete.finish().success("topics delete");
+    }
+}
+
+#[test]
+fn where_there_is_no_group_that_is_told() {
+    let shell = Shell::new();
+    for line in ["groups list", "groups describe"] {
+        let finished = shell.run(line);
+        let told = &finished.stderr;
+        assert!(told.contains("There is no consumer group yet"), "{told}");
+        assert_eq!(finished.success(line), "");
+    }
+    let finished = shell.run("groups describe --json");
+    assert_eq!(finished.stderr, "");
+}
+
+#[test]
 fn members_are_shown_with_what_they_read() {
     let shell = read_in_part();
     let member = join(&shell);
@@ -139,6 +177,8 @@ fn offsets_are_moved_only_when_told_to_execute() {
             vec![(0, 5), (1, 10)],
         ),
         ("--topic t:0,1 --by-duration P1D", vec![(0, 0), (1, 0)]),
+        ("--topic t:0,1 --to-latest", vec![(0, 10), (1, 10)]),
+        ("--topic t:0,1 --to-datetime -1d", vec![(0, 0), (1, 0)]),
         ("--topic t:0,1 --by-duration 0s", vec![(0, 10), (1, 10)]),
     ];
     for (flags, expected) in table {
@@ -185,6 +225,9 @@ fn a_wrong_reset_is_told() {
         ("--topic t:x --to-earliest", 2, "'x' is no partition"),
         ("--topic t:1 --shift-by 1", 1, "no offset in t-1"),
         ("--topic t --to-datetime soon", 2, "2026-01-31"),
+        ("--topic t --to-datetime -soon", 2, "no length of time"),
+        ("--topic t --by-duration -1h", 2, "no length of time"),
+        ("--topic t --to-offset -5", 2, "-5 is not in 0.."),
         ("--topic t --by-duration soon", 2, "P7D"),
         (
             "--topic t --to-earliest --execute --dry-run",

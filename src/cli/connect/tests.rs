@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser as _;
 use rdkafka::mocking::MockCluster;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Code};
 use socket2::{Domain, Socket, Type};
 
 use super::Connection;
@@ -120,4 +121,29 @@ fn partitions_that_cannot_be_asked_are_told_from_the_others() {
     let (led, left_out) = client.by_leaders(wanted).expect("metadata");
     assert_eq!(led, of("t", &[0, 2]));
     assert_eq!(left_out, [of("gone", &[0]), of("t", &[1, 3])].concat());
+}
+
+#[test]
+fn the_ends_of_the_others_are_told_where_a_partition_is_gone() {
+    let cluster = MockCluster::new(1).expect("a cluster");
+    cluster.create_topic("t", 2, 1).expect("a topic");
+    let servers = cluster.bootstrap_servers();
+    let line = Line::parse_from(["x", "-b", &servers, "--timeout", "2s"]);
+    let client = line.connection.connect().expect("a client");
+    let partition = |topic: &str, partition| (topic.to_owned(), partition);
+    let wanted = [partition("gone", 0), partition("t", 1), partition("t", 7)];
+    let unknown = Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    let refused = Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    let of_t = [(partition("t", 1), 0)];
+    let began = Instant::now();
+    // As of a leader that has not heard of its partition yet, or has forgotten it already.
+    for errors in [&[][..], &[unknown], &[unknown; 2]] {
+        cluster.request_errors(RDKafkaApiKey::ListOffsets, errors);
+        let ends = client.ends(&wanted).expect("ends");
+        assert!(ends.into_iter().eq(of_t.clone()), "{errors:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "asked again");
+    cluster.request_errors(RDKafkaApiKey::ListOffsets, &[refused; 8]);
+    let told = client.ends(&wanted).expect_err("another error");
+    assert!(told.to_string().contains("of t"), "{told}");
 }

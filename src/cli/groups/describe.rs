@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use rdkafka::Offset;
 use rdkafka::error::RDKafkaErrorCode;
 use serde::Serialize;
 
+use super::list::NO_GROUPS;
 use crate::cli::CliError;
 use crate::cli::connect::{Client, Connection};
 use crate::cli::native::{GroupCoordinator, GroupDescription, GroupMember, Refusal};
-use crate::cli::output::{Output, Table, counted, on_a_line};
+use crate::cli::output::{Output, Table, counted, on_a_line, tell};
 
 /// The state of a group that is not there.
 pub(super) const DEAD: &str = "Dead";
@@ -99,7 +99,11 @@ impl Describe {
         }
         output.flush()?;
         CliError::of_many(&failed, ids.len())?;
-        CliError::of_silent_brokers(&silent)
+        CliError::of_silent_brokers(&silent)?;
+        if shown == 0 && self.groups.is_empty() && !self.json {
+            tell(NO_GROUPS);
+        }
+        Ok(())
     }
 
     /// The groups that were named, or all, and why some brokers did not tell of theirs.
@@ -167,7 +171,7 @@ fn describe(
         }
     }
     let all: Vec<_> = offsets.keys().cloned().collect();
-    let ends = ends(client, all)?;
+    let ends = client.ends(&all)?;
     let partitions = offsets.iter().map(|(partition, current)| {
         let reader = readers.get(partition);
         let end = ends.get(partition).copied();
@@ -194,19 +198,6 @@ fn describe(
         partitions,
         members,
     }))
-}
-
-/// The end of each partition that is still there and has a leader.
-fn ends(
-    client: &Client,
-    partitions: Vec<(String, i32)>,
-) -> Result<BTreeMap<(String, i32), i64>, CliError> {
-    let (there, _) = client.by_leaders(partitions)?;
-    let ends = client.offsets(&there, Offset::End)?;
-    let ends = there.into_iter().zip(ends);
-    Ok(ends
-        .filter_map(|(partition, end)| Some((partition, end.ok()?)))
-        .collect())
 }
 
 impl Member {

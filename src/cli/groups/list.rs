@@ -7,6 +7,10 @@ use crate::cli::connect::Connection;
 use crate::cli::error::with_advice;
 use crate::cli::output::{Output, Table, tell};
 
+/// What is told in place of an empty table.
+pub(super) const NO_GROUPS: &str =
+    "There is no consumer group yet. A consumer with a group makes it.";
+
 /// `groups list`.
 #[derive(Debug, clap::Args)]
 pub struct List {
@@ -79,7 +83,7 @@ impl List {
         output.flush()?;
         CliError::of_silent_brokers(&errors)?;
         if groups.is_empty() && !self.json {
-            tell("There is no consumer group yet. A consumer with a group makes it.");
+            tell(NO_GROUPS);
         }
         Ok(())
     }

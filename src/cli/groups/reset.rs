@@ -58,16 +58,19 @@ struct Target {
     #[arg(long)]
     to_latest: bool,
     /// To this offset, or as near to it as there are records
-    #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
+    #[arg(
+        long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..),
+        allow_negative_numbers = true
+    )]
     to_offset: Option<i64>,
-    /// To the first record at or after this time, such as 2026-01-31T08:30:00Z
-    #[arg(long, value_name = "TIME", value_parser = parse_point)]
+    /// To the first record at or after this time, such as 2026-01-31T08:30:00Z or -1h
+    #[arg(long, value_name = "TIME", value_parser = parse_point, allow_hyphen_values = true)]
     to_datetime: Option<TimestampMs>,
     /// By so many records, forwards or, where negative, back
     #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
     shift_by: Option<i64>,
     /// To the first record of the last so long, such as 90m, 7d or P7D
-    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    #[arg(long, value_name = "SPAN", value_parser = parse_span, allow_hyphen_values = true)]
     by_duration: Option<Duration>,
 }
 
