@@ -24,7 +24,7 @@ use super::CliError;
 use super::connect::{Connection, create, key_value, topic_error};
 use super::output::{Output, tell};
 use super::progress::Progress;
-use super::record::RecordToProduce;
+use super::record::{Data, RecordToProduce};
 use super::stop::{Stop, TICK};
 use deliveries::Deliveries;
 use lines::{BATCHES_AHEAD_MAX, Batch, read_lines};
@@ -51,7 +51,10 @@ pub struct Produce {
     #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = key_value)]
     headers: Vec<(String, String)>,
     /// Send all records to this partition; without it their keys decide, as for Java clients
-    #[arg(short, long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(0..))]
+    #[arg(
+        short, long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(0..),
+        allow_negative_numbers = true
+    )]
     partition: Option<i32>,
     /// A value of this text is null, a tombstone
     #[arg(long, value_name = "TEXT")]
@@ -135,7 +138,15 @@ impl Produce {
     pub(super) fn run(&self) -> Result<(), CliError> {
         let stop = Stop::watch()?;
         let producer: BaseProducer<Deliveries> = create(&self.config()?, Deliveries::default())?;
+        // Asking for a topic by its name makes it, so whether it is there is asked before.
+        let is_told = self.quiet || self.is_listed(&producer)?;
         self.find_topic(&producer, &stop)?;
+        if !is_told {
+            tell(format_args!(
+                "There was no topic '{}': the broker made it.",
+                self.topic
+            ));
+        }
         stop.begin();
         if io::stdin().is_terminal() {
             tell("Each line is a record. Ctrl-D ends.");
@@ -181,6 +192,16 @@ impl Produce {
             config.set("enable.idempotence", may_be.to_string());
         }
         Ok(config)
+    }
+
+    /// Whether the topic is among those that are there.
+    fn is_listed(&self, producer: &BaseProducer<Deliveries>) -> Result<bool, CliError> {
+        let metadata = producer
+            .client()
+            .fetch_metadata(None, self.connection.timeout);
+        let metadata = metadata.map_err(|error| CliError::client("the metadata", &error))?;
+        let mut topics = metadata.topics().iter();
+        Ok(topics.any(|topic| topic.name() == self.topic))
     }
 
     /// Asks for the topic, upon which a broker may make it.
@@ -267,21 +288,21 @@ impl Produce {
                 partition: self.partition,
             });
         }
-        let record: RecordToProduce =
-            serde_json::from_slice(&line).map_err(|error| error.to_string())?;
-        let bytes = |data: Option<super::record::Data<'static>>| {
-            data.map(super::record::Data::into_bytes).transpose()
+        let record = RecordToProduce::read(&line)?;
+        let bytes = |field: &str, data: Option<Data<'static>>| {
+            let bytes = data.map(Data::into_bytes).transpose();
+            bytes.map_err(|why| format!("{field}: {why}"))
         };
         for (key, value) in record.headers {
-            let value = bytes(value)?;
+            let value = bytes("headers", value)?;
             headers = headers.insert(Header {
                 key: &key,
                 value: value.as_ref(),
             });
         }
         Ok(Record {
-            key: bytes(record.key)?,
-            value: bytes(record.value)?,
+            key: bytes("key", record.key)?,
+            value: bytes("value", record.value)?,
             headers,
             timestamp: record.timestamp,
             partition: self.partition.or(record.partition),

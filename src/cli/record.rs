@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde::de::IgnoredAny;
+use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Bytes in JSON.
@@ -70,19 +70,48 @@ pub(super) struct RecordToProduce {
     _topic: IgnoredAny,
     #[serde(default, rename = "offset")]
     _offset: IgnoredAny,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "key")]
     pub(super) key: Option<Data<'static>>,
     /// Null is a tombstone; it must be said, so that a misspelt name does not make one.
-    #[serde(deserialize_with = "said")]
+    #[serde(deserialize_with = "value")]
     pub(super) value: Option<Data<'static>>,
-    #[serde(default)]
-    pub(super) headers: Vec<(String, Option<Data<'static>>)>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "headers")]
+    pub(super) headers: Headers,
+    #[serde(default, deserialize_with = "timestamp")]
     pub(super) timestamp: Option<i64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "partition")]
     pub(super) partition: Option<i32>,
 }
 
-fn said<'d, D: Deserializer<'d>>(from: D) -> Result<Option<Data<'static>>, D::Error> {
-    Option::<Data<'static>>::deserialize(from)
+/// Names and values, in their order.
+type Headers = Vec<(String, Option<Data<'static>>)>;
+
+/// Defines how the fields are read, each of which is named by its errors.
+macro_rules! named {
+    ($($field:ident: $type:ty),*) => {$(
+        fn $field<'d, D: Deserializer<'d>>(from: D) -> Result<$type, D::Error> {
+            let read = <$type>::deserialize(from);
+            read.map_err(|error| D::Error::custom(format_args!("{}: {error}", stringify!($field))))
+        }
+    )*};
+}
+
+named! {
+    key: Option<Data<'static>>, value: Option<Data<'static>>, headers: Headers,
+    timestamp: Option<i64>, partition: Option<i32>
+}
+
+impl RecordToProduce {
+    /// Reads a line. What is wrong with it is told with its column; whoever has the lines counts
+    /// them.
+    pub(super) fn read(line: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(line).map_err(|error| {
+            let told = error.to_string();
+            let position = format!(" at line {} column {}", error.line(), error.column());
+            match told.strip_suffix(&position) {
+                Some(why) => format!("{why} (column {})", error.column()),
+                None => told,
+            }
+        })
+    }
 }

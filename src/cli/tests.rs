@@ -186,3 +186,41 @@ fn bytes_survive_json_whatever_they_are() {
         .into_bytes()
         .expect_err("not base64");
 }
+
+#[test]
+fn a_wrong_record_is_told_with_its_field_and_column() {
+    let data = "it is a string, null, or {\"base64\": \"...\"}";
+    for (line, expected) in [
+        (
+            "{\"value\":{\"a\":1}}",
+            format!("value: {data} (column 17)"),
+        ),
+        (
+            "{\"value\":\"v\",\"key\":1}",
+            format!("key: {data} (column 21)"),
+        ),
+        (
+            "{\"value\":\"v\",\"headers\":[[\"a\",1]]}",
+            format!("headers: {data} (column 31)"),
+        ),
+        (
+            "{\"value\":\"v\",\"partition\":\"0\"}",
+            "partition: invalid type: string \"0\", expected i32 (column 28)".to_owned(),
+        ),
+        (
+            "{\"value\":\"v\",\"kye\":1}",
+            "unknown field `kye`, expected one of `topic`, `offset`, `key`, `value`, `headers`, \
+             `timestamp`, `partition` (column 18)"
+                .to_owned(),
+        ),
+        ("{}", "missing field `value` (column 2)".to_owned()),
+        (
+            "{\"value\":\"v",
+            "value: EOF while parsing a string (column 11)".to_owned(),
+        ),
+        ("{\"value\" 1}", "expected `:` (column 10)".to_owned()),
+    ] {
+        let told = RecordToProduce::read(line.as_bytes()).expect_err(line);
+        assert_eq!(told, expected, "{line}");
+    }
+}

@@ -122,8 +122,18 @@ fn a_wrong_line_ends_it_and_is_named() {
 #[test]
 fn a_topic_is_made_where_the_broker_does_that_and_missed_elsewhere() {
     let shell = Shell::new();
-    shell.ok_with("produce new --quiet", "x\n");
-    assert_eq!(shell.ok("consume new"), "x\n");
+    for (line, input, is_told) in [
+        ("produce new --quiet", "x\n", false),
+        ("produce new", "x\n", false),
+        ("produce newer", "x\n", true),
+        ("produce newest --json", "{\"value\":\"x\"}\n", true),
+    ] {
+        let finished = shell.run_with(line, input);
+        let told = finished.stderr.contains(": the broker made it");
+        assert_eq!(told, is_told, "{line}: {}", finished.stderr);
+        finished.success(line);
+    }
+    assert_eq!(shell.ok("consume new"), "x\nx\n");
     let strict = Shell::with(&[("auto.create.topics.enable", "false")]);
     let told = fails(&strict.run_with("produce new", "x\n"), 1);
     assert!(told.contains("topics create new"), "{told}");
