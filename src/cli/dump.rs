@@ -8,6 +8,7 @@ mod segment;
 mod shown;
 
 use std::fs;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::CliError;
@@ -17,6 +18,13 @@ use crate::record::Decompressor;
 use crate::storage::layout;
 use decoded::Kind;
 use segment::{Piece, SegmentFile};
+
+const WHAT_TO_NAME: &str =
+    "name the directory of a partition, such as millrace-data/orders-0, or a .log file";
+
+/// Where a batch has the version of its format.
+const MAGIC_AT: usize = 16;
+const MAGIC: u8 = 2;
 
 /// What to do with the files of a log.
 #[derive(Debug, clap::Subcommand)]
@@ -35,7 +43,10 @@ pub struct Dump {
     #[arg(short, long)]
     records: bool,
     /// Begin with the batch that holds this offset
-    #[arg(short, long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
+    #[arg(
+        short, long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..),
+        allow_negative_numbers = true
+    )]
     offset: Option<i64>,
     /// End after so many batches of each segment
     #[arg(short = 'n', long, value_name = "COUNT")]
@@ -84,6 +95,7 @@ impl Dump {
         let mut progress = Progress::new("bytes", Some(file.bytes()), output.is_terminal());
         let mut decompressor = Decompressor::new();
         let (mut printed, mut faults) = (0, Vec::new());
+        let mut next_offset = segment_name(path).map(|(base, _)| base);
         while self.count.is_none_or(|count| printed < count) {
             let batch = match file.next()? {
                 Piece::Batch(batch) => batch,
@@ -100,14 +112,16 @@ impl Dump {
                 Piece::End => break,
             };
             progress.at(batch.position);
+            let expected_offset = next_offset.replace(batch.header.last_offset().0 + 1);
             let is_before = |first: i64| batch.header.last_offset().0 < first;
             if self.offset.is_some_and(is_before) {
                 continue;
             }
             printed += 1;
-            let shown = shown::Batch::new(path, &batch, self.records, kind, &mut decompressor);
-            if !shown.is_sound() {
-                faults.push(format!("the batch at {} is damaged", batch.position));
+            let mut shown = shown::Batch::new(path, &batch, self.records, kind, &mut decompressor);
+            shown.hold_against(expected_offset);
+            if let Some(fault) = shown.fault() {
+                faults.push(format!("the batch at {} {fault}", batch.position));
             }
             match self.json {
                 true => output.json(&shown)?,
@@ -123,7 +137,12 @@ fn segments(path: &Path) -> Result<Vec<PathBuf>, CliError> {
     let shown = path.display().to_string();
     let metadata = fs::metadata(path).map_err(CliError::io(&shown))?;
     if metadata.is_file() {
-        return Ok(vec![path.to_owned()]);
+        return match may_be_segment(path).map_err(CliError::io(&shown))? {
+            true => Ok(vec![path.to_owned()]),
+            false => Err(CliError::Failed(format!(
+                "{shown} is no segment: {WHAT_TO_NAME}"
+            ))),
+        };
     }
     let mut segments = Vec::new();
     for entry in fs::read_dir(path).map_err(CliError::io(&shown))? {
@@ -137,8 +156,28 @@ fn segments(path: &Path) -> Result<Vec<PathBuf>, CliError> {
     match segments.is_empty() {
         false => Ok(segments),
         true => Err(CliError::Failed(format!(
-            "{shown} holds no segment: name the directory of a partition, such as \
-             millrace-data/orders-0, or a .log file"
+            "{shown} holds no segment: {WHAT_TO_NAME}"
         ))),
     }
+}
+
+/// The number and the extension in a segment file's name.
+fn segment_name(path: &Path) -> Option<(i64, &str)> {
+    let name = path.file_name().and_then(std::ffi::OsStr::to_str)?;
+    let (base, extension) = layout::parse_segment_file(name)?;
+    Some((base.0, extension))
+}
+
+/// Whether a file is a segment by its name or, under any other name, begins as one does: with
+/// nothing yet, or a batch.
+fn may_be_segment(path: &Path) -> io::Result<bool> {
+    if let Some((_, extension)) = segment_name(path) {
+        // A segment that is deleted keeps its extension, and has another one behind it.
+        return Ok(extension.split('.').next() == Some(layout::LOG));
+    }
+    let mut begin = Vec::with_capacity(MAGIC_AT + 1);
+    let file = fs::File::open(path)?;
+    file.take(MAGIC_AT as u64 + 1).read_to_end(&mut begin)?;
+    let is_empty = begin.iter().all(|byte| *byte == 0);
+    Ok(is_empty || begin.get(MAGIC_AT) == Some(&MAGIC))
 }

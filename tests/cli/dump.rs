@@ -156,4 +156,63 @@ fn a_path_without_a_segment_is_told() {
     assert!(told.contains("the directory of a partition"), "{told}");
     let told = fails(&dump(&empty.path().join("none").display().to_string()), 74);
     assert!(told.contains("No such file"), "{told}");
+    let zeros = [0; 24];
+    for (name, bytes, is_taken) in [
+        (
+            "meta.properties",
+            &b"# Written by Millrace\nversion=1\n"[..],
+            false,
+        ),
+        ("short", b"x", false),
+        ("00000000000000000000.index", &zeros, false),
+        ("00000000000000000000.log", b"", true),
+        ("00000000000000000000.log.deleted", &zeros, true),
+        ("copied", &zeros, true),
+    ] {
+        let path = empty.path().join(name);
+        fs::write(&path, bytes).expect("a writable directory");
+        let finished = dump(&path.display().to_string());
+        if is_taken {
+            finished.success(name);
+            continue;
+        }
+        let told = fails(&finished, 1);
+        assert!(told.contains(&format!("{name} is no segment")), "{told}");
+    }
+}
+
+#[test]
+fn a_batch_whose_offset_does_not_follow_is_pointed_out() {
+    let Some((mut shell, segment)) = written() else {
+        return;
+    };
+    shell.ok_with("produce t --quiet", "next\n");
+    shell.ok_with("produce t --quiet", "last\n");
+    shell.broker.stop();
+    let dump = |flags: &str| {
+        let mut command = program(&format!("log dump {flags} {}", segment.display()));
+        run(&mut command, b"", std::time::Duration::from_secs(60))
+    };
+    let batches = objects(&dump("--json").success("a sound file"));
+    let second = batches[1]["position"].as_u64().expect("a position");
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(&segment)
+        .expect("the segment");
+    // The offset stands in front of what the CRC covers.
+    for (offset, line, missing) in [
+        (1_i64, "crc ok, OFFSET OUT OF ORDER: 3 is the least", 2),
+        (7, "crc ok, 4 offsets missing before it", 0),
+    ] {
+        file.write_all_at(&offset.to_be_bytes(), second)
+            .expect("a writable file");
+        let finished = dump("");
+        let told = fails_in_part(&finished, 1);
+        assert!(told.contains("is out of order"), "{told}");
+        assert!(finished.stdout.contains(line), "{}", finished.stdout);
+        let shown = objects(&dump("--json").stdout);
+        let of_last = shown[2]["offsets_missing"].as_i64().unwrap_or(0);
+        assert_eq!(of_last, missing, "{offset}");
+        assert_eq!(shown[2]["out_of_order"].is_null(), offset == 1, "{offset}");
+    }
 }

@@ -36,6 +36,13 @@ pub(super) struct Batch {
     control: bool,
     crc: u32,
     crc_valid: bool,
+    /// How many offsets are left out before it, as where a log was compacted.
+    #[serde(skip_serializing_if = "is_zero")]
+    offsets_missing: i64,
+    /// Where its offsets are not behind those before it, which no CRC tells, what they may begin
+    /// at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    out_of_order: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     records: Option<Vec<Record>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,13 +96,28 @@ impl Batch {
             control: header.is_control(),
             crc: header.crc,
             crc_valid: batch.crc_valid,
+            offsets_missing: 0,
+            out_of_order: None,
             records,
             error,
         }
     }
 
-    pub(super) fn is_sound(&self) -> bool {
-        self.crc_valid && self.error.is_none()
+    /// Compares its offset with the one behind the batch before, or in the segment's name.
+    pub(super) fn hold_against(&mut self, expected_offset: Option<i64>) {
+        let Some(expected) = expected_offset else {
+            return;
+        };
+        self.out_of_order = (self.base_offset < expected).then_some(expected);
+        self.offsets_missing = self.base_offset.saturating_sub(expected).max(0);
+    }
+
+    /// What is wrong with it.
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        if !self.crc_valid || self.error.is_some() {
+            return Some("is damaged");
+        }
+        self.out_of_order.map(|_| "is out of order")
     }
 
     pub(super) fn print(&self, output: &mut Output) -> Result<(), CliError> {
@@ -128,6 +150,13 @@ impl Batch {
         } else {
             ", CRC WRONG"
         };
+        if let Some(expected) = self.out_of_order {
+            line += &format!(", OFFSET OUT OF ORDER: {expected} is the least");
+        }
+        if self.offsets_missing > 0 {
+            let missing = self.offsets_missing.unsigned_abs();
+            line += &format!(", {} missing before it", counted(missing, "offset"));
+        }
         output.line(line)?;
         if let Some(error) = &self.error {
             output.line(format_args!("    {error}"))?;
@@ -137,6 +166,14 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 fn records(
