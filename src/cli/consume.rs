@@ -35,7 +35,7 @@ pub struct Consume {
     /// Only this partition; may be given again
     #[arg(
         short, long = "partition", value_name = "NUMBER", conflicts_with = "group",
-        value_parser = clap::value_parser!(i32).range(0..)
+        value_parser = clap::value_parser!(i32).range(0..), allow_negative_numbers = true
     )]
     partitions: Vec<i32>,
     /// Where to begin: beginning, end, an offset, or -N for the last N of each partition; in a

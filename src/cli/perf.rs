@@ -112,7 +112,10 @@ struct Target {
     #[arg(long, default_value = "millrace-perf")]
     topic: String,
     /// How many partitions it gets then
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(
+        long, default_value_t = 6, value_parser = clap::value_parser!(i32).range(1..),
+        allow_negative_numbers = true
+    )]
     partitions: i32,
     /// How many replicas it gets then; -1 for as many as the broker has them
     #[arg(long, default_value_t = -1, allow_negative_numbers = true)]

@@ -108,6 +108,23 @@ fn a_wrong_command_line_is_a_usage_error() {
 }
 
 #[test]
+fn a_negative_number_that_cannot_be_is_told_as_such() {
+    for line in [
+        "topics create t --partitions -1",
+        "topics create t --replication-factor -1",
+        "topics add-partitions t --partitions -1",
+        "produce t --partition -1",
+        "consume t --partition -1",
+        "consume t --timeout -1s",
+        "log dump --offset -1 x",
+        "groups reset-offsets g --topic t --to-offset -1",
+    ] {
+        let told = fails(&run(&mut program(line), b"", WITHIN), 2);
+        assert!(told.contains("invalid value '-1"), "{line}: {told}");
+    }
+}
+
+#[test]
 fn versions_and_completions_need_no_broker() {
     let version = run(&mut program("version"), b"", WITHIN).success("version");
     assert!(

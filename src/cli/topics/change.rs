@@ -18,10 +18,16 @@ pub struct Create {
     #[arg(required = true, value_name = "TOPIC")]
     topics: Vec<String>,
     /// How many partitions; without it the broker's num.partitions
-    #[arg(short, long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(
+        short, long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..),
+        allow_negative_numbers = true
+    )]
     partitions: Option<i32>,
     /// How many replicas of each; without it the broker's default.replication.factor
-    #[arg(short, long, value_name = "COUNT", value_parser = clap::value_parser!(i16).range(1..))]
+    #[arg(
+        short, long, value_name = "COUNT", value_parser = clap::value_parser!(i16).range(1..),
+        allow_negative_numbers = true
+    )]
     replication_factor: Option<i16>,
     /// A setting of the topic, such as retention.ms=3600000; may be given again
     #[arg(short, long = "config", value_name = "KEY=VALUE", value_parser = key_value)]
@@ -39,7 +45,10 @@ pub struct AddPartitions {
     /// The topic
     topic: String,
     /// How many partitions it has then, in all
-    #[arg(short, long, value_name = "TOTAL", value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(
+        short, long, value_name = "TOTAL", value_parser = clap::value_parser!(i32).range(1..),
+        allow_negative_numbers = true
+    )]
     partitions: i32,
     #[command(flatten)]
     common: Common,
