@@ -90,7 +90,8 @@ fn parse(key: &str, list: &[String]) -> Result<Vec<Listener>, ConfigError> {
     list.iter()
         .map(|text| {
             let listener = parse_one(text).ok_or_else(|| {
-                let form = "a listener is written name://host:port, such as PLAINTEXT://:9092";
+                let form = "a listener is written name://host:port, such as \
+                            PLAINTEXT://127.0.0.1:9092";
                 invalid(key, text, form.to_owned())
             })?;
             listener.map_err(|OutOfRange| {

@@ -27,7 +27,8 @@ pub enum ListenError {
     /// Somebody listens there.
     #[error(
         "the port {port} of {address} is taken: stop the process that has it (ss -ltnp shows it), \
-         or set another port in listeners"
+         or set another port in listeners, such as --override listeners={}",
+        elsewhere(*address, *port)
     )]
     Taken {
         /// The address.
@@ -38,7 +39,8 @@ pub enum ListenError {
     /// Another Millrace has it and may not listen yet, or another listener of this one.
     #[error(
         "another Millrace has the port {port} of {address}, or another listener does: stop the one \
-         or set another port in listeners"
+         or set another port in listeners, such as --override listeners={}",
+        elsewhere(*address, *port)
     )]
     Locked {
         /// The address that it has.
@@ -68,6 +70,16 @@ pub enum ListenError {
         /// What to do.
         advice: &'static str,
     },
+}
+
+/// The same listener on another port, as `listeners` has it. The wildcards are written without a
+/// host: clients cannot be told to connect to them.
+fn elsewhere(address: IpAddr, port: u16) -> String {
+    let other = if port == 9393 { 9394 } else { 9393 };
+    match address.is_unspecified() {
+        true => format!("PLAINTEXT://:{other}"),
+        false => format!("PLAINTEXT://{}", SocketAddr::new(address, other)),
+    }
 }
 
 /// A port that is kept for the shards.

@@ -96,6 +96,7 @@ pub fn run(prepared: Prepared, stop: &StopRequest) -> Result<(), RunError> {
         Faults::from_environment(),
     );
     let opened_at_start = read_last_run(&directory)?;
+    tell_opening(&directory, &opened_at_start);
     let plans = plans(&prepared, &directory, Arc::new(opened_at_start))?;
     let bodies: Vec<_> = plans
         .into_iter()
@@ -141,6 +142,18 @@ fn read_last_run(directory: &LogDirectory) -> Result<OpenedAtStart, FileError> {
         }
     }
     Ok(opened)
+}
+
+/// Says what the time until the ready line goes to: after an unclean stop it may be long.
+fn tell_opening(directory: &LogDirectory, last_run: &OpenedAtStart) {
+    let data = directory.path().display();
+    match last_run.clean || last_run.points.is_empty() {
+        true => tracing::info!(%data, "opening the data directory"),
+        false => tracing::info!(
+            %data,
+            "opening the data directory: the last run did not stop cleanly, so logs are checked"
+        ),
+    }
 }
 
 /// A part of the memory ceiling for each use; what is left over is for everything else.

@@ -473,11 +473,20 @@ fn a_port_of_one_address_is_free_on_another_and_taken_on_all() {
             told.contains(&format!("the port {port} of 127.0.0.")),
             "{told}"
         );
+        assert!(
+            told.contains("--override listeners=PLAINTEXT://127.0.0."),
+            "{told}"
+        );
     }
     drop((one, two));
     let all = reserve("0.0.0.0", port).expect("the port is free again");
     let error = reserve("127.0.0.1", port).expect_err("every address has it");
     assert!(matches!(error, ListenError::Locked { .. }), "{error}");
+    let told = error.to_string();
+    assert!(
+        told.contains("--override listeners=PLAINTEXT://:9"),
+        "{told}"
+    );
     drop(all);
 }
 

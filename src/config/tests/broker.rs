@@ -98,6 +98,10 @@ const REFUSED: &[(&[(&str, &str)], &str)] = &[
     ),
     (&[("listeners", "MINE://:1")], "names no security protocol"),
     (&[("listeners", "PLAINTEXT:9092")], "name://host:port"),
+    (
+        &[("listeners", "127.0.0.1:9393")],
+        "such as PLAINTEXT://127.0.0.1:9092",
+    ),
     (&[("listeners", "PLAINTEXT://:99999")], "from 0 to 65535"),
     (&[("listeners", "PLAINTEXT://:-1")], "from 0 to 65535"),
     (&[("listeners", "PLAINTEXT://:port")], "name://host:port"),
