@@ -112,8 +112,7 @@ async fn ask_or_answer(
 ) -> Result<(), String> {
     let (mailboxes, receiver) = end.open();
     let closer = receiver.closer();
-    let give_way = context.give_way.clone();
-    let receiving = receiver.run(give_way, |_, (question, answer): Question| {
+    let receiving = receiver.run(|_, (question, answer): Question| {
         answer.send(question + 1).expect("who asked waits");
     });
     let Some(orders) = orders else {

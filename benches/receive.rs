@@ -178,8 +178,8 @@ fn blocking(bytes: usize, count: usize) -> Usage {
     receiving.join().expect("the receiver")
 }
 
-/// The same loop over a stream of the runtime, which polls and receives by the ring.
-fn by_runtime_stream(bytes: usize, count: usize) -> Usage {
+/// The same loop over a stream of glommio, which polls and receives by the ring.
+fn by_glommio_stream(bytes: usize, count: usize) -> Usage {
     let (bound, address) = mpsc::channel();
     let receiving = LocalExecutorBuilder::new(Placement::Fixed(0)).spawn(move || async move {
         let listener = glommio::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -214,8 +214,8 @@ fn pour(address: SocketAddr, bytes: usize, count: usize) {
     sending.join().expect("the sender");
 }
 
-/// An echo over the runtime's streams, without frames, order or budget.
-fn echo_by_runtime_stream(connections: usize, request: &[u8], count: usize) -> Usage {
+/// An echo over glommio's streams, without frames, order or budget.
+fn echo_by_glommio_stream(connections: usize, request: &[u8], count: usize) -> Usage {
     let (bound, address) = mpsc::channel();
     let bytes = request.len();
     let serving = LocalExecutorBuilder::new(Placement::Fixed(0)).spawn(move || async move {
@@ -271,8 +271,8 @@ fn main() {
         row(&format!("blocking loop, {kib} KiB"), "s/GiB", |_| {
             each(blocking(bytes, count))
         });
-        row(&format!("runtime's stream, {kib} KiB"), "s/GiB", |_| {
-            each(by_runtime_stream(bytes, count))
+        row(&format!("glommio's stream, {kib} KiB"), "s/GiB", |_| {
+            each(by_glommio_stream(bytes, count))
         });
         for connections in [1, 8] {
             let name = format!("requests of {kib} KiB, {connections} connections");
@@ -297,9 +297,9 @@ fn main() {
             each(ours(connections, &request, count, 1))
         });
         row(
-            &format!("echo by runtime's streams, {connections} connections"),
+            &format!("echo by glommio's streams, {connections} connections"),
             "µs",
-            |_| each(echo_by_runtime_stream(connections, &request, count)),
+            |_| each(echo_by_glommio_stream(connections, &request, count)),
         );
     }
 }

@@ -15,15 +15,16 @@
 //! | [`base`] | nothing |
 //! | [`config`] | base |
 //! | [`record`] | base |
-//! | [`shard`] | base |
+//! | [`runtime`] | base |
+//! | [`shard`] | base, runtime |
 //! | [`protocol`] | base, record |
 //! | [`metadata`] | base, protocol, record |
-//! | [`storage`] | base, config, record |
-//! | [`partition`] | base, config, record, metadata, shard, storage |
-//! | [`controller`] | base, config, metadata, protocol, record, shard, storage |
-//! | [`coordinator`] | base, config, metadata, protocol, record, shard, partition |
+//! | [`storage`] | base, config, record, runtime |
+//! | [`partition`] | base, config, record, runtime, metadata, shard, storage |
+//! | [`controller`] | base, config, metadata, protocol, record, runtime, shard, storage |
+//! | [`coordinator`] | base, config, metadata, protocol, record, runtime, shard, partition |
 //! | [`api`] | every room above |
-//! | [`net`] | base, config, protocol, shard, api |
+//! | [`net`] | base, config, protocol, runtime, shard, api |
 //! | [`cli`] | base, protocol, record, metadata, storage, coordinator |
 //! | [`process`] | every room |
 //!
@@ -42,5 +43,6 @@ pub mod partition;
 pub mod process;
 pub mod protocol;
 pub mod record;
+pub mod runtime;
 pub mod shard;
 pub mod storage;

@@ -12,15 +12,16 @@ const ROOMS: &[(&str, &str)] = &[
     ("config", "base"),
     ("metrics", "base"),
     ("record", "base"),
-    ("shard", "base metrics"),
+    ("runtime", "base"),
+    ("shard", "base metrics runtime"),
     ("protocol", "base record"),
     ("metadata", "base protocol record"),
-    ("storage", "base config metrics record"),
+    ("storage", "base config metrics record runtime"),
     ("security", "base config metadata"),
     ("client", "base config protocol record security"),
     (
         "partition",
-        "base config metrics record metadata shard storage",
+        "base config metrics record runtime metadata shard storage",
     ),
     (
         "replication",
@@ -28,18 +29,21 @@ const ROOMS: &[(&str, &str)] = &[
     ),
     (
         "controller",
-        "base config metrics metadata protocol record client shard storage",
+        "base config metrics metadata protocol record runtime client shard storage",
     ),
     (
         "coordinator",
-        "base config metrics metadata protocol record client shard partition",
+        "base config metrics metadata protocol record runtime client shard partition",
     ),
     (
         "api",
-        "base config metrics record shard protocol metadata storage security client partition \
-         replication controller coordinator",
+        "base config metrics record runtime shard protocol metadata storage security client \
+         partition replication controller coordinator",
     ),
-    ("net", "base config metrics protocol security shard api"),
+    (
+        "net",
+        "base config metrics protocol security runtime shard api",
+    ),
     (
         "admin",
         "base config metrics metadata shard partition controller coordinator",
@@ -56,6 +60,8 @@ const UNSAFE_FILES: &[&str] = &[
     "src/cli/native/mod.rs",
     "src/cli/native/reading.rs",
     "src/cli/native/topics.rs",
+    "src/runtime/buffer.rs",
+    "src/runtime/driver.rs",
     "src/shard/scheduling.rs",
     "src/storage/unit.rs",
 ];

@@ -9,7 +9,6 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 
 use millrace::base::ids::ShardId;
-use millrace::shard::executor::ShardContext;
 use millrace::shard::mailbox::mesh;
 use millrace::shard::reply::{self, Sender};
 
@@ -17,11 +16,10 @@ use super::{Part, at_once};
 
 const CALLS: u64 = 64;
 
-pub fn parts(context: &ShardContext) -> Vec<Part> {
+pub fn parts() -> Vec<Part> {
     let end = mesh::<(u64, Sender<u64>)>(1, 2 * CALLS as usize).remove(0);
     let (mailboxes, receiver) = end.open();
-    let give_way = context.give_way.clone();
-    let receiving = receiver.run(give_way, |_, (question, answer): (u64, Sender<u64>)| {
+    let receiving = receiver.run(|_, (question, answer): (u64, Sender<u64>)| {
         answer.send(question + 1).expect("who asked waits");
     });
     let receiving = RefCell::new(Box::pin(receiving));

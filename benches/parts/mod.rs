@@ -20,12 +20,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::Duration;
 
 use bytes::Bytes;
 use millrace::record::{BatchBuilder, Codec, RecordToWrite};
+use millrace::runtime::yield_now;
 use millrace::shard::executor::{ExecutorConfig, ShardContext, allowed_cpus, start};
-use millrace::shard::queues::{GiveWay, spawn_into};
+use millrace::shard::queues::spawn_into;
 use millrace::storage::directory::LogDirectory;
 
 /// The time of every record, and of the clock that the parts go by.
@@ -106,10 +106,10 @@ impl Part {
 
 /// Lets other threads run while the shard waits for them: valgrind runs one at a time, and takes a
 /// thread that waits for its ring for one that runs.
-async fn take_turns(give_way: GiveWay) {
+async fn take_turns() {
     loop {
         thread::yield_now();
-        give_way.now().await;
+        yield_now().await;
     }
 }
 
@@ -120,7 +120,7 @@ async fn all(context: &ShardContext, directory: &LogDirectory) -> Vec<Part> {
     parts.extend(protocol::parts());
     parts.extend(record::parts());
     parts.extend(storage::parts(context, directory).await);
-    parts.extend(mailbox::parts(context));
+    parts.extend(mailbox::parts());
     parts.extend(group::parts());
     parts.extend(broker::parts(context, directory).await);
     parts
@@ -139,14 +139,11 @@ pub fn on_shard<F: Future<Output = ()> + 'static>(
     let directory = LogDirectory::new(home.path().to_owned(), true);
     let config = ExecutorConfig {
         cpus: allowed_cpus().expect("the kernel tells"),
-        // Nothing is to come between the calls of a pass, however slow the machine.
-        preempt_after: Duration::from_secs(60),
         ..ExecutorConfig::default()
     };
     let shard = move |context: ShardContext| async move {
         if by_turns {
-            let turns = take_turns(context.give_way.clone());
-            spawn_into(context.queues.background, turns);
+            spawn_into(context.queues.background, take_turns());
         }
         let parts = all(&context, &directory).await;
         body(parts).await;

@@ -10,8 +10,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::runtime::Semaphore;
 use bytestring::ByteString;
-use glommio::sync::Semaphore;
 
 use super::broker::Broker;
 use crate::base::ids::TopicIdPartition;
@@ -233,7 +233,7 @@ impl Follower {
                 && let Some(next) = rest.next()
             {
                 let (table, wanted) = (Rc::clone(self.broker.router.table()), next.clone());
-                let opened = glommio::spawn_local(async move { table.open(wanted).await });
+                let opened = crate::runtime::spawn_local(async move { table.open(wanted).await });
                 opening.push_back((next, opened));
             }
             let Some((first, opened)) = opening.pop_front() else {

@@ -235,7 +235,7 @@ async fn describe_configs(
     let mut results = Vec::new();
     for result in configs::results(&image, &broker.config, level, request) {
         results.push(result);
-        glommio::yield_if_needed().await;
+        crate::runtime::yield_if_needed().await;
     }
     DescribeConfigsResponse {
         results,

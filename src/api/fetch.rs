@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use crate::runtime::Timer;
 use bytes::Bytes;
 use bytestring::ByteString;
-use glommio::timer::Timer;
 
 use super::broker::Broker;
 use super::errors::partition_error;

@@ -30,9 +30,9 @@ pub fn broker(cluster: &Cluster, directory: LogDirectory) -> (Rc<Broker>, Receiv
         open_logs_max: 8,
         open_reads_max: 8,
     };
-    let storage = ShardStorage::new(directory, limits, glommio::executor().current_task_queue());
+    let storage = ShardStorage::new(directory, limits, crate::runtime::current_queue());
     let clock = Clock::system();
-    let queue = Queues::create().requests;
+    let queue = Queues::default().requests;
     let shared = Shared::new(clock.clone(), queue);
     let table = PartitionTable::new(storage, shared);
     let groups = runtime::Shared::new(

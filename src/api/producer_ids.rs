@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use glommio::sync::Semaphore;
+use crate::runtime::Semaphore;
 
 use super::broker::Broker;
 use crate::base::ids::{NodeId, ProducerId};

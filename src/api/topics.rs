@@ -158,7 +158,7 @@ pub fn create_behind(broker: &Rc<Broker>, names: &[ByteString]) {
                 }
             }
         };
-        glommio::spawn_local(creation).detach();
+        crate::runtime::spawn_local(creation).detach();
     }
 }
 

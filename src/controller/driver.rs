@@ -8,9 +8,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_lite::future;
-use glommio::channels::local_channel::{self, LocalReceiver, LocalSender};
-use glommio::{GlommioError, ResourceType};
+use futures_channel::mpsc;
+use futures_lite::{StreamExt as _, future};
 
 use super::Plan;
 use super::brokers::register_broker;
@@ -28,7 +27,6 @@ use crate::config::BrokerConfig;
 use crate::metadata::batch::{self, ReplayBatchError, WriteError};
 use crate::metadata::{MetadataDelta, MetadataImage, MetadataRecord};
 use crate::shard::mailbox::Receiver;
-use crate::shard::queues::GiveWay;
 
 /// Why the controller stopped. The process must end: the image may be behind the log.
 #[derive(Debug, thiserror::Error)]
@@ -87,17 +85,13 @@ impl Controller {
     /// # Errors
     /// The controller cannot go on; every call that waits is answered with
     /// [`Unavailable::Stopped`].
-    pub async fn run(
-        mut self,
-        calls: Receiver<Call>,
-        give_way: GiveWay,
-    ) -> Result<(), ControllerError> {
+    pub async fn run(mut self, calls: Receiver<Call>) -> Result<(), ControllerError> {
         events::tell_compaction(&self.image, &self.config);
-        let (queue, waiting) = local_channel::new_bounded(CONTROLLER_CALLS_WAITING_MAX);
+        let (mut queue, mut waiting) = mpsc::channel(CONTROLLER_CALLS_WAITING_MAX);
         let closer = calls.closer();
-        let take = calls.run(give_way, move |_: ShardId, call| enqueue(&queue, call));
+        let take = calls.run(move |_: ShardId, call| enqueue(&mut queue, call));
         let work = async move {
-            let result = self.work(&waiting).await;
+            let result = self.work(&mut waiting).await;
             // After a failure nobody takes calls any more, and those that wait are dropped.
             closer.close();
             result
@@ -106,11 +100,11 @@ impl Controller {
         result
     }
 
-    async fn work(&mut self, waiting: &LocalReceiver<Call>) -> Result<(), ControllerError> {
-        while let Some(first) = waiting.recv().await {
+    async fn work(&mut self, waiting: &mut mpsc::Receiver<Call>) -> Result<(), ControllerError> {
+        while let Some(first) = waiting.next().await {
             let mut calls = vec![first];
             while calls.len() < CONTROLLER_CALLS_TOGETHER_MAX
-                && let Some(Some(next)) = future::poll_once(waiting.recv()).await
+                && let Some(Some(next)) = future::poll_once(waiting.next()).await
             {
                 calls.push(next);
             }
@@ -195,12 +189,10 @@ impl Controller {
     }
 }
 
-fn enqueue(queue: &LocalSender<Call>, call: Call) {
+fn enqueue(queue: &mut mpsc::Sender<Call>, call: Call) {
     match queue.try_send(call) {
         Ok(()) => {}
-        Err(GlommioError::WouldBlock(ResourceType::Channel(call))) => {
-            call.refuse(Unavailable::Busy);
-        }
+        Err(refused) if refused.is_full() => refused.into_inner().refuse(Unavailable::Busy),
         // The controller has failed, and what is dropped unanswered reads as stopped.
         Err(_) => {}
     }

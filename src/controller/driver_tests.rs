@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_lite::future;
-use glommio::{LocalExecutorBuilder, Placement};
 
 use super::driver::{Controller, ControllerError};
 use super::fixtures::{config, creatable, creation, registration, with_broker};
@@ -19,7 +18,6 @@ use crate::base::ids::{LeaderEpoch, NodeId, Offset, ProducerId, ShardId};
 use crate::metadata::{MetadataDelta, MetadataImage, batch};
 use crate::protocol::messages::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
 use crate::shard::mailbox::{Closer, Mailboxes, Receiver, mesh};
-use crate::shard::queues::GiveWay;
 use crate::storage::directory::LogDirectory;
 use crate::storage::shard::{ShardStorage, StorageLimits};
 
@@ -30,25 +28,16 @@ where
     T: Send + 'static,
     F: AsyncFnOnce() -> T + Send + 'static,
 {
-    LocalExecutorBuilder::new(Placement::Unbound)
-        .io_memory(1 << 20)
-        .spawn(move || async move { test().await })
-        .expect("an executor")
-        .join()
-        .expect("a test without a panic")
+    crate::runtime::block_on(async move { test().await })
 }
 
 /// A controller and two "shards" on one executor, each of which keeps the images that it applied.
 struct House {
     handle: ControllerHandle,
-    controller: glommio::Task<Result<(), ControllerError>>,
+    controller: crate::runtime::Task<Result<(), ControllerError>>,
     images: Vec<Rc<RefCell<Vec<Arc<MetadataImage>>>>>,
     closers: Vec<Closer<Call>>,
     change_closers: Vec<Closer<ImageChange>>,
-}
-
-fn give_way() -> GiveWay {
-    GiveWay::create().expect("a descriptor")
 }
 
 fn house(log: MetadataLog, image: Arc<MetadataImage>, epoch: LeaderEpoch) -> House {
@@ -65,17 +54,17 @@ fn house(log: MetadataLog, image: Arc<MetadataImage>, epoch: LeaderEpoch) -> Hou
         let held: Rc<RefCell<Vec<Arc<MetadataImage>>>> = Rc::default();
         images.push(held.clone());
         change_closers.push(receiver.closer());
-        let follow = receiver.run(give_way(), move |_: ShardId, change: ImageChange| {
+        let follow = receiver.run(move |_: ShardId, change: ImageChange| {
             held.borrow_mut().push(change.image);
             // The publisher may have given up after another shard was gone.
             let _given_up = change.applied.send(());
         });
-        glommio::spawn_local(follow).detach();
+        crate::runtime::spawn_local(follow).detach();
     }
     let clock = Clock::manual(NOW);
     let closers = vec![receiver.closer()];
     let controller = Controller::new(log, image, epoch, publisher, config(&[]), clock);
-    let controller = glommio::spawn_local(controller.run(receiver, give_way()));
+    let controller = crate::runtime::spawn_local(controller.run(receiver));
     House {
         handle: ControllerHandle::new(calls),
         controller,
@@ -207,7 +196,7 @@ fn storage(path: &std::path::Path) -> Rc<ShardStorage> {
         open_logs_max: 4,
         open_reads_max: 4,
     };
-    let queue = glommio::executor().current_task_queue();
+    let queue = crate::runtime::current_queue();
     let directory = LogDirectory::new(path.to_owned(), false);
     ShardStorage::new(directory, limits, queue)
 }

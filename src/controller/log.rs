@@ -80,7 +80,7 @@ impl MetadataLog {
             }
             #[cfg(test)]
             Self::Memory(memory) => {
-                glommio::yield_if_needed().await;
+                crate::runtime::yield_if_needed().await;
                 memory.borrow_mut().append(batches)
             }
         }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::socket::{Received, Socket};
 use crate::base::limits::BYTES_BEFORE_YIELD_MAX;
 use crate::protocol::frame::{self, FrameError, LENGTH_BYTES};
+use crate::runtime::yield_now;
 use crate::shard::budget::LargerThanBudget;
 use crate::shard::frames::{Frame, Frames};
 
@@ -243,9 +244,12 @@ impl Intake {
     /// at the peer's end.
     async fn receive(&mut self, frame: &mut [u8], ahead_max: usize) -> io::Result<usize> {
         loop {
-            if !self.may_have_more || self.since_wait >= BYTES_BEFORE_YIELD_MAX {
+            if !self.may_have_more {
                 self.ahead.rest();
                 self.socket.readable().await?;
+                self.since_wait = 0;
+            } else if self.since_wait >= BYTES_BEFORE_YIELD_MAX {
+                yield_now().await;
                 self.since_wait = 0;
             }
             match self.socket.receive(frame, self.ahead.room(ahead_max))? {

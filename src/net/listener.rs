@@ -9,9 +9,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::runtime::Pollable;
+use crate::runtime::Timer;
 use futures_lite::future::or;
-use glommio::io::PollableFd;
-use glommio::timer::Timer;
 use nix::libc;
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
@@ -115,7 +115,7 @@ fn bind_one(config: &ListenConfig, address: SocketAddr) -> io::Result<Bound> {
 /// A listening socket on its shard.
 #[derive(Debug)]
 pub(super) struct Listener {
-    socket: PollableFd<RawSocket>,
+    socket: Pollable<RawSocket>,
     back_off: Duration,
 }
 
@@ -132,7 +132,7 @@ pub(super) enum Accepted {
 impl Listener {
     pub(super) fn new(listening: Listening) -> io::Result<Self> {
         Ok(Self {
-            socket: PollableFd::new(listening.socket)?,
+            socket: Pollable::new(listening.socket),
             back_off: BACK_OFF_MIN,
         })
     }

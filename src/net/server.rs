@@ -5,8 +5,8 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::runtime::{Timer, yield_now};
 use futures_lite::future::or;
-use glommio::timer::Timer;
 use tracing::{debug, info, warn};
 
 use super::connection::{self, ConnectionError};
@@ -112,7 +112,7 @@ impl<S: Service> Server<S> {
             in_one_go += 1;
             if in_one_go == ACCEPTED_BEFORE_YIELD_MAX {
                 in_one_go = 0;
-                self.context.give_way.now().await;
+                yield_now().await;
             }
         }
     }

@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::net::{Shutdown, SocketAddr};
 
+use crate::runtime::{Pollable, yield_now};
 use bytes::{Buf, Bytes};
-use glommio::io::PollableFd;
 use nix::libc;
 
 use crate::base::limits::{IOV_MAX, SENT_BYTES_BEFORE_YIELD_MAX};
@@ -17,7 +17,7 @@ use crate::base::limits::{IOV_MAX, SENT_BYTES_BEFORE_YIELD_MAX};
 /// A connected socket of this shard.
 #[derive(Debug)]
 pub(super) struct Socket {
-    socket: PollableFd<socket2::Socket>,
+    socket: Pollable<socket2::Socket>,
     peer: SocketAddr,
     local: SocketAddr,
 }
@@ -39,7 +39,7 @@ impl Socket {
         let local = socket.local_addr()?;
         let local = local.as_socket().ok_or(io::ErrorKind::Unsupported)?;
         Ok(Self {
-            socket: PollableFd::new(socket)?,
+            socket: Pollable::new(socket),
             peer,
             local,
         })
@@ -57,7 +57,7 @@ impl Socket {
 
     /// Waits until there is something to receive, at least one turn of the reactor.
     pub(super) async fn readable(&self) -> io::Result<()> {
-        Ok(self.socket.readable().await?)
+        self.socket.readable().await
     }
 
     /// Fills `first`, then `second`, with what is there.
@@ -104,8 +104,11 @@ impl Socket {
                 advance(chunks, sent);
             }
             since_wait += sent;
-            if sent < wanted || since_wait >= SENT_BYTES_BEFORE_YIELD_MAX {
+            if sent < wanted {
                 self.socket.writable().await?;
+                since_wait = 0;
+            } else if since_wait >= SENT_BYTES_BEFORE_YIELD_MAX {
+                yield_now().await;
                 since_wait = 0;
             }
         }

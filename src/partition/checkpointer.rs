@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 
-use glommio::sync::Semaphore;
+use crate::runtime::Semaphore;
 
 use crate::base::ids::{Offset, ShardId, TopicIdPartition};
 use crate::storage::checkpoint::{self, RecoveryPoints};

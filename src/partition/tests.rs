@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use crate::runtime::Timer;
 use bytes::Bytes;
 use futures_lite::future::{or, zip};
-use glommio::timer::Timer;
 
 use super::checkpointer::Checkpointer;
 use super::core::{Partition, Shared};
@@ -564,7 +564,7 @@ fn the_append_time_that_is_answered_is_the_one_that_is_stored() {
         let blocking = ExecutorConfig::default().blocking_threads;
         for _ in 0..2 * blocking {
             let busy = || std::thread::sleep(Duration::from_millis(200));
-            glommio::spawn_local(glommio::executor().spawn_blocking(busy)).detach();
+            crate::runtime::spawn_local(crate::runtime::spawn_blocking(busy)).detach();
         }
         Timer::new(Duration::from_millis(20)).await;
         let answer = send(&partition, large.clone());

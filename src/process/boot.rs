@@ -104,7 +104,6 @@ pub fn prepare(given: &Given, started: Instant) -> Result<Prepared, BootError> {
         shards,
         cpus: cpus.to_pin(),
         ring_depth: machine::RING_DEPTH,
-        io_memory_bytes: machine::io_memory_bytes(shards)? as usize,
         ..ExecutorConfig::default()
     };
     let listeners = listeners::reserve(&config.listeners)?;

@@ -19,10 +19,6 @@ use super::log_threads::ByThread;
 /// Filters what is logged.
 const FILTER_VARIABLE: &str = "MILLRACE_LOG";
 
-/// The runtime's own warnings are values printed for its developers; what they mean to an operator
-/// is checked and told before the shards start. Who names it in the filter sees them.
-const RUNTIME: &str = "glommio_ng";
-
 /// Why the log cannot be set up.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -68,9 +64,7 @@ pub(super) fn install(format: LogFormat) -> Result<(), LogError> {
 }
 
 fn default_filter() -> Targets {
-    Targets::new()
-        .with_default(LevelFilter::INFO)
-        .with_target(RUNTIME, LevelFilter::ERROR)
+    Targets::new().with_default(LevelFilter::INFO)
 }
 
 /// Reads a level for everything, or levels of modules, by comma; a module that is not named stays

@@ -1,4 +1,4 @@
-//! What the machine allows: CPUs, memory, locked memory, open files, io_uring. Asked once by the
+//! What the machine allows: CPUs, memory, open files, io_uring. Asked once by the
 //! main thread before any shard starts; changes nothing but the soft limit of open files.
 
 use std::fs;
@@ -6,25 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::shard::executor::allowed_cpus;
 use crate::shard::frames;
 
 /// Entries of each submission queue.
-pub(super) const RING_DEPTH: usize = 256;
-
-/// A shard's executor has a main ring, one for latency, and one that polls the disk.
-const RINGS_PER_SHARD: u64 = 3;
-
-/// The most that a shard registers for direct I/O with each of its rings.
-const IO_MEMORY_BYTES_MAX: u64 = 4 << 20;
-
-/// Below this, and below a limit of locked memory as low, the executor does not come up.
-const IO_MEMORY_BYTES_MIN: u64 = 512 << 10;
-
-/// What the kernel counts at the most for a huge page that a registered buffer only touches.
-const HUGE_PAGE_BYTES: u64 = 2 << 20;
+pub(super) const RING_DEPTH: u32 = 256;
 
 /// The default of `millrace.memory.bytes` is this share of the machine's memory...
 const MEMORY_SHARE: u64 = 4;
@@ -52,22 +40,6 @@ pub enum MachineError {
         error: io::Error,
         /// What to do.
         advice: &'static str,
-    },
-    /// The rings take more locked memory than the process may have.
-    #[error(
-        "the limit of locked memory ({limit_bytes} bytes) is too low for the rings of {shards} \
-         shards ({error}): raise it to {wanted_bytes} bytes ({}), or set millrace.shards lower",
-        raise_locked_memory(*wanted_bytes)
-    )]
-    LockedMemory {
-        /// What the system says.
-        error: io::Error,
-        /// The limit now.
-        limit_bytes: u64,
-        /// What would do.
-        wanted_bytes: u64,
-        /// The shards to start.
-        shards: u16,
     },
     /// The process may open too few files.
     #[error(
@@ -267,78 +239,13 @@ pub(super) fn raise_open_files() -> Result<u64, MachineError> {
     Ok(limit)
 }
 
-/// What each shard registers for direct I/O, so that all of it stays within the limit of locked
-/// memory. It is locked once for each ring.
-pub(super) fn io_memory_bytes(shards: u16) -> Result<u64, MachineError> {
-    let limit = locked_memory_limit()?;
-    let share = io_memory_share(limit, shards);
-    let buffers = RINGS_PER_SHARD * u64::from(shards);
-    if share * buffers > limit {
-        let wanted = share * (RINGS_PER_SHARD + 1) * u64::from(shards);
-        tracing::warn!(
-            "the limit of locked memory is {limit} bytes, and {shards} shards register {}: some \
-             will do direct I/O without registered memory, at more CPU a write; raise it to \
-             {wanted} bytes ({})",
-            share * buffers,
-            raise_locked_memory(wanted)
-        );
-    }
-    // Of a huge page the kernel counts all, also where a buffer has a corner of it: a buffer of
-    // 1 MiB may count as 4 MiB. Where that would break the limit, the process does without.
-    if (share + 2 * HUGE_PAGE_BYTES) * buffers > limit
-        && let Err(error) = nix::sys::prctl::set_thp_disable(true)
-    {
-        tracing::debug!("transparent huge pages stay: {error}");
-    }
-    Ok(share)
-}
-
-pub(super) fn io_memory_share(limit: u64, shards: u16) -> u64 {
-    // A part is left for the rings themselves, which older kernels count as well.
-    let share = limit / (RINGS_PER_SHARD + 1) / u64::from(shards);
-    // glommio's allocator wants powers of two.
-    let floor = 1 << share.max(1).ilog2();
-    floor.clamp(IO_MEMORY_BYTES_MIN, IO_MEMORY_BYTES_MAX)
-}
-
-/// How the limit of locked memory is set to `bytes`: each tool counts in a unit of its own.
-fn raise_locked_memory(bytes: u64) -> String {
-    let kibibytes = bytes.div_ceil(1 << 10);
-    format!(
-        "ulimit -l {kibibytes}; LimitMEMLOCK={kibibytes}K of systemd; --ulimit memlock={bytes} of \
-         a container"
-    )
-}
-
-fn locked_memory_limit() -> Result<u64, MachineError> {
-    let limit = getrlimit(Resource::RLIMIT_MEMLOCK);
-    let (limit, _) = limit.map_err(|error| MachineError::Unknown {
-        what: "the limit of locked memory",
-        error: error.into(),
-    })?;
-    debug_assert_eq!(RLIM_INFINITY, u64::MAX);
-    Ok(limit)
-}
-
 /// Sets up as many rings as the shards will, and drops them: what fails fails here, with advice.
 pub(super) fn check_io_uring(shards: u16) -> Result<(), MachineError> {
-    let limit_bytes = locked_memory_limit()?;
-    let too_low = |error| MachineError::LockedMemory {
-        error,
-        limit_bytes,
-        wanted_bytes: IO_MEMORY_BYTES_MIN * (RINGS_PER_SHARD + 1) * u64::from(shards),
-        shards,
-    };
-    if limit_bytes < IO_MEMORY_BYTES_MIN {
-        return Err(too_low(Errno::ENOMEM.into()));
-    }
-    let rings = RINGS_PER_SHARD * u64::from(shards);
-    let rings: io::Result<Vec<_>> = (0..rings)
-        .map(|_| io_uring::IoUring::new(RING_DEPTH as u32))
+    let rings: io::Result<Vec<_>> = (0..shards)
+        .map(|_| io_uring::IoUring::new(RING_DEPTH))
         .collect();
     match rings {
         Ok(_) => Ok(()),
-        Err(error) if error.raw_os_error() == Some(Errno::ENOMEM as i32) => Err(too_low(error)),
         Err(error) => {
             let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
             let advice = io_uring_advice(&error, disabled.unwrap_or_default().trim());

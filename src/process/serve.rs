@@ -13,10 +13,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::runtime::{Task, Timer};
+use futures_channel::mpsc;
+use futures_lite::StreamExt as _;
 use futures_lite::future::or;
-use glommio::Task;
-use glommio::channels::local_channel;
-use glommio::timer::Timer;
 
 use super::Exit;
 use super::due::Due;
@@ -249,11 +249,8 @@ fn take_partition_messages(
     messages: Receiver<PartitionMessage>,
     table: Rc<PartitionTable>,
 ) {
-    let give_way = context.give_way.clone();
     spawn_into(context.queues.requests, async move {
-        messages
-            .run(give_way, |_, message| table.handle(message))
-            .await;
+        messages.run(|_, message| table.handle(message)).await;
     });
 }
 
@@ -262,10 +259,9 @@ fn take_group_messages(
     messages: Receiver<GroupMessage>,
     coordinators: Rc<Coordinators>,
 ) {
-    let give_way = context.give_way.clone();
     spawn_into(context.queues.requests, async move {
         messages
-            .run(give_way, |_, message| coordinators.handle(message))
+            .run(|_, message| coordinators.handle(message))
             .await;
     });
 }
@@ -276,12 +272,11 @@ fn take_image_changes(
     messages: Receiver<ImageChange>,
     follower: Rc<apply::Follower>,
 ) {
-    let (sender, changes) = local_channel::new_unbounded();
-    let give_way = context.give_way.clone();
+    let (sender, mut changes) = mpsc::unbounded();
     spawn_into(context.queues.requests, async move {
         // The controller waits for each change, so no more than one is ever here.
         messages
-            .run(give_way, |_, change| drop(sender.try_send(change)))
+            .run(|_, change| drop(sender.unbounded_send(change)))
             .await;
     });
     spawn_into(context.queues.requests, async move {
@@ -289,7 +284,7 @@ fn take_image_changes(
             image,
             changes,
             applied,
-        }) = changes.recv().await
+        }) = changes.next().await
         {
             follower.apply(image, &changes).await;
             let _gone = applied.send(());
@@ -352,10 +347,9 @@ impl Shard {
         };
         let config = Arc::clone(&self.plan.config);
         let controller = Controller::new(stored, image, leader_epoch, publisher, config, clock);
-        let give_way = self.context.give_way.clone();
         let (failed, failure) = reply::channel();
         let running = self.context.queues.requests.spawn(async move {
-            if let Err(error) = controller.run(calls, give_way).await {
+            if let Err(error) = controller.run(calls).await {
                 let _stopping = failed.send(error);
             }
         });

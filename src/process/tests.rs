@@ -11,7 +11,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::cli::{Command, LogFormat, StartArguments};
-use super::machine::MachineError;
 use super::signals::{Meaning, Meanings};
 use super::*;
 use crate::base::ids::NodeId;
@@ -102,29 +101,17 @@ fn a_file_without_its_flag_is_told_the_flag() {
 #[test]
 fn a_filter_is_read_and_never_hides_an_error() {
     use tracing::Level;
-    for (text, net, storage, runtime) in [
-        ("", Level::INFO, Level::INFO, Level::ERROR),
-        ("debug", Level::DEBUG, Level::DEBUG, Level::ERROR),
-        (" WARN ,", Level::WARN, Level::WARN, Level::ERROR),
-        (
-            "millrace::net=debug",
-            Level::DEBUG,
-            Level::INFO,
-            Level::ERROR,
-        ),
-        (
-            "error,millrace::net=trace",
-            Level::TRACE,
-            Level::ERROR,
-            Level::ERROR,
-        ),
-        ("glommio_ng=warn", Level::INFO, Level::INFO, Level::WARN),
+    for (text, net, storage) in [
+        ("", Level::INFO, Level::INFO),
+        ("debug", Level::DEBUG, Level::DEBUG),
+        (" WARN ,", Level::WARN, Level::WARN),
+        ("millrace::net=debug", Level::DEBUG, Level::INFO),
+        ("error,millrace::net=trace", Level::TRACE, Level::ERROR),
     ] {
         let filter = logging::filter(text).unwrap_or_else(|reason| panic!("{text}: {reason}"));
         for (target, highest) in [
             ("millrace::net::server", net),
             ("millrace::storage", storage),
-            ("glommio_ng::sys::uring", runtime),
         ] {
             for level in [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG] {
                 let expected = level <= highest;
@@ -168,24 +155,6 @@ fn shards_follow_the_cpus_and_pin_where_they_may() {
     assert_eq!(cpus(&[0], Some(8)).shards(), 1);
     let own = machine::Cpus::of_process().expect("the CPUs of this process");
     assert!(!own.allowed.is_empty());
-}
-
-#[test]
-fn memory_for_direct_io_stays_within_the_limit_of_locked_memory() {
-    let mib = 1_u64 << 20;
-    for (limit, shards, expected) in [
-        (8 * mib, 1, 2 * mib),
-        (8 * mib, 2, mib),
-        (8 * mib, 3, mib / 2),
-        (u64::MAX, 64, 4 * mib),
-        // Too low for what an executor needs at the least: it comes up without registered memory.
-        (64 << 10, 1, mib / 2),
-        (0, 4, mib / 2),
-    ] {
-        let share = machine::io_memory_share(limit, shards);
-        assert_eq!(share, expected, "{limit} bytes, {shards} shards");
-        assert!(share.is_power_of_two());
-    }
 }
 
 #[test]
@@ -391,24 +360,6 @@ fn failed_with(kind: io::ErrorKind) -> String {
         error: kind.into(),
     };
     error.to_string()
-}
-
-#[test]
-fn a_limit_of_locked_memory_is_told_in_the_unit_of_each_tool() {
-    let error = MachineError::LockedMemory {
-        error: io::ErrorKind::OutOfMemory.into(),
-        limit_bytes: 65_536,
-        wanted_bytes: 4 << 20,
-        shards: 2,
-    };
-    let told = error.to_string();
-    for expected in [
-        "ulimit -l 4096;",
-        "LimitMEMLOCK=4096K",
-        "memlock=4194304 of a container",
-    ] {
-        assert!(told.contains(expected), "{expected}: {told}");
-    }
 }
 
 fn listener(host: &str, port: u16) -> Listener {

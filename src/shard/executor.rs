@@ -3,8 +3,7 @@
 //! With at least as many CPUs as shards, shard *i* is pinned to the *i*-th CPU. With fewer, no
 //! shard is pinned: two pinned shards on one core would only fight for it, and the kernel can
 //! balance what it may move. The threads for blocking calls are never pinned, so they do not take
-//! the shard's core from it. glommio's own builder names threads by a counter and panics on a ring
-//! that cannot be set up, so the threads are made here and the failure is a value.
+//! the shard's core from it.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,13 +12,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fmt, io};
 
-use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
-
-use super::heartbeat;
-use super::queues::{GiveWay, Queues};
+use super::queues::Queues;
 use super::scheduling;
 use super::shutdown::{Barrier, Stop, Stopper};
 use crate::base::ids::ShardId;
+use crate::runtime::{self, Executor};
 
 /// How the executors are made.
 #[derive(Clone, Debug)]
@@ -29,17 +26,10 @@ pub struct ExecutorConfig {
     /// The CPUs to pin them to, in this order; none pins nothing. See [`allowed_cpus`].
     pub cpus: Vec<usize>,
     /// Entries of each io_uring submission queue.
-    pub ring_depth: usize,
-    /// Memory for direct I/O, registered with each of a shard's rings and locked three times over,
-    /// in bytes. At least 512 KiB.
-    pub io_memory_bytes: usize,
+    pub ring_depth: u32,
     /// Threads of each shard for calls that may block: one for checkpoints and retention, one for
     /// searches in index files, and two for what appends wait for.
     pub blocking_threads: usize,
-    /// The longest that ready tasks keep the reactor from polling I/O, if none of them gives way.
-    /// Far longer than the thread is ever off its core: a timer that fires before the first task
-    /// has run puts the runtime to sleep until the next event, and the heartbeat only bounds that.
-    pub preempt_after: Duration,
     /// How long an idle pinned executor spins before it sleeps: zero unless its core is dedicated.
     pub spin: Duration,
 }
@@ -50,9 +40,7 @@ impl Default for ExecutorConfig {
             shards: 1,
             cpus: Vec::new(),
             ring_depth: 256,
-            io_memory_bytes: 1 << 20,
             blocking_threads: 4,
-            preempt_after: Duration::from_millis(200),
             spin: Duration::ZERO,
         }
     }
@@ -67,8 +55,6 @@ pub struct ShardContext {
     pub shards: u16,
     /// Its task queues.
     pub queues: Queues,
-    /// How its busy tasks give way.
-    pub give_way: GiveWay,
     /// Tells it to stop.
     pub stop: Stop,
     /// Where it meets the other shards.
@@ -263,54 +249,51 @@ impl Starting {
         Ok((thread, up, go))
     }
 
-    fn executor(&self) -> Result<LocalExecutor, StartError> {
+    fn executor(&self) -> Result<Executor, StartError> {
         let config = &self.config;
-        let is_pinned = config.cpus.len() >= usize::from(config.shards);
-        let placement = match config.cpus.get(usize::from(self.shard.0)) {
-            Some(cpu) if is_pinned => Placement::Fixed(*cpu),
-            _ => Placement::Unbound,
-        };
-        let builder = LocalExecutorBuilder::new(placement)
-            .ring_depth(config.ring_depth)
-            .io_memory(config.io_memory_bytes)
-            .preempt_timer(config.preempt_after)
-            .spin_before_park(config.spin)
-            .blocking_thread_pool_placement(PoolPlacement::Unbound(config.blocking_threads.max(1)));
-        let failed = |reason: String| StartError::Executor {
+        let failed = |source: io::Error| StartError::Executor {
             shard: self.shard,
-            reason,
+            reason: source.to_string(),
         };
         // The threads for blocking calls are made with the executor and inherit how it is run.
-        scheduling::give_way().map_err(|error| failed(error.to_string()))?;
-        let executor = builder.make().map_err(|error| failed(error.to_string()))?;
-        scheduling::run_promptly().map_err(|error| failed(error.to_string()))?;
+        scheduling::give_way().map_err(failed)?;
+        let executor = Executor::new(runtime::ExecutorConfig {
+            ring_depth: config.ring_depth,
+            blocking_threads: config.blocking_threads,
+            spin: config.spin,
+        });
+        let executor = executor.map_err(failed)?;
+        let is_pinned = config.cpus.len() >= usize::from(config.shards);
+        if is_pinned && let Some(cpu) = config.cpus.get(usize::from(self.shard.0)) {
+            pin(*cpu).map_err(failed)?;
+        }
+        scheduling::run_promptly().map_err(failed)?;
         Ok(executor)
     }
 
-    fn run<B, F, T, E>(self, executor: LocalExecutor, body: B) -> Ended<T, E>
+    fn run<B, F, T, E>(self, executor: Executor, body: B) -> Ended<T, E>
     where
-        B: FnOnce(ShardContext) -> F,
+        B: FnOnce(ShardContext) -> F + 'static,
         F: Future<Output = Result<T, E>> + 'static,
+        T: 'static,
+        E: 'static,
     {
         let shard = self.shard;
-        let whole = async {
-            let queues = Queues::create();
-            let give_way = match GiveWay::create() {
-                Ok(give_way) => give_way,
-                Err(error) => panic!("no descriptor is left to set up the shard: {error}"),
-            };
-            let heartbeat = queues.background.spawn(heartbeat::beat());
+        let (shards, stopper, barrier) = (
+            self.config.shards,
+            self.stopper.clone(),
+            self.barrier.clone(),
+        );
+        let whole = async move {
+            let queues = Queues::default();
             let context = ShardContext {
                 shard,
-                shards: self.config.shards,
-                stop: self.stopper.listen(queues.background),
-                barrier: self.barrier.clone(),
+                shards,
+                stop: stopper.listen(queues.background),
+                barrier,
                 queues,
-                give_way,
             };
-            let ended = body(context).await;
-            heartbeat.cancel().await;
-            ended
+            body(context).await
         };
         let ended = catch_unwind(AssertUnwindSafe(|| executor.run(whole)));
         let ended = match ended {
@@ -327,6 +310,16 @@ impl Starting {
         self.barrier.leave();
         ended
     }
+}
+
+/// Keeps this thread on one CPU.
+fn pin(cpu: usize) -> io::Result<()> {
+    let mut cpus = nix::sched::CpuSet::new();
+    cpus.set(cpu)?;
+    Ok(nix::sched::sched_setaffinity(
+        nix::unistd::Pid::from_raw(0),
+        &cpus,
+    )?)
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -21,8 +21,8 @@ use crossbeam_utils::CachePadded;
 
 use super::bell::Bell;
 use super::line::Line;
-use super::queues::GiveWay;
 use crate::base::ids::ShardId;
+use crate::runtime::yield_now;
 
 /// Messages handled in one go before the loop gives way to the reactor.
 const MESSAGES_BEFORE_YIELD_MAX: usize = 256;
@@ -302,7 +302,7 @@ impl<M> Receiver<M> {
 
     /// The loop: calls `handle` for each message with the shard that sent it, one after the other,
     /// until the mailbox is closed.
-    pub async fn run(self, give_way: GiveWay, mut handle: impl FnMut(ShardId, M)) {
+    pub async fn run(self, mut handle: impl FnMut(ShardId, M)) {
         // Room is given back in batches: a lane's counter is a cache line of two cores.
         let batch_max = (self.messages_max / 4).clamp(1, MESSAGES_BEFORE_YIELD_MAX);
         let mut taken = vec![0; self.inboxes.len()];
@@ -327,7 +327,7 @@ impl<M> Receiver<M> {
                 self.give_back(ShardId(from as u16), std::mem::take(count));
             }
             if handled == MESSAGES_BEFORE_YIELD_MAX {
-                give_way.now().await;
+                yield_now().await;
             } else if !self.arrival().await {
                 return;
             }

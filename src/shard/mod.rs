@@ -1,9 +1,9 @@
-//! The runtime of one core: its executor, what connects it to the other shards, and the memory that
+//! One core of the broker: its executor, what connects it to the other shards, and the memory that
 //! it may use.
 //!
-//! A shard is one pinned glommio executor on one thread. [`executor::start`] brings all of them up
-//! and gives each body a [`executor::ShardContext`]. Depends on `base` and `metrics` alone; knows
-//! nothing of requests, partitions or sockets.
+//! A shard is one pinned [`crate::runtime`] executor on one thread. [`executor::start`] brings all
+//! of them up and gives each body a [`executor::ShardContext`]. Knows nothing of requests,
+//! partitions or sockets.
 //!
 //! What must stay true:
 //! - what crosses shards is a message in a [`mailbox`], its answer through [`reply`], or immutable
@@ -18,7 +18,6 @@ mod bell;
 pub mod budget;
 pub mod executor;
 pub mod frames;
-mod heartbeat;
 mod line;
 pub mod mailbox;
 pub mod placement;

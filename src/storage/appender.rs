@@ -15,7 +15,7 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use glommio::sync::Permit;
+use crate::runtime::Permit;
 
 use crate::base::clock::TimestampMs;
 use crate::base::ids::Offset;
@@ -237,7 +237,7 @@ impl Log {
             let read = file.read(size - partial as u64, partial).await;
             let read = read.map_err(|error| self.refuse(error))?;
             assert_eq!(read.len(), partial, "a parked file has its exact length");
-            read.to_vec()
+            read.as_bytes().to_vec()
         };
         let ready = Ready::new(Rc::new(file), size, carry, now);
         self.state.borrow_mut().appender = Appender::Ready(Box::new(ready));

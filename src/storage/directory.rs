@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use crate::runtime;
+
 use super::error::{FileError, LogError};
 use super::faults::{Call, Faults};
 use super::room::Room;
@@ -128,9 +130,7 @@ impl LogDirectory {
         work: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> T {
         let directory = self.clone();
-        glommio::executor()
-            .spawn_blocking(move || work(&directory))
-            .await
+        runtime::spawn_blocking(move || work(&directory)).await
     }
 }
 

@@ -5,14 +5,13 @@
 //! writes of one block: the caller sees to that. A failed write or sync is reported once and takes
 //! the log directory out of service; nothing here tries again.
 
+use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use glommio::GlommioError;
-use glommio::io::{BufferedFile, DmaBuffer, DmaFile, OpenOptions, ReadResult};
-
 use crate::base::limits::BLOCK_BYTES;
+use crate::runtime::{self, DmaBuffer};
 
 use super::directory::LogDirectory;
 use super::error::FileError;
@@ -24,14 +23,7 @@ pub struct File {
     directory: LogDirectory,
     path: PathBuf,
     syncs_writes: bool,
-    inner: Inner,
-}
-
-#[derive(Debug)]
-enum Inner {
-    Direct(DmaFile),
-    /// For a file system without `O_DIRECT`: each write costs a copy more.
-    Buffered(BufferedFile),
+    file: runtime::File,
 }
 
 type Result<T> = std::result::Result<T, FileError>;
@@ -63,27 +55,28 @@ impl File {
         directory: &LogDirectory,
         path: &Path,
         call: Call,
-        mut options: OpenOptions,
+        options: OpenOptions,
         syncs_writes: bool,
     ) -> Result<Self> {
+        let mut flags = 0;
         if syncs_writes && !directory.faults().skips_sync() {
-            options.custom_flags(libc::O_DSYNC);
+            flags |= libc::O_DSYNC;
+        }
+        // A file system without it takes the same calls, and each write costs a copy more.
+        if directory.is_direct() {
+            flags |= libc::O_DIRECT;
         }
         let failed = |source| FileError::new(call.name(), path, source);
         let fault = directory.faults().next(call, path);
         fault.before().map_err(failed)?;
-        let inner = if directory.is_direct() {
-            options.dma_open(path).await.map(Inner::Direct)
-        } else {
-            options.buffered_open(path).await.map(Inner::Buffered)
-        };
-        let inner = inner.map_err(|error| failed(io_error(error)))?;
+        let opened = runtime::File::open(path, options, flags).await;
+        let file = opened.map_err(failed)?;
         fault.after().map_err(failed)?;
         Ok(Self {
             directory: directory.clone(),
             path: path.to_owned(),
             syncs_writes,
-            inner,
+            file,
         })
     }
 
@@ -101,10 +94,7 @@ impl File {
             taken if taken < length => first_part(&buffer, taken),
             _ => buffer,
         };
-        let written = match &self.inner {
-            Inner::Direct(file) => file.write_rc_at(buffer, position).await,
-            Inner::Buffered(file) => file.write_at(buffer.as_bytes().to_vec(), position).await,
-        };
+        let written = self.file.write(buffer, position).await;
         let written = written.map_err(|error| self.failed(Call::Write, error))?;
         if written == length {
             return self.after(Call::Write, fault);
@@ -120,10 +110,7 @@ impl File {
         if self.directory.faults().skips_sync() {
             return Ok(());
         }
-        let synced = match &self.inner {
-            Inner::Direct(file) => file.fdatasync().await,
-            Inner::Buffered(file) => file.fdatasync().await,
-        };
+        let synced = self.file.sync_data().await;
         synced.map_err(|error| self.failed(Call::Sync, error))?;
         self.after(Call::Sync, fault)
     }
@@ -131,10 +118,7 @@ impl File {
     /// Gives the file blocks up to `length` and that length, which reads as zeros.
     pub async fn preallocate(&self, length: u64) -> Result<()> {
         let fault = self.before(Call::Preallocate)?;
-        let done = match &self.inner {
-            Inner::Direct(file) => file.pre_allocate(length, false).await,
-            Inner::Buffered(file) => file.pre_allocate(length, false).await,
-        };
+        let done = self.file.allocate(length).await;
         done.map_err(|error| self.failed(Call::Preallocate, error))?;
         self.after(Call::Preallocate, fault)
     }
@@ -142,41 +126,25 @@ impl File {
     /// Cuts the file to `length`.
     pub async fn truncate(&self, length: u64) -> Result<()> {
         let fault = self.before(Call::Truncate)?;
-        let done = match &self.inner {
-            Inner::Direct(file) => file.truncate(length).await,
-            Inner::Buffered(file) => file.truncate(length).await,
-        };
+        let done = self.file.truncate(length).await;
         done.map_err(|error| self.failed(Call::Truncate, error))?;
         self.after(Call::Truncate, fault)
     }
 
     /// Reads `length` bytes at `position`, a multiple of the block; fewer if the file ends before.
-    pub async fn read(&self, position: u64, length: usize) -> Result<ReadResult> {
+    pub async fn read(&self, position: u64, length: usize) -> Result<DmaBuffer> {
         let fault = self.before(Call::Read)?;
-        let done = match &self.inner {
-            // Whole blocks of ours, whatever blocks the runtime takes the disk to have.
-            Inner::Direct(file) => {
-                let blocks = length.next_multiple_of(BLOCK_BYTES as usize);
-                let read = file.read_at_aligned(position, blocks).await;
-                read.map(|read| {
-                    let length = read.len().min(length);
-                    ReadResult::slice(&read, 0, length).expect("it is no longer than the read")
-                })
-            }
-            Inner::Buffered(file) => file.read_at(position, length).await,
-        };
-        let read = done.map_err(|error| self.failed(Call::Read, error))?;
+        let blocks = length.next_multiple_of(BLOCK_BYTES as usize);
+        let done = self.file.read(position, blocks).await;
+        let mut read = done.map_err(|error| self.failed(Call::Read, error))?;
+        read.trim_to_size(read.len().min(length));
         self.after(Call::Read, fault).map(|()| read)
     }
 
     /// Closes the descriptor. Waits for nothing: all writes have completed.
     pub async fn close(self) {
         // Closing tells nothing that the sync before it has not told.
-        let closed = match self.inner {
-            Inner::Direct(file) => file.close().await,
-            Inner::Buffered(file) => file.close().await,
-        };
-        if let Err(error) = closed {
+        if let Err(error) = self.file.close().await {
             tracing::warn!(file = %self.path.display(), %error, "close failed");
         }
     }
@@ -192,23 +160,15 @@ impl File {
         asked.map_err(|source| FileError::new(call.name(), &self.path, source))
     }
 
-    fn failed(&self, call: Call, error: GlommioError<()>) -> FileError {
-        FileError::new(call.name(), &self.path, io_error(error))
+    fn failed(&self, call: Call, source: io::Error) -> FileError {
+        FileError::new(call.name(), &self.path, source)
     }
 }
 
 /// What a short write takes: tests ask for one.
 fn first_part(buffer: &DmaBuffer, taken: usize) -> Rc<DmaBuffer> {
-    let mut part = glommio::allocate_dma_buffer(buffer.len().next_power_of_two());
-    part.as_bytes_mut()[..taken].copy_from_slice(&buffer.as_bytes()[..taken]);
-    part.trim_to_size(taken);
+    let mut part = DmaBuffer::new(taken);
+    part.as_bytes_mut()
+        .copy_from_slice(&buffer.as_bytes()[..taken]);
     Rc::new(part)
-}
-
-/// The kernel's own error number, which the runtime's conversion would drop.
-fn io_error(error: GlommioError<()>) -> io::Error {
-    match error.raw_os_error() {
-        Some(errno) => io::Error::from_raw_os_error(errno),
-        None => error.into(),
-    }
 }

@@ -15,8 +15,8 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+use crate::runtime::TaskQueue;
 use bytes::Bytes;
-use glommio::TaskQueueHandle;
 
 use crate::base::ids::Offset;
 use crate::base::limits::{READ_PIECE_BYTES, READS_IN_FLIGHT_MAX};
@@ -103,7 +103,7 @@ impl Piece {
 /// The pieces of one shard.
 #[derive(Debug)]
 pub(super) struct ReadCache {
-    queue: TaskQueueHandle,
+    queue: TaskQueue,
     bytes_max: u64,
     home: UnitHome,
     /// Pieces that readers may collect at a time.
@@ -130,7 +130,7 @@ struct State {
 
 impl ReadCache {
     /// Keeps about `bytes_max` bytes. Loads run in `queue`.
-    pub fn new(bytes_max: usize, queue: TaskQueueHandle) -> Rc<Self> {
+    pub fn new(bytes_max: usize, queue: TaskQueue) -> Rc<Self> {
         let pieces_max = (bytes_max as u64 / READ_PIECE_BYTES).max(PIECES_MIN as u64);
         Rc::new(Self {
             queue,

@@ -8,10 +8,9 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
-use std::time::Duration;
 
+use crate::runtime::yield_now;
 use bytes::Bytes;
-use glommio::timer::Timer;
 
 use crate::base::ids::Offset;
 use crate::base::limits::{
@@ -331,7 +330,7 @@ impl ColdRead {
             last = next;
             walked += 1;
             if walked % BATCHES_BEFORE_YIELD_MAX == 0 {
-                Timer::new(Duration::from_micros(1)).await;
+                yield_now().await;
             }
         }
         // What follows the end of a segment lies in another.
@@ -575,7 +574,7 @@ impl<'a> Stretch<'a> {
         loop {
             walked += 1;
             if walked % BATCHES_BEFORE_YIELD_MAX == 0 {
-                Timer::new(Duration::from_micros(1)).await;
+                yield_now().await;
             }
             self.begin_at(position);
             self.reach(position + BATCH_HEADER_BYTES as u64).await?;

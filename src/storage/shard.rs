@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::rc::{Rc, Weak};
 
-use glommio::TaskQueueHandle;
-use glommio::sync::{Permit, Semaphore};
+use crate::runtime::TaskQueue;
+use crate::runtime::{Permit, Semaphore};
 
 use crate::base::clock::TimestampMs;
 use crate::base::ids::Offset;
@@ -42,7 +42,7 @@ pub struct ShardStorage {
     pub(super) reads: ReadFiles,
     writes: Semaphore,
     pub(super) read_cache: Rc<ReadCache>,
-    queue: TaskQueueHandle,
+    queue: TaskQueue,
     open_logs_max: usize,
     /// Logs held open, by their numbers.
     open: RefCell<HashMap<u64, Weak<Log>>>,
@@ -52,7 +52,7 @@ pub struct ShardStorage {
 
 impl ShardStorage {
     /// Storage of the shard that runs on this thread; its tasks run in `queue`.
-    pub fn new(directory: LogDirectory, limits: StorageLimits, queue: TaskQueueHandle) -> Rc<Self> {
+    pub fn new(directory: LogDirectory, limits: StorageLimits, queue: TaskQueue) -> Rc<Self> {
         Rc::new(Self {
             directory,
             units: UnitHome::new(),
@@ -163,11 +163,8 @@ impl ShardStorage {
 }
 
 /// Runs `task` in one of the shard's queues.
-pub(super) fn spawn_into(queue: TaskQueueHandle, task: impl Future<Output = ()> + 'static) {
-    match glommio::spawn_local_into(task, queue) {
-        Ok(task) => drop(task.detach()),
-        Err(error) => unreachable!("the queue lives as long as the shard: {error}"),
-    }
+pub(super) fn spawn_into(queue: TaskQueue, task: impl Future<Output = ()> + 'static) {
+    crate::runtime::spawn_into(task, queue).detach();
 }
 
 /// Descriptors of segments opened for reads, the least recently used go first.

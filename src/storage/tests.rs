@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use glommio::{LocalExecutorBuilder, Placement};
 
 use super::checkpoint::{self, RecoveryPoints};
 use super::directory::LogDirectory;
@@ -51,15 +50,10 @@ where
     T: Send + 'static,
     F: AsyncFnOnce(Rc<ShardStorage>) -> T + Send + 'static,
 {
-    LocalExecutorBuilder::new(Placement::Unbound)
-        .io_memory(1 << 20)
-        .spawn(move || async move {
-            let queue = glommio::executor().current_task_queue();
-            test(ShardStorage::new(directory, limits, queue)).await
-        })
-        .expect("an executor")
-        .join()
-        .expect("a test without a panic")
+    crate::runtime::block_on(async move {
+        let queue = crate::runtime::current_queue();
+        test(ShardStorage::new(directory, limits, queue)).await
+    })
 }
 
 pub(super) fn input(path: &Path, point: Option<RecoveryPoint>, clean: bool) -> RecoveryInput {

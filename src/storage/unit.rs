@@ -22,9 +22,9 @@ use std::thread::{self, ThreadId};
 
 use bytes::Bytes;
 use crossbeam_queue::SegQueue;
-use glommio::io::{DmaBuffer, ReadResult};
 
 use crate::base::limits::BLOCK_BYTES;
+use crate::runtime::DmaBuffer;
 
 /// Makes units on one shard, and takes back those that another shard dropped last.
 #[derive(Clone, Debug)]
@@ -124,19 +124,17 @@ impl UnitHome {
         );
         self.welcome();
         Unit {
-            buffer: glommio::allocate_dma_buffer(capacity),
+            buffer: DmaBuffer::new(capacity),
             length: 0,
             live: Live::new(capacity, &self.homecoming.live_bytes),
         }
     }
 
     /// A unit of what was read from a file, in the buffer that it was read into, of `capacity`
-    /// bytes. The read has completed, so nobody writes to it any more, and no other reader has it:
-    /// files here have no scheduler that would share reads.
-    pub fn adopt(&self, read: ReadResult, capacity: usize) -> SealedUnit {
+    /// bytes.
+    pub fn adopt(&self, buffer: DmaBuffer, capacity: usize) -> SealedUnit {
         self.welcome();
-        let length = read.len();
-        let buffer = DmaBuffer::from(read);
+        let length = buffer.len();
         let inner = SealedInner {
             address: buffer.as_ptr(),
             length,
@@ -275,8 +273,8 @@ struct SealedInner {
 // them then), and live until the last handle is dropped. The `Rc` is cloned on the home thread
 // alone (`SealedUnit::for_write` checks), and dropped there (`Drop` sends it home).
 unsafe impl Send for SealedInner {}
-// SAFETY: as above; what is not atomic in the buffer, which may be the runtime's record of a read,
-// is out of reach of other threads: nothing here looks into it, `Debug` included.
+// SAFETY: as above; the buffer itself is out of reach of other threads: nothing here looks into it,
+// `Debug` included.
 unsafe impl Sync for SealedInner {}
 
 impl fmt::Debug for SealedInner {

@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use glommio::timer::Timer;
-use glommio::{LocalExecutorBuilder, Placement};
+use crate::runtime::Timer;
 
 use super::*;
 use crate::api::fixtures::broker;
@@ -50,8 +49,7 @@ where
         ..Plan::default()
     };
     let directory = LogDirectory::with_faults(root.clone(), false, Faults::planned(plan.into()));
-    let executor = LocalExecutorBuilder::new(Placement::Unbound).io_memory(1 << 20);
-    let body = move || async move {
+    let body = async move {
         let cluster = Cluster::new();
         let (broker, _calls) = broker(&cluster, directory);
         let image = Arc::new(cluster.image);
@@ -76,8 +74,7 @@ where
         follower.apply(Arc::clone(&image), &changes).await;
         test(follower, image, &root).await;
     };
-    let ran = executor.spawn(body).expect("an executor").join();
-    ran.expect("a test without a panic");
+    crate::runtime::block_on(body);
 }
 
 /// What a checkpoint says that is written now.

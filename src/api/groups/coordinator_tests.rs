@@ -7,10 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::runtime::Timer;
 use bytes::Bytes;
 use bytestring::ByteString;
 use futures_lite::future::or;
-use glommio::timer::Timer;
 
 use crate::base::clock::Clock;
 use crate::base::ids::{LeaderEpoch, PartitionIndex, TopicId, TopicIdPartition};

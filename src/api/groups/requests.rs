@@ -150,7 +150,7 @@ pub async fn fetch_offsets(
                 reply = room.take(bytes).and(reply);
             }
             groups.push(pending.respond(reply, &image));
-            glommio::yield_if_needed().await;
+            crate::runtime::yield_if_needed().await;
         }
     }
 }
@@ -213,7 +213,7 @@ pub async fn describe_groups(
             };
             let answer = answer.and_then(|it| room.take(describe::bytes_of(&it)).map(|()| it));
             groups.push(describe::describe(version, with_operations, group, answer));
-            glommio::yield_if_needed().await;
+            crate::runtime::yield_if_needed().await;
         }
     }
     DescribeGroupsResponse {

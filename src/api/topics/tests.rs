@@ -3,8 +3,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use glommio::timer::Timer;
-use glommio::{LocalExecutorBuilder, Placement};
+use crate::runtime::Timer;
 
 use super::*;
 use crate::api::fixtures::broker;
@@ -15,7 +14,6 @@ use crate::metadata::topic_name;
 use crate::protocol::api::ApiKey;
 use crate::protocol::frame;
 use crate::protocol::wire::Message;
-use crate::shard::queues::GiveWay;
 use crate::storage::directory::LogDirectory;
 
 fn config() -> BrokerConfig {
@@ -217,20 +215,18 @@ fn one_creation_of_the_topic_of_groups_serves_all_who_wait_for_it() {
     const ASKING: usize = 5;
     let home = tempfile::tempdir().expect("a directory");
     let directory = LogDirectory::new(home.path().to_owned(), false);
-    let executor = LocalExecutorBuilder::new(Placement::Unbound).io_memory(1 << 20);
-    let body = move || async move {
+    let body = async move {
         let (broker, controller) = broker(&Cluster::new(), directory);
         let calls: Rc<RefCell<Vec<Call>>> = Rc::default();
         let taken = Rc::clone(&calls);
-        let give_way = GiveWay::create().expect("a descriptor");
-        let taking = controller.run(give_way, move |_, call| taken.borrow_mut().push(call));
-        let _taking = glommio::spawn_local(taking);
+        let taking = controller.run(move |_, call| taken.borrow_mut().push(call));
+        let _taking = crate::runtime::spawn_local(taking);
         // Also once it has failed: nobody waits for a creation that has ended.
         for _ in 0..2 {
             let asking: Vec<_> = (0..ASKING)
                 .map(|_| {
                     let broker = Rc::clone(&broker);
-                    glommio::spawn_local(async move { create_group_metadata(&broker).await })
+                    crate::runtime::spawn_local(async move { create_group_metadata(&broker).await })
                 })
                 .collect();
             create_behind(&broker, &[topic_name::GROUP_METADATA.into()]);
@@ -251,6 +247,5 @@ fn one_creation_of_the_topic_of_groups_serves_all_who_wait_for_it() {
         }
         assert!(calls.borrow().is_empty());
     };
-    let ran = executor.spawn(body).expect("an executor").join();
-    ran.expect("a test without a panic");
+    crate::runtime::block_on(body);
 }

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::runtime::Timer;
 use bytestring::ByteString;
 use futures_lite::future::or;
-use glommio::timer::Timer;
 
 use super::command::{Command, Reply};
 use super::error::GroupError;

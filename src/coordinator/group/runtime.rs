@@ -10,11 +10,11 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::runtime::Semaphore;
+use crate::runtime::Task;
+use crate::runtime::Timer;
 use ahash::AHashMap;
 use bytestring::ByteString;
-use glommio::Task;
-use glommio::sync::Semaphore;
-use glommio::timer::Timer;
 
 use self::appends::Appends;
 use super::command::{Command, Effects, Now, Reply, ReplyId};

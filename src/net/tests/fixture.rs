@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::runtime::Timer;
 use bytes::Bytes;
-use glommio::timer::Timer;
 
 use crate::net::listener::{Bound, ListenConfig, bind};
 use crate::net::quota::{ConnectionLimits, ConnectionQuota};

@@ -4,8 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use glommio::{LocalExecutorBuilder, Placement};
-
 use super::MissingBytes;
 use crate::base::clock::Clock;
 use crate::base::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicIdPartition};
@@ -52,39 +50,34 @@ where
     std::fs::create_dir_all(&target).expect("a writable directory");
     let directory = tempfile::tempdir_in(target).expect("a directory");
     let path: PathBuf = directory.path().to_owned();
-    LocalExecutorBuilder::new(Placement::Unbound)
-        .io_memory(1 << 20)
-        .spawn(move || async move {
-            let queues = Queues::create();
-            let limits = StorageLimits {
-                tail_bytes_max: 8 << 20,
-                read_cache_bytes_max: 2 << 20,
-                writes_max: 64,
-                open_logs_max: 16,
-                open_reads_max: 16,
+    crate::runtime::block_on(async move {
+        let queues = Queues::default();
+        let limits = StorageLimits {
+            tail_bytes_max: 8 << 20,
+            read_cache_bytes_max: 2 << 20,
+            writes_max: 64,
+            open_logs_max: 16,
+            open_reads_max: 16,
+        };
+        let directory = LogDirectory::new(path, true);
+        let storage = ShardStorage::new(directory, limits, queues.storage.handle());
+        let shared = Shared::new(Clock::manual(NOW), queues.requests);
+        let table = PartitionTable::new(storage, shared);
+        for partition in 0..2 {
+            let wanted = OpenPartition {
+                id: id(partition),
+                topic: "t".to_owned(),
+                leader_epoch: EPOCH,
+                config: TopicConfig::default(),
+                point: None,
+                clean: false,
+                tally: std::sync::Arc::default(),
             };
-            let directory = LogDirectory::new(path, true);
-            let storage = ShardStorage::new(directory, limits, queues.storage.handle());
-            let shared = Shared::new(Clock::manual(NOW), queues.requests);
-            let table = PartitionTable::new(storage, shared);
-            for partition in 0..2 {
-                let wanted = OpenPartition {
-                    id: id(partition),
-                    topic: "t".to_owned(),
-                    leader_epoch: EPOCH,
-                    config: TopicConfig::default(),
-                    point: None,
-                    clean: false,
-                    tally: std::sync::Arc::default(),
-                };
-                table.open(wanted).await.expect("a new partition");
-            }
-            let batch = batch();
-            test(Fixture { table, batch }).await;
-        })
-        .expect("an executor")
-        .join()
-        .expect("a test without a panic");
+            table.open(wanted).await.expect("a new partition");
+        }
+        let batch = batch();
+        test(Fixture { table, batch }).await;
+    });
 }
 
 /// Two records.

@@ -147,7 +147,7 @@ async fn run_seed(root: PathBuf, seed: u64) -> bool {
         ..Plan::default()
     });
     let faulty = LogDirectory::with_faults(root.clone(), true, Faults::planned(plan.clone()));
-    let queue = glommio::executor().current_task_queue();
+    let queue = crate::runtime::current_queue();
     let mut ledger = Ledger::default();
     {
         let storage = ShardStorage::new(faulty.clone(), limits(), queue);

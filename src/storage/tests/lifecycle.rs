@@ -59,7 +59,7 @@ fn retention_never_takes_what_was_appended_while_it_waited() {
         log.prepare(incoming(young.len())).await.expect("room");
         let transition = log.transition.acquire_permit(1).await.expect("a permit");
         let meanwhile = async {
-            glommio::timer::Timer::new(std::time::Duration::from_millis(20)).await;
+            crate::runtime::Timer::new(std::time::Duration::from_millis(20)).await;
             let base = append(&log, &young).await.expect("an append");
             log.make_durable(base.plus(1)).await.expect("a sync");
             drop(transition);
@@ -159,7 +159,7 @@ fn a_tail_gives_its_memory_back_with_its_log() {
             }
             drop(log);
             // What was being written ends.
-            glommio::timer::Timer::new(std::time::Duration::from_millis(50)).await;
+            crate::runtime::Timer::new(std::time::Duration::from_millis(50)).await;
             assert_eq!(storage.tail_bytes(), 0, "round {round}");
             assert_eq!(storage.tails.units(), 0, "round {round}");
         }
@@ -288,7 +288,7 @@ fn the_logs_that_are_written_stay_open() {
             logs.push(log);
             // The first is written all the time.
             write(&logs[0], NOW + number).await;
-            glommio::timer::Timer::new(std::time::Duration::from_millis(5)).await;
+            crate::runtime::Timer::new(std::time::Duration::from_millis(5)).await;
         }
         let is_open = |log: &Rc<Log>| matches!(log.state.borrow().appender, Appender::Ready(_));
         let open_at_most = async |most: usize| {
@@ -297,7 +297,7 @@ fn the_logs_that_are_written_stay_open() {
                 if open <= most {
                     return open;
                 }
-                glommio::timer::Timer::new(std::time::Duration::from_millis(10)).await;
+                crate::runtime::Timer::new(std::time::Duration::from_millis(10)).await;
             }
             panic!("more than {most} stay open")
         };
@@ -338,7 +338,7 @@ async fn parked(log: &Rc<Log>) {
         if matches!(log.state.borrow().appender, Appender::Parked) {
             return;
         }
-        glommio::timer::Timer::new(std::time::Duration::from_millis(5)).await;
+        crate::runtime::Timer::new(std::time::Duration::from_millis(5)).await;
     }
     panic!("it stays open")
 }
@@ -389,7 +389,7 @@ fn logs_that_rolled_count_among_those_held_open() {
             if logs.iter().filter(is_open).count() <= most {
                 return;
             }
-            glommio::timer::Timer::new(std::time::Duration::from_millis(5)).await;
+            crate::runtime::Timer::new(std::time::Duration::from_millis(5)).await;
         }
         panic!("more than {most} stay open")
     });
@@ -446,7 +446,7 @@ fn what_was_never_synced_is_once_the_settings_say_so() {
             let (log, _) = open(&storage, &path, never.clone(), None, false);
             append(&log, &batch(0, 1, 100)).await.expect("room");
             let end = log.end();
-            let patience = || glommio::timer::Timer::new(std::time::Duration::from_millis(5));
+            let patience = || crate::runtime::Timer::new(std::time::Duration::from_millis(5));
             while log.written() < end {
                 patience().await;
             }
@@ -455,7 +455,7 @@ fn what_was_never_synced_is_once_the_settings_say_so() {
             assert_eq!(log.acknowledged(), end, "it never goes back");
             if waits {
                 let late = async {
-                    glommio::timer::Timer::new(std::time::Duration::from_secs(10)).await;
+                    crate::runtime::Timer::new(std::time::Duration::from_secs(10)).await;
                     panic!("nobody syncs it")
                 };
                 let synced = futures_lite::future::or(log.make_durable(end), late).await;

@@ -8,7 +8,7 @@ const MIB: usize = 1 << 20;
 /// Returns once all that was appended is durable.
 async fn durable(log: &Rc<Log>) {
     while log.acknowledged() < log.end() {
-        glommio::timer::Timer::new(std::time::Duration::from_millis(1)).await;
+        crate::runtime::Timer::new(std::time::Duration::from_millis(1)).await;
     }
 }
 

@@ -166,7 +166,7 @@ fn only_who_goes_on_is_read_ahead_of() {
             if calls() == 1 + 7 {
                 return;
             }
-            glommio::timer::Timer::new(std::time::Duration::from_millis(5)).await;
+            crate::runtime::Timer::new(std::time::Duration::from_millis(5)).await;
         }
         panic!("{} pieces were read", calls());
     });
@@ -235,7 +235,7 @@ fn many_readers_at_once_all_come_to_the_end_in_bounded_memory() {
             let start = Offset(random.below(end.0 as u64) as i64);
             let bytes_max = [20_000, 300_000, MIB, 4 * MIB][random.below(4) as usize];
             let (log, storage) = (Rc::clone(&log), Rc::clone(&storage));
-            readers.push(glommio::spawn_local(async move {
+            readers.push(crate::runtime::spawn_local(async move {
                 let (mut next, mut most) = (start, 0);
                 while next < end {
                     let bytes = read(&log, from(next, end, bytes_max))
@@ -253,7 +253,7 @@ fn many_readers_at_once_all_come_to_the_end_in_bounded_memory() {
             assert!(most <= LIVE_MAX, "{most}");
         }
         while !storage.read_cache.is_idle() {
-            glommio::timer::Timer::new(std::time::Duration::from_millis(1)).await;
+            crate::runtime::Timer::new(std::time::Duration::from_millis(1)).await;
         }
         let kept = storage.read_cache.live_bytes();
         assert!((MIB..=2 * MIB).contains(&kept), "{kept}");
@@ -324,7 +324,7 @@ fn a_deleted_segment_leaves_neither_memory_nor_descriptor() {
             let mut readers = Vec::new();
             for number in 0..8 {
                 let log = Rc::clone(&log);
-                readers.push(glommio::spawn_local(async move {
+                readers.push(crate::runtime::spawn_local(async move {
                     let mut next = Offset(number * 100);
                     loop {
                         let found = read(&log, from(next, end, 100 * KIB)).await;
@@ -359,7 +359,7 @@ fn a_deleted_segment_leaves_neither_memory_nor_descriptor() {
                 if open == 0 && storage.read_cache.live_bytes() == 0 {
                     return;
                 }
-                glommio::timer::Timer::new(std::time::Duration::from_millis(5)).await;
+                crate::runtime::Timer::new(std::time::Duration::from_millis(5)).await;
             }
             panic!("{} bytes stay", storage.read_cache.live_bytes());
         });

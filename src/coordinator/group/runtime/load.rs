@@ -181,7 +181,7 @@ impl Coordinator {
             }
             tally.records += 1;
             if tally.records.is_multiple_of(RECORDS_BEFORE_YIELD) {
-                glommio::yield_if_needed().await;
+                crate::runtime::yield_if_needed().await;
             }
         }
         Ok(())

@@ -1,0 +1,139 @@
+//! Files through the ring: positioned reads and writes of whole buffers.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::rc::Rc;
+
+use io_uring::{opcode, types};
+
+use super::buffer::DmaBuffer;
+use super::driver::{Held, Submission};
+use super::executor::{current, spawn_blocking};
+use super::inbox::local;
+
+/// An open file. Calls may overlap; what they do to the same bytes is the caller's business.
+#[derive(Debug)]
+pub struct File {
+    /// None once it is closed. Shared with what is in flight.
+    fd: Option<Rc<OwnedFd>>,
+}
+
+impl File {
+    /// Opens a file as `options` say, with further flags of open(2), on the pool.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub async fn open(path: &Path, mut options: OpenOptions, flags: i32) -> io::Result<Self> {
+        let path = path.to_owned();
+        options.custom_flags(flags | libc::O_CLOEXEC);
+        let opened = spawn_blocking(move || options.open(path).map(OwnedFd::from)).await?;
+        Ok(Self {
+            fd: Some(Rc::new(opened)),
+        })
+    }
+
+    fn fd(&self) -> (types::Fd, Rc<OwnedFd>) {
+        let fd = self.fd.as_ref().expect("it is closed only when it goes");
+        (types::Fd(fd.as_raw_fd()), Rc::clone(fd))
+    }
+
+    /// Reads up to `length` bytes at `position`; fewer at the file's end.
+    ///
+    /// # Errors
+    /// As pread(2).
+    pub async fn read(&self, position: u64, length: usize) -> io::Result<DmaBuffer> {
+        let (fd, held) = self.fd();
+        let mut buffer = DmaBuffer::new(length);
+        let length = u32::try_from(length).expect("a read is below 4 GiB");
+        let entry = opcode::Read::new(fd, buffer.as_mut_ptr(), length).offset(position);
+        let held = Held::Read(buffer, held);
+        let reads = Submission::new(&current().driver, entry.build(), held);
+        let (result, held) = reads.await;
+        let Held::Read(mut buffer, _) = held else {
+            unreachable!("a read comes back with its buffer")
+        };
+        buffer.trim_to_size(result? as usize);
+        Ok(buffer)
+    }
+
+    /// Writes the whole of `buffer` at `position`; how many bytes were taken.
+    ///
+    /// # Errors
+    /// As pwrite(2).
+    pub async fn write(&self, buffer: Rc<DmaBuffer>, position: u64) -> io::Result<usize> {
+        let (fd, held) = self.fd();
+        let length = u32::try_from(buffer.len()).expect("a write is below 4 GiB");
+        let entry = opcode::Write::new(fd, buffer.as_ptr(), length).offset(position);
+        let held = Held::Write(buffer, held);
+        let writes = Submission::new(&current().driver, entry.build(), held);
+        let (result, _) = writes.await;
+        Ok(result? as usize)
+    }
+
+    /// Makes what was written durable, with the length it needs.
+    ///
+    /// # Errors
+    /// As fdatasync(2).
+    pub async fn sync_data(&self) -> io::Result<()> {
+        let (fd, held) = self.fd();
+        let entry = opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC);
+        let syncs = Submission::new(&current().driver, entry.build(), Held::File(held));
+        syncs.await.0.map(drop)
+    }
+
+    /// Gives the file blocks up to `length`, and that length if it is shorter.
+    ///
+    /// # Errors
+    /// As fallocate(2).
+    pub async fn allocate(&self, length: u64) -> io::Result<()> {
+        let (fd, held) = self.fd();
+        let entry = opcode::Fallocate::new(fd, length).build();
+        let allocates = Submission::new(&current().driver, entry, Held::File(held));
+        allocates.await.0.map(drop)
+    }
+
+    /// Cuts the file to `length`, on the pool.
+    ///
+    /// # Errors
+    /// As ftruncate(2).
+    pub async fn truncate(&self, length: u64) -> io::Result<()> {
+        // The descriptor may be closed here before the pool comes to it: it gets one of its own.
+        let (_, held) = self.fd();
+        let file = std::fs::File::from(held.try_clone()?);
+        spawn_blocking(move || file.set_len(length)).await
+    }
+
+    /// Closes the file, and waits for that.
+    ///
+    /// # Errors
+    /// As close(2). The descriptor is gone all the same.
+    pub async fn close(mut self) -> io::Result<()> {
+        let Some(Ok(fd)) = self.fd.take().map(Rc::try_unwrap) else {
+            // A call that was given up is still in flight: its end closes the file.
+            return Ok(());
+        };
+        let entry = opcode::Close::new(types::Fd(fd.into_raw_fd())).build();
+        let closes = Submission::new(&current().driver, entry, Held::Number);
+        closes.await.0.map(drop)
+    }
+}
+
+impl Drop for File {
+    /// Closing the last descriptor of a deleted file frees its blocks, which takes its time: the
+    /// ring does it.
+    fn drop(&mut self) {
+        let Some(Ok(fd)) = self.fd.take().map(Rc::try_unwrap) else {
+            return;
+        };
+        match local() {
+            Some(local) => {
+                let entry = opcode::Close::new(types::Fd(fd.into_raw_fd())).build();
+                local.driver.submit_unattended(entry);
+            }
+            None => drop(fd),
+        }
+    }
+}
