@@ -75,7 +75,9 @@ fn zigzag64(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
-fn unzigzag32(value: u32) -> i32 {
+/// The signed value behind an unsigned one.
+#[inline(always)]
+pub fn unzigzag32(value: u32) -> i32 {
     (value >> 1) as i32 ^ -((value & 1) as i32)
 }
 

@@ -5,7 +5,7 @@ use crate::base::clock::TimestampMs;
 use crate::record::compression::{BodyStream, Codec, CompressionError};
 use crate::record::header::{BatchHeader, NO_TIMESTAMP, TimestampType};
 use crate::record::validate::{MalformedRecord, RecordError, RefusedRecords};
-use crate::record::varint::{read_varint, read_varlong};
+use crate::record::varint::{read_varint, read_varlong, unzigzag32};
 
 /// The shortest record: its length, attributes, two deltas, a null key, a null value, no headers.
 const RECORD_BYTES_MIN: u64 = 7;
@@ -14,6 +14,16 @@ const RECORD_BYTES_MIN: u64 = 7;
 pub(crate) trait Cursor {
     /// The next byte.
     fn byte(&mut self) -> Result<u8, WalkFault>;
+    /// The next bytes as a varint.
+    #[inline(always)]
+    fn varint(&mut self) -> Result<i32, WalkFault> {
+        read_varint(|| self.byte())?.ok_or(WalkFault::Malformed(MalformedRecord::Varint))
+    }
+    /// The next bytes as a varlong.
+    #[inline(always)]
+    fn varlong(&mut self) -> Result<i64, WalkFault> {
+        read_varlong(|| self.byte())?.ok_or(WalkFault::Malformed(MalformedRecord::Varint))
+    }
     /// Passes over `count` bytes.
     fn skip(&mut self, count: u64) -> Result<(), WalkFault>;
     /// How many bytes were read or skipped.
@@ -45,6 +55,22 @@ impl<'a> SliceCursor<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, position: 0 }
     }
+
+    /// Almost every varint of a record has one or two bytes: they are looked at together, with one
+    /// look at what is left.
+    #[inline(always)]
+    fn short_varint(&mut self) -> Option<u32> {
+        let [first, second] = *self.bytes.get(self.position..)?.first_chunk::<2>()?;
+        if first < 0x80 {
+            self.position += 1;
+            return Some(u32::from(first));
+        }
+        if second < 0x80 {
+            self.position += 2;
+            return Some(u32::from(first & 0x7f) | u32::from(second) << 7);
+        }
+        None
+    }
 }
 
 impl Cursor for SliceCursor<'_> {
@@ -54,6 +80,22 @@ impl Cursor for SliceCursor<'_> {
         self.position += 1;
         byte.copied()
             .ok_or(WalkFault::Malformed(MalformedRecord::Cut))
+    }
+
+    #[inline(always)]
+    fn varint(&mut self) -> Result<i32, WalkFault> {
+        if let Some(short) = self.short_varint() {
+            return Ok(unzigzag32(short));
+        }
+        read_varint(|| self.byte())?.ok_or(WalkFault::Malformed(MalformedRecord::Varint))
+    }
+
+    #[inline(always)]
+    fn varlong(&mut self) -> Result<i64, WalkFault> {
+        if let Some(short) = self.short_varint() {
+            return Ok(i64::from(unzigzag32(short)));
+        }
+        read_varlong(|| self.byte())?.ok_or(WalkFault::Malformed(MalformedRecord::Varint))
     }
 
     #[inline(always)]
@@ -184,16 +226,15 @@ struct WalkedRecord {
 
 #[inline(always)]
 fn read_record(cursor: &mut impl Cursor, index: i32) -> Result<WalkedRecord, WalkFault> {
-    let length = varint(cursor)?;
+    let length = cursor.varint()?;
     if u64::try_from(length).is_err() {
         return Err(WalkFault::Malformed(MalformedRecord::Length { length }));
     }
     let end = cursor.position() + length as u64;
     // The attributes of a record have no use yet, and Kafka does not look at them.
     cursor.byte()?;
-    let timestamp_delta = read_varlong(|| cursor.byte())?;
-    let timestamp_delta = timestamp_delta.ok_or(WalkFault::Malformed(MalformedRecord::Varint))?;
-    let offset_delta = varint(cursor)?;
+    let timestamp_delta = cursor.varlong()?;
+    let offset_delta = cursor.varint()?;
     if offset_delta != index {
         return Err(WalkFault::Malformed(MalformedRecord::OffsetDelta {
             offset_delta,
@@ -201,7 +242,7 @@ fn read_record(cursor: &mut impl Cursor, index: i32) -> Result<WalkedRecord, Wal
     }
     let has_key = skip_nullable(cursor, end)?;
     skip_nullable(cursor, end)?;
-    let headers = varint(cursor)?;
+    let headers = cursor.varint()?;
     if headers != 0 {
         skip_headers(cursor, headers, end)?;
     }
@@ -231,7 +272,7 @@ fn skip_headers(cursor: &mut impl Cursor, headers: i32, end: u64) -> Result<(), 
 /// Passes over a length and that many bytes; false where it is null.
 #[inline(always)]
 fn skip_nullable(cursor: &mut impl Cursor, end: u64) -> Result<bool, WalkFault> {
-    let length = varint(cursor)?;
+    let length = cursor.varint()?;
     match u64::try_from(length) {
         Ok(length) if length <= end.saturating_sub(cursor.position()) => {
             cursor.skip(length)?;
@@ -244,12 +285,36 @@ fn skip_nullable(cursor: &mut impl Cursor, end: u64) -> Result<bool, WalkFault> 
     }
 }
 
-#[inline(always)]
-fn varint(cursor: &mut impl Cursor) -> Result<i32, WalkFault> {
-    read_varint(|| cursor.byte())?.ok_or(WalkFault::Malformed(MalformedRecord::Varint))
-}
-
 /// Whether `body_bytes` can hold so many records at all: spares the walk over a batch that lies.
 pub(crate) fn can_hold(body_bytes: u64, records_count: i32) -> bool {
     u64::try_from(records_count).is_ok_and(|count| count <= body_bytes / RECORD_BYTES_MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Short varints are read together, and by no other rule than one byte after the other.
+        #[test]
+        fn both_ways_read_the_same(bytes in prop::collection::vec(any::<u8>(), 0..16)) {
+            let mut plain = bytes.iter().copied();
+            let mut next = || plain.next().ok_or(());
+            let (mut short, mut long) = (SliceCursor::new(&bytes), SliceCursor::new(&bytes));
+            let expected = read_varint(&mut next).ok().flatten();
+            prop_assert_eq!(short.varint().ok(), expected);
+            let left = plain.len();
+            if expected.is_some() {
+                prop_assert_eq!(short.position() as usize, bytes.len() - left);
+            }
+            let mut plain = bytes.iter().copied();
+            let expected = read_varlong(|| plain.next().ok_or(())).ok().flatten();
+            prop_assert_eq!(long.varlong().ok(), expected);
+            if expected.is_some() {
+                prop_assert_eq!(long.position() as usize, bytes.len() - plain.len());
+            }
+        }
+    }
 }
