@@ -1,10 +1,14 @@
 //! Buffers for direct I/O: whole blocks, aligned to their size.
 //!
-//! They are cut from chunks of 2 MiB that the kernel is asked to back by one huge page each, which
-//! spares it the pinning and mapping of every small page of a transfer, and makes the device's
-//! requests larger: `kernel-notes/buffers.md`. A chunk is halved until a piece fits, and halves
-//! that are both free become whole again; a few whole ones are kept. A buffer belongs to the thread
-//! that made it.
+//! They are cut from chunks of 2 MiB. A chunk is halved until a piece fits, and halves that are
+//! both free become whole again; a few whole ones are kept. A buffer belongs to the thread that
+//! made it.
+//!
+//! A chunk that is one huge page spares the kernel the pinning and mapping of every small page of a
+//! transfer, and makes the device's requests larger. But its first touch takes it all from the
+//! kernel, or from a virtual machine's host, at once: milliseconds, in which the shard stands
+//! still. So chunks are huge pages where they are needed so fast that small ones would cost more:
+//! `kernel-notes/buffers.md`.
 
 #![allow(unsafe_code)]
 
@@ -13,6 +17,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
+use std::time::{Duration, Instant};
 
 use nix::libc::c_void;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
@@ -21,41 +26,53 @@ use crate::base::limits::BLOCK_BYTES;
 
 const CHUNK_BYTES: usize = 2 << 20;
 /// Free chunks that a thread keeps.
-const CHUNKS_KEPT: usize = 4;
+const CHUNKS_KEPT: usize = 8;
+/// A thread that fills, or empties, a chunk in less than this (100 MiB/s) is in a hurry.
+const HURRY: Duration = Duration::from_millis(20);
 const ORDERS: usize = CHUNK_BYTES.trailing_zeros() as usize + 1;
 
 thread_local! {
-    static ARENA: RefCell<Arena> = const { RefCell::new(Arena::new()) };
+    static ARENA: RefCell<Arena> = RefCell::default();
 }
 
 /// The pieces of a thread that are free, by the power of two that they are.
+#[derive(Default)]
 struct Arena {
     free: [BTreeSet<usize>; ORDERS],
-    /// Pieces in use.
-    used: usize,
+    /// The chunks that are small pages.
+    small: BTreeSet<usize>,
+    /// When a chunk was last taken from the kernel, or became free.
+    turned: Option<Instant>,
 }
 
 impl Arena {
-    const fn new() -> Self {
-        Self {
-            free: [const { BTreeSet::new() }; ORDERS],
-            used: 0,
+    /// Whether the thread is in a hurry, now that a chunk was taken or became free.
+    fn turn(&mut self) -> bool {
+        let now = Instant::now();
+        let before = self.turned.replace(now);
+        before.is_some_and(|before| now - before < HURRY)
+    }
+
+    fn map_chunk(&mut self) -> usize {
+        let chunk = map(CHUNK_BYTES);
+        let address = chunk.as_ptr() as usize;
+        if self.turn() {
+            ask_for_huge_pages(chunk, CHUNK_BYTES);
+        } else {
+            self.small.insert(address);
         }
+        address
     }
 
     /// A piece of `bytes`, a power of two that a chunk holds.
     fn take(&mut self, bytes: usize) -> NonNull<u8> {
         let wanted = order(bytes);
         let found = (wanted..ORDERS).find_map(|order| Some((order, self.free[order].pop_first()?)));
-        let (mut at, piece) = found.unwrap_or_else(|| {
-            let chunk = map(CHUNK_BYTES);
-            (order(CHUNK_BYTES), chunk.as_ptr() as usize)
-        });
+        let (mut at, piece) = found.unwrap_or_else(|| (order(CHUNK_BYTES), self.map_chunk()));
         while at > wanted {
             at -= 1;
             self.free[at].insert(piece + (1 << at));
         }
-        self.used += 1;
         NonNull::new(piece as *mut u8).expect("no mapping begins at zero")
     }
 
@@ -67,9 +84,13 @@ impl Arena {
             piece &= !(1 << at);
             at += 1;
         }
-        self.used -= 1;
-        if at == order(CHUNK_BYTES) && self.free[at].len() >= CHUNKS_KEPT {
-            return unmap(piece, CHUNK_BYTES);
+        if at == order(CHUNK_BYTES) {
+            let is_hurried = self.turn();
+            let is_to_be_huge = is_hurried && self.small.contains(&piece);
+            if is_to_be_huge || self.free[at].len() >= CHUNKS_KEPT {
+                self.small.remove(&piece);
+                return unmap(piece, CHUNK_BYTES);
+            }
         }
         self.free[at].insert(piece);
     }
@@ -107,11 +128,13 @@ fn map(bytes: usize) -> NonNull<u8> {
     if surplus > 0 {
         unmap(end, surplus);
     }
-    let memory = NonNull::new(aligned as *mut u8).expect("no mapping begins at zero");
-    // SAFETY: the advice is about what was mapped above, and changes nothing that it holds. Where
+    NonNull::new(aligned as *mut u8).expect("no mapping begins at zero")
+}
+
+fn ask_for_huge_pages(memory: NonNull<u8>, bytes: usize) {
+    // SAFETY: the advice is about a mapping made by `map`, and changes nothing that it holds. Where
     // there are no huge pages it is refused, and small ones do.
     let _small = unsafe { madvise(memory.cast::<c_void>(), bytes, MmapAdvise::MADV_HUGEPAGE) };
-    memory
 }
 
 fn unmap(start: usize, bytes: usize) {
@@ -138,7 +161,9 @@ impl DmaBuffer {
         let memory = if capacity <= CHUNK_BYTES {
             ARENA.with_borrow_mut(|arena| arena.take(capacity))
         } else {
-            map(capacity)
+            let memory = map(capacity);
+            ask_for_huge_pages(memory, capacity);
+            memory
         };
         Self {
             memory,
@@ -224,13 +249,41 @@ mod tests {
                 .map(|buffer| buffer.as_ptr() as usize)
                 .collect();
             assert_eq!(places.len(), 600);
+            // Small pages would go back to the kernel, if all is over in a moment.
+            ARENA.with_borrow_mut(|arena| arena.small.clear());
             drop(buffers);
             ARENA.with_borrow(|arena| {
-                assert_eq!(arena.used, 0);
                 let whole = arena.free[order(CHUNK_BYTES)].len();
                 let free: usize = arena.free.iter().map(BTreeSet::len).sum();
                 assert_eq!((whole, free), (2, 2), "600 blocks take two chunks");
             });
+        };
+        std::thread::spawn(run).join().expect("no panic");
+    }
+
+    #[test]
+    fn chunks_are_huge_pages_in_a_hurry_only() {
+        let run = || {
+            let small = |arena: &Arena| arena.small.len();
+            let first = DmaBuffer::new(CHUNK_BYTES);
+            assert_eq!(ARENA.with_borrow(small), 1, "the first chunk");
+            ARENA.with_borrow_mut(|arena| arena.turned = Some(Instant::now()));
+            let second = DmaBuffer::new(CHUNK_BYTES);
+            assert_eq!(ARENA.with_borrow(small), 1, "a chunk at once after it");
+            ARENA.with_borrow_mut(|arena| arena.turned = Instant::now().checked_sub(HURRY));
+            let third = DmaBuffer::new(CHUNK_BYTES);
+            assert_eq!(ARENA.with_borrow(small), 2, "a chunk some time later");
+            ARENA.with_borrow_mut(|arena| arena.turned = Instant::now().checked_sub(HURRY));
+            drop(first);
+            assert_eq!(
+                ARENA.with_borrow(small),
+                2,
+                "one that is free some time later"
+            );
+            ARENA.with_borrow_mut(|arena| arena.turned = Some(Instant::now() + HURRY));
+            drop(third);
+            assert_eq!(ARENA.with_borrow(small), 1, "one that is free in a hurry");
+            drop(second);
         };
         std::thread::spawn(run).join().expect("no panic");
     }
