@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use millrace::base::ids::ShardId;
-use millrace::shard::executor::{ExecutorConfig, ShardContext, allowed_cpus, start};
+use millrace::runtime::TaskQueue;
+use millrace::shard::executor::{ExecutorConfig, allowed_cpus, start};
 use millrace::shard::mailbox::{MailboxEnd, mesh};
-use millrace::shard::queues::spawn_into;
 use millrace::shard::reply::{self, Sender};
 use parts::{Meter, Part};
 
@@ -108,7 +108,6 @@ type Question = (u64, Sender<u64>);
 async fn ask_or_answer(
     end: MailboxEnd<Question>,
     orders: Option<mpsc::Receiver<(u64, mpsc::Sender<Duration>)>>,
-    context: ShardContext,
 ) -> Result<(), String> {
     let (mailboxes, receiver) = end.open();
     let closer = receiver.closer();
@@ -119,7 +118,7 @@ async fn ask_or_answer(
         receiving.await;
         return Ok(());
     };
-    spawn_into(context.queues.requests, receiving);
+    TaskQueue::Requests.detach(receiving);
     while let Ok((trips, answer)) = orders.recv() {
         let began = Instant::now();
         for trip in 0..trips {
@@ -150,7 +149,7 @@ fn time_round_trip(group: &mut BenchmarkGroup<'_, WallTime>) {
     let mut orders = Some(orders);
     let bodies = mesh::<Question>(2, 128).into_iter().map(|end| {
         let orders = orders.take();
-        move |context| ask_or_answer(end, orders, context)
+        move |_| ask_or_answer(end, orders)
     });
     let shards = start(&config, bodies.collect()).expect("two executors");
     group.throughput(Throughput::Elements(1));

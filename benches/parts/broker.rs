@@ -35,7 +35,7 @@ use millrace::protocol::messages::fetch_request::FetchRequest;
 use millrace::protocol::messages::partition_record::PartitionRecord;
 use millrace::protocol::messages::topic_record::TopicRecord;
 use millrace::record::{BatchBuilder, Codec, RecordToWrite};
-use millrace::shard::executor::ShardContext;
+use millrace::runtime::TaskQueue;
 use millrace::shard::mailbox;
 use millrace::storage::directory::LogDirectory;
 use millrace::storage::log::Log;
@@ -63,10 +63,10 @@ struct Served {
 }
 
 impl Served {
-    async fn new(context: &ShardContext, directory: &LogDirectory, topics: &Topics) -> Rc<Self> {
+    async fn new(directory: &LogDirectory, topics: &Topics) -> Rc<Self> {
         let clock = Clock::manual(NOW);
-        let queue = context.queues.requests;
-        let storage = storage(context, directory, 64 << 20);
+        let queue = TaskQueue::Requests;
+        let storage = storage(directory, 64 << 20);
         let table = PartitionTable::new(storage, Shared::new(clock.clone(), queue));
         let values = [("node.id", "1"), ("log.dirs", "/nowhere")];
         let values = values.map(|(key, value)| (key.to_owned(), value.to_owned()));
@@ -296,10 +296,10 @@ fn polls(served: &Rc<Served>, name: &'static str) -> Part {
     })
 }
 
-pub async fn parts(context: &ShardContext, directory: &LogDirectory) -> Vec<Part> {
+pub async fn parts(directory: &LogDirectory) -> Vec<Part> {
     // Appends drop the oldest units of their shard's tails: not those that are read here.
-    let written = Served::new(context, directory, &WRITTEN).await;
-    let read = Served::new(context, directory, &READ).await;
+    let written = Served::new(directory, &WRITTEN).await;
+    let read = Served::new(directory, &READ).await;
     let producer = Producer::new(64);
     for _ in 0..32 {
         read.write(READ_ONE, &producer.next(), |_| {}).await;

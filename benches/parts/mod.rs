@@ -23,9 +23,8 @@ use std::thread;
 
 use bytes::Bytes;
 use millrace::record::{BatchBuilder, Codec, RecordToWrite};
-use millrace::runtime::yield_now;
+use millrace::runtime::{TaskQueue, yield_now};
 use millrace::shard::executor::{ExecutorConfig, ShardContext, allowed_cpus, start};
-use millrace::shard::queues::spawn_into;
 use millrace::storage::directory::LogDirectory;
 
 /// The time of every record, and of the clock that the parts go by.
@@ -119,10 +118,10 @@ async fn all(context: &ShardContext, directory: &LogDirectory) -> Vec<Part> {
     parts.extend(net::parts(context).await);
     parts.extend(protocol::parts());
     parts.extend(record::parts());
-    parts.extend(storage::parts(context, directory).await);
+    parts.extend(storage::parts(directory).await);
     parts.extend(mailbox::parts());
     parts.extend(group::parts());
-    parts.extend(broker::parts(context, directory).await);
+    parts.extend(broker::parts(directory).await);
     parts
 }
 
@@ -143,7 +142,7 @@ pub fn on_shard<F: Future<Output = ()> + 'static>(
     };
     let shard = move |context: ShardContext| async move {
         if by_turns {
-            spawn_into(context.queues.background, take_turns());
+            TaskQueue::Background.detach(take_turns());
         }
         let parts = all(&context, &directory).await;
         body(parts).await;

@@ -18,10 +18,10 @@ use millrace::net::quota::ConnectionQuota;
 use millrace::net::server::{ServerConfig, serve};
 use millrace::net::service::{Dispatched, Outcome, Service};
 use millrace::protocol::frame::Reply;
+use millrace::runtime::TaskQueue;
 use millrace::shard::budget::Budget;
 use millrace::shard::executor::ShardContext;
 use millrace::shard::frames::Frames;
-use millrace::shard::queues::spawn_into;
 use millrace::shard::reply;
 
 use super::{Meter, Part};
@@ -89,7 +89,7 @@ fn listen(context: &ShardContext, service: &Rc<Metered>) -> TcpStream {
         drain_max: Duration::from_secs(1),
     };
     let (service, context) = (Rc::clone(service), context.clone());
-    spawn_into(context.queues.requests, async move {
+    TaskQueue::Requests.detach(async move {
         let frames = Frames::new(Budget::new(64 << 20), Budget::new(16 << 20));
         let quota = ConnectionQuota::new(Default::default());
         let served = serve(listening, service, frames, quota, config, &context).await;

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use millrace::base::ids::{LeaderEpoch, Offset};
 use millrace::record::{BatchHeader, Codec};
-use millrace::shard::executor::ShardContext;
+use millrace::runtime::TaskQueue;
 use millrace::storage::directory::LogDirectory;
 use millrace::storage::index::{IndexTail, lookup_in_file};
 use millrace::storage::lifecycle::create_files;
@@ -35,11 +35,7 @@ const INDEX_ENTRIES: i64 = 64 << 10;
 const OFFSETS_OF_ENTRY: i64 = 5;
 
 /// Storage whose tails keep so many bytes.
-pub fn storage(
-    context: &ShardContext,
-    directory: &LogDirectory,
-    tail_bytes_max: usize,
-) -> Rc<ShardStorage> {
+pub fn storage(directory: &LogDirectory, tail_bytes_max: usize) -> Rc<ShardStorage> {
     let limits = StorageLimits {
         tail_bytes_max,
         read_cache_bytes_max: 8 << 20,
@@ -47,7 +43,7 @@ pub fn storage(
         open_logs_max: 1024,
         open_reads_max: 16,
     };
-    ShardStorage::new(directory.clone(), limits, context.queues.storage.handle())
+    ShardStorage::new(directory.clone(), limits, TaskQueue::Storage)
 }
 
 fn log(storage: &Rc<ShardStorage>, name: &str) -> Rc<Log> {
@@ -199,12 +195,12 @@ fn searches(directory: &LogDirectory) -> [Part; 2] {
     [in_memory, in_file]
 }
 
-pub async fn parts(context: &ShardContext, directory: &LogDirectory) -> Vec<Part> {
+pub async fn parts(directory: &LogDirectory) -> Vec<Part> {
     let (large, small) = (batch(Codec::None, 64, 1024), batch(Codec::None, 1, 1024));
     // Appends drop the oldest units of their shard's tails: not those that are read here.
-    let written = storage(context, directory, 8 << 20);
-    let wide = storage(context, directory, 64 << 20);
-    let narrow = storage(context, directory, 64 << 10);
+    let written = storage(directory, 8 << 20);
+    let wide = storage(directory, 64 << 20);
+    let narrow = storage(directory, 64 << 10);
     let appended = [
         appends(
             "append/64KiB",

@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::runtime::Semaphore;
 use bytestring::ByteString;
 
 use super::broker::Broker;
@@ -21,6 +20,7 @@ use crate::metadata::delta::Changes;
 use crate::metadata::image::{ConfigResource, MetadataImage, TopicImage};
 use crate::metadata::topic_name;
 use crate::partition::open::OpenPartition;
+use crate::runtime::Semaphore;
 use crate::storage::checkpoint::RecoveryPoints;
 use crate::storage::recovery::RecoveryTally;
 

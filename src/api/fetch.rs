@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crate::runtime::Timer;
 use bytes::Bytes;
 use bytestring::ByteString;
 
@@ -30,6 +29,7 @@ use crate::protocol::messages::fetch_response::{
     EpochEndOffset, FetchResponse, FetchableTopicResponse, PartitionData,
 };
 use crate::protocol::records::Records;
+use crate::runtime::Timer;
 use crate::shard::reply::{self, Receiver};
 
 /// The first version that names topics by id (KIP-516).
@@ -236,12 +236,21 @@ type Targets = Vec<Result<TopicIdPartition, ErrorCode>>;
 
 fn resolve(broker: &Broker, plan: &FetchPlan) -> Targets {
     let image = broker.image();
+    // Partitions of one topic mostly stand together: it is looked up once.
+    let mut last = None;
     let resolve = |key: &PartitionKey| {
-        let (topic, unknown) = match &key.topic {
-            TopicKey::Id(id) => (image.topic(*id), ErrorCode::UnknownTopicId),
-            TopicKey::Name(name) => (image.topic_named(name), ErrorCode::UnknownTopicOrPartition),
-        };
-        let topic = topic.ok_or(unknown)?;
+        let topic = match &last {
+            Some((topic_key, topic)) if *topic_key == key.topic => *topic,
+            _ => {
+                let topic = match &key.topic {
+                    TopicKey::Id(id) => image.topic(*id).ok_or(ErrorCode::UnknownTopicId),
+                    TopicKey::Name(name) => image
+                        .topic_named(name)
+                        .ok_or(ErrorCode::UnknownTopicOrPartition),
+                };
+                last.insert((key.topic.clone(), topic)).1
+            }
+        }?;
         match topic.partition(key.partition) {
             Some(_) => Ok(topic.topic_id_partition(key.partition)),
             None => Err(ErrorCode::UnknownTopicOrPartition),

@@ -16,8 +16,8 @@ use crate::metadata::image::MetadataImage;
 use crate::partition::core::Shared;
 use crate::partition::router::Router;
 use crate::partition::table::PartitionTable;
+use crate::runtime::TaskQueue;
 use crate::shard::mailbox::{self, Receiver};
-use crate::shard::queues::Queues;
 use crate::storage::directory::LogDirectory;
 use crate::storage::shard::{ShardStorage, StorageLimits};
 
@@ -32,7 +32,7 @@ pub fn broker(cluster: &Cluster, directory: LogDirectory) -> (Rc<Broker>, Receiv
     };
     let storage = ShardStorage::new(directory, limits, crate::runtime::current_queue());
     let clock = Clock::system();
-    let queue = Queues::default().requests;
+    let queue = TaskQueue::Requests;
     let shared = Shared::new(clock.clone(), queue);
     let table = PartitionTable::new(storage, shared);
     let groups = runtime::Shared::new(

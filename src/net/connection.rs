@@ -9,12 +9,13 @@
 use std::io;
 use std::rc::Rc;
 
+use crate::runtime::TaskQueue;
+
 use super::connections::Entry;
 use super::intake::{Intake, IntakeError};
 use super::replies::{Next, Replies, WriterEnded};
 use super::service::{Dispatched, Service};
 use super::socket::Socket;
-use crate::shard::queues::{Queue, spawn_into};
 
 /// Why a connection ended before its peer said so.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +54,7 @@ pub(super) async fn serve<S: Service>(
     service: Rc<S>,
     entry: Rc<Entry>,
     mut intake: Intake,
-    queue: Queue,
+    queue: TaskQueue,
 ) -> Result<(), ConnectionError> {
     let connection = service.connected(entry.socket.peer(), entry.socket.local());
     let connection = Rc::new(connection);
@@ -76,7 +77,7 @@ async fn read<S: Service>(
     connection: &Rc<S::Connection>,
     entry: &Entry,
     intake: &mut Intake,
-    queue: Queue,
+    queue: TaskQueue,
 ) -> Result<(), ConnectionError> {
     while !entry.is_draining() {
         let request = intake.next(|start| service.pipelines(start), || entry.touch());
@@ -90,7 +91,7 @@ async fn read<S: Service>(
         match service.dispatch(connection, request.frame).await {
             Dispatched::Now(outcome) => place.fill(outcome),
             Dispatched::Later(completion) if request.pipelines => {
-                spawn_into(queue, async move { place.fill(completion.await) });
+                queue.detach(async move { place.fill(completion.await) });
             }
             Dispatched::Later(completion) => place.fill(completion.await),
         }

@@ -9,12 +9,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::runtime::Pollable;
-use crate::runtime::Timer;
 use futures_lite::future::or;
 use nix::libc;
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
+use crate::runtime::{Pollable, Timer};
 use crate::shard::shutdown::Stop;
 
 /// How long accepting rests when there is no descriptor or memory for a connection, at first and at

@@ -5,7 +5,6 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::runtime::{Timer, yield_now};
 use futures_lite::future::or;
 use tracing::{debug, info, warn};
 
@@ -18,9 +17,9 @@ use super::replies::Replies;
 use super::service::Service;
 use super::socket::Socket;
 use crate::base::log_limit::{LeftOut, LogLimit};
+use crate::runtime::{TaskQueue, Timer, yield_now};
 use crate::shard::executor::ShardContext;
 use crate::shard::frames::Frames;
-use crate::shard::queues::spawn_into;
 
 /// Connections accepted in one go before the others get their turn.
 const ACCEPTED_BEFORE_YIELD_MAX: usize = 16;
@@ -67,7 +66,7 @@ pub async fn serve<S: Service>(
         has_ended: Cell::new(false),
     });
     if let Some(idle) = server.config.idle_max {
-        spawn_into(context.queues.background, server.clone().sweep(idle));
+        TaskQueue::Background.detach(server.clone().sweep(idle));
     }
     let accepted = server.accept(listening).await;
     server.end().await;
@@ -128,7 +127,7 @@ impl<S: Service> Server<S> {
         match Socket::new(socket, peer) {
             Ok(socket) => {
                 let connection = self.clone().connection(socket, ticket);
-                spawn_into(self.context.queues.requests, connection);
+                TaskQueue::Requests.detach(connection);
             }
             // The peer is gone already.
             Err(error) => self.log_end(peer, &ConnectionError::Send(error)),
@@ -147,7 +146,7 @@ impl<S: Service> Server<S> {
             self.buffers.clone(),
             self.config.request_bytes_max,
         );
-        let queue = self.context.queues.requests;
+        let queue = TaskQueue::Requests;
         let served = connection::serve(self.service.clone(), entry, intake, queue).await;
         match &served {
             Ok(()) => debug!(listener = self.config.name, %peer, "connection closed"),

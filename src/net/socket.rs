@@ -8,11 +8,11 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::net::{Shutdown, SocketAddr};
 
-use crate::runtime::{Pollable, yield_now};
 use bytes::{Buf, Bytes};
 use nix::libc;
 
 use crate::base::limits::{IOV_MAX, SENT_BYTES_BEFORE_YIELD_MAX};
+use crate::runtime::{Pollable, yield_now};
 
 /// A connected socket of this shard.
 #[derive(Debug)]

@@ -19,7 +19,6 @@ use crate::config::{self, TopicConfig};
 use crate::record::compression::{Codec, Decompressor};
 use crate::record::header::{BatchHeader, TimestampType, crc_of, set_max_timestamp};
 use crate::record::validate::{self, RecordError, Rules, Validated};
-use crate::shard::queues::spawn_into;
 use crate::storage::log::{Assigned, Incoming};
 
 use super::core::{Partition, Unacknowledged};
@@ -117,7 +116,9 @@ impl Partition {
     fn start_working_off(self: &Rc<Self>) {
         if !self.backlog.is_worked_off.replace(true) {
             let partition = Rc::clone(self);
-            spawn_into(self.shared.queue, async move { partition.work_off().await });
+            self.shared
+                .queue
+                .detach(async move { partition.work_off().await });
         }
     }
 

@@ -9,7 +9,7 @@ use crate::base::clock::{Clock, TimestampMs};
 use crate::base::ids::{LeaderEpoch, Offset, TopicIdPartition};
 use crate::config::TopicConfig;
 use crate::record::compression::Decompressor;
-use crate::shard::queues::Queue;
+use crate::runtime::TaskQueue;
 use crate::shard::reply::Sender;
 use crate::storage::error::LogError;
 use crate::storage::layout;
@@ -28,14 +28,14 @@ pub struct Shared {
     /// The time.
     pub clock: Clock,
     /// Where the tasks that make room run.
-    pub queue: Queue,
+    pub queue: TaskQueue,
     /// Scratch memory for checking small compressed batches, one at a time.
     pub decompressor: RefCell<Decompressor>,
 }
 
 impl Shared {
     /// Partitions that go by `clock` and whose tasks run in `queue`.
-    pub fn new(clock: Clock, queue: Queue) -> Rc<Self> {
+    pub fn new(clock: Clock, queue: TaskQueue) -> Rc<Self> {
         Rc::new(Self {
             clock,
             queue,

@@ -13,7 +13,6 @@ use crate::base::clock::TimestampMs;
 use crate::base::ids::{LeaderEpoch, Offset, TopicIdPartition};
 use crate::base::limits::{COLD_READ_BYTES_MAX, OVERDRAWN_READ_BYTES_MAX};
 use crate::config::TopicConfig;
-use crate::shard::queues::spawn_into;
 use crate::shard::reply::Sender;
 use crate::storage::checkpoint::RecoveryPoints;
 use crate::storage::doomed::Doomed;
@@ -147,7 +146,7 @@ impl PartitionTable {
             }
             PartitionMessage::ListOffsets(queries, reply) => {
                 let table = Rc::clone(self);
-                spawn_into(self.shared.queue, async move {
+                self.shared.queue.detach(async move {
                     let _gone = reply.send(table.list_offsets(&queries).await);
                 });
             }
@@ -225,7 +224,7 @@ impl PartitionTable {
             return;
         }
         let table = Rc::clone(self);
-        spawn_into(self.shared.queue, async move {
+        self.shared.queue.detach(async move {
             for (index, read) in cold {
                 match read.run().await {
                     Ok(chunks) => results[index].chunks = chunks,

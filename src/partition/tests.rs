@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::runtime::Timer;
 use bytes::Bytes;
 use futures_lite::future::{or, zip};
 
@@ -29,6 +28,7 @@ use crate::base::limits::OVERDRAWN_READ_BYTES_MAX;
 use crate::config::{self, TopicConfig};
 use crate::record::builder::{BatchBuilder, RecordToWrite};
 use crate::record::compression::Codec;
+use crate::runtime::{TaskQueue, Timer};
 use crate::shard::executor::{ExecutorConfig, ShardContext, start};
 use crate::shard::reply;
 use crate::storage::checkpoint::{self, RecoveryPoints};
@@ -49,7 +49,7 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(directory: LogDirectory, context: &ShardContext) -> Self {
+    fn new(directory: LogDirectory) -> Self {
         let limits = StorageLimits {
             tail_bytes_max: 8 << 20,
             read_cache_bytes_max: 2 << 20,
@@ -57,9 +57,9 @@ impl Rig {
             open_logs_max: 16,
             open_reads_max: 16,
         };
-        let storage = ShardStorage::new(directory, limits, context.queues.storage.handle());
+        let storage = ShardStorage::new(directory, limits, TaskQueue::Storage);
         let clock = Clock::manual(NOW);
-        let shared = Shared::new(clock.clone(), context.queues.requests);
+        let shared = Shared::new(clock.clone(), TaskQueue::Requests);
         let table = PartitionTable::new(storage, shared);
         Self {
             checkpointer: Checkpointer::new(ShardId(0), Rc::clone(&table)),
@@ -112,9 +112,8 @@ fn on_shard<T: Send + 'static>(
 ) -> T {
     let faults = Faults::planned(Arc::clone(plan));
     let directory = LogDirectory::with_faults(path.to_owned(), true, faults);
-    let body = move |context: ShardContext| async move {
-        Ok::<_, String>(test(Rig::new(directory, &context)).await)
-    };
+    let body =
+        move |_: ShardContext| async move { Ok::<_, String>(test(Rig::new(directory)).await) };
     let running = start(&ExecutorConfig::default(), vec![body]).expect("an executor");
     let mut ended = running.join();
     ended.remove(0).expect("a good end")

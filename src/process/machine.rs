@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::runtime::check_rings;
 use crate::shard::executor::allowed_cpus;
 use crate::shard::frames;
 
@@ -241,11 +242,8 @@ pub(super) fn raise_open_files() -> Result<u64, MachineError> {
 
 /// Sets up as many rings as the shards will, and drops them: what fails fails here, with advice.
 pub(super) fn check_io_uring(shards: u16) -> Result<(), MachineError> {
-    let rings: io::Result<Vec<_>> = (0..shards)
-        .map(|_| io_uring::IoUring::new(RING_DEPTH))
-        .collect();
-    match rings {
-        Ok(_) => Ok(()),
+    match check_rings(shards, RING_DEPTH) {
+        Ok(()) => Ok(()),
         Err(error) => {
             let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
             let advice = io_uring_advice(&error, disabled.unwrap_or_default().trim());

@@ -13,7 +13,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::runtime::{Task, Timer};
 use futures_channel::mpsc;
 use futures_lite::StreamExt as _;
 use futures_lite::future::or;
@@ -42,11 +41,11 @@ use crate::partition::core::Shared;
 use crate::partition::message::PartitionMessage;
 use crate::partition::router::Router;
 use crate::partition::table::PartitionTable;
+use crate::runtime::{Task, TaskQueue, Timer};
 use crate::shard::budget::Budget;
 use crate::shard::executor::ShardContext;
 use crate::shard::frames::Frames;
 use crate::shard::mailbox::{Closer, Receiver};
-use crate::shard::queues::{Queue, spawn_into};
 use crate::shard::reply;
 use crate::storage::error::{FileError, LogError};
 use crate::storage::layout;
@@ -147,7 +146,7 @@ struct Shard {
 fn coordinators_of(
     plan: &ShardPlan,
     clock: &Clock,
-    queue: Queue,
+    queue: TaskQueue,
     table: &Rc<PartitionTable>,
 ) -> Rc<Coordinators> {
     let shared = group::runtime::Shared::new(
@@ -178,13 +177,9 @@ pub async fn serve(
         images: image_messages.closer(),
     };
 
-    let storage = ShardStorage::new(
-        plan.directory.clone(),
-        plan.storage,
-        context.queues.storage.handle(),
-    );
+    let storage = ShardStorage::new(plan.directory.clone(), plan.storage, TaskQueue::Storage);
     let clock = Clock::system();
-    let queue = context.queues.requests;
+    let queue = TaskQueue::Requests;
     let table = PartitionTable::new(Rc::clone(&storage), Shared::new(clock.clone(), queue));
     let coordinators = coordinators_of(&plan, &clock, queue, &table);
     let ways = Ways {
@@ -193,10 +188,10 @@ pub async fn serve(
         controller: ControllerHandle::new(calls),
     };
     let broker = new_broker(&plan, &context, clock, ways);
-    take_partition_messages(&context, partition_messages, Rc::clone(&table));
-    take_group_messages(&context, group_messages, Rc::clone(&coordinators));
+    take_partition_messages(partition_messages, Rc::clone(&table));
+    take_group_messages(group_messages, Rc::clone(&coordinators));
     let follower = apply::Follower::new(Rc::clone(&broker), plan.opened_at_start.clone());
-    take_image_changes(&context, image_messages, Rc::clone(&follower));
+    take_image_changes(image_messages, Rc::clone(&follower));
 
     let shard = Shard {
         checkpointer: Checkpointer::new(context.shard, Rc::clone(&table)),
@@ -244,22 +239,14 @@ fn new_broker(plan: &ShardPlan, context: &ShardContext, clock: Clock, ways: Ways
     )
 }
 
-fn take_partition_messages(
-    context: &ShardContext,
-    messages: Receiver<PartitionMessage>,
-    table: Rc<PartitionTable>,
-) {
-    spawn_into(context.queues.requests, async move {
+fn take_partition_messages(messages: Receiver<PartitionMessage>, table: Rc<PartitionTable>) {
+    TaskQueue::Requests.detach(async move {
         messages.run(|_, message| table.handle(message)).await;
     });
 }
 
-fn take_group_messages(
-    context: &ShardContext,
-    messages: Receiver<GroupMessage>,
-    coordinators: Rc<Coordinators>,
-) {
-    spawn_into(context.queues.requests, async move {
+fn take_group_messages(messages: Receiver<GroupMessage>, coordinators: Rc<Coordinators>) {
+    TaskQueue::Requests.detach(async move {
         messages
             .run(|_, message| coordinators.handle(message))
             .await;
@@ -267,19 +254,15 @@ fn take_group_messages(
 }
 
 /// Image changes are applied one after the other, each as long as it takes.
-fn take_image_changes(
-    context: &ShardContext,
-    messages: Receiver<ImageChange>,
-    follower: Rc<apply::Follower>,
-) {
+fn take_image_changes(messages: Receiver<ImageChange>, follower: Rc<apply::Follower>) {
     let (sender, mut changes) = mpsc::unbounded();
-    spawn_into(context.queues.requests, async move {
+    TaskQueue::Requests.detach(async move {
         // The controller waits for each change, so no more than one is ever here.
         messages
             .run(|_, change| drop(sender.unbounded_send(change)))
             .await;
     });
-    spawn_into(context.queues.requests, async move {
+    TaskQueue::Requests.detach(async move {
         while let Some(ImageChange {
             image,
             changes,
@@ -348,7 +331,7 @@ impl Shard {
         let config = Arc::clone(&self.plan.config);
         let controller = Controller::new(stored, image, leader_epoch, publisher, config, clock);
         let (failed, failure) = reply::channel();
-        let running = self.context.queues.requests.spawn(async move {
+        let running = TaskQueue::Requests.spawn(async move {
             if let Err(error) = controller.run(calls).await {
                 let _stopping = failed.send(error);
             }
@@ -406,23 +389,15 @@ impl Shard {
     /// Serves until the stop is requested, or the controller has failed.
     async fn run(&self, controller: Option<&mut RunningController>) -> Result<(), ServeError> {
         let listening = self.listen().await?;
-        let background = self.context.queues.background.spawn(maintain(
+        let background = TaskQueue::Background.spawn(maintain(
             Rc::clone(&self.plan),
             Rc::clone(&self.broker),
             Rc::clone(&self.table),
             Rc::clone(&self.storage),
             self.checkpointer.clone(),
         ));
-        let retrying = self
-            .context
-            .queues
-            .background
-            .spawn(retry(Rc::clone(&self.follower)));
-        let unlinking = self
-            .context
-            .queues
-            .background
-            .spawn(unlink_deleted(Rc::clone(&self.table)));
+        let retrying = TaskQueue::Background.spawn(retry(Rc::clone(&self.follower)));
+        let unlinking = TaskQueue::Background.spawn(unlink_deleted(Rc::clone(&self.table)));
         let budget = Budget::new(self.plan.frame_bytes);
         let frames = Frames::new(budget, Budget::new(self.plan.reserve_bytes));
         let mut serving = Vec::new();
@@ -440,7 +415,7 @@ impl Shard {
             };
             let (frames, quota) = (frames.clone(), self.plan.quota.clone());
             let context = self.context.clone();
-            serving.push(self.context.queues.requests.spawn(async move {
+            serving.push(TaskQueue::Requests.spawn(async move {
                 server::serve(socket, service, frames, quota, config, &context).await
             }));
         }
@@ -460,7 +435,7 @@ impl Shard {
         };
         // Who waits for a rebalance would hold up the stop.
         let (stop, broker) = (self.context.stop.clone(), Rc::clone(&self.broker));
-        let dismissing = self.context.queues.requests.spawn(async move {
+        let dismissing = TaskQueue::Requests.spawn(async move {
             stop.requested().await;
             broker.groups.coordinators().stop_all();
         });

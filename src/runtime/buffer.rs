@@ -13,7 +13,7 @@
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
@@ -27,8 +27,10 @@ use crate::base::limits::BLOCK_BYTES;
 const CHUNK_BYTES: usize = 2 << 20;
 /// Free chunks that a thread keeps.
 const CHUNKS_KEPT: usize = 8;
-/// A thread that fills, or empties, a chunk in less than this (100 MiB/s) is in a hurry.
-const HURRY: Duration = Duration::from_millis(20);
+/// A thread that fills or empties so many chunks in less than [`HURRY`] (100 MiB/s) is in one.
+/// Many, since partitions that are written evenly need their next units all at once.
+const TURNS: usize = 32;
+const HURRY: Duration = Duration::from_millis(640);
 const ORDERS: usize = CHUNK_BYTES.trailing_zeros() as usize + 1;
 
 thread_local! {
@@ -41,24 +43,31 @@ struct Arena {
     free: [BTreeSet<usize>; ORDERS],
     /// The chunks that are small pages.
     small: BTreeSet<usize>,
-    /// When a chunk was last taken from the kernel, or became free.
-    turned: Option<Instant>,
+    /// When chunks were taken from the kernel or became free, [`TURNS`] times at most.
+    turned: VecDeque<Instant>,
 }
 
 impl Arena {
     /// Whether the thread is in a hurry, now that a chunk was taken or became free.
     fn turn(&mut self) -> bool {
         let now = Instant::now();
-        let before = self.turned.replace(now);
-        before.is_some_and(|before| now - before < HURRY)
+        let is_hurried = self.turned.len() == TURNS
+            && self
+                .turned
+                .pop_front()
+                .is_some_and(|first| now - first < HURRY);
+        self.turned.push_back(now);
+        is_hurried
     }
 
     fn map_chunk(&mut self) -> usize {
         let chunk = map(CHUNK_BYTES);
         let address = chunk.as_ptr() as usize;
         if self.turn() {
-            ask_for_huge_pages(chunk, CHUNK_BYTES);
+            advise(chunk, CHUNK_BYTES, MmapAdvise::MADV_HUGEPAGE);
         } else {
+            // Where all memory may be huge pages this is not to be.
+            advise(chunk, CHUNK_BYTES, MmapAdvise::MADV_NOHUGEPAGE);
             self.small.insert(address);
         }
         address
@@ -131,10 +140,10 @@ fn map(bytes: usize) -> NonNull<u8> {
     NonNull::new(aligned as *mut u8).expect("no mapping begins at zero")
 }
 
-fn ask_for_huge_pages(memory: NonNull<u8>, bytes: usize) {
+fn advise(memory: NonNull<u8>, bytes: usize, advice: MmapAdvise) {
     // SAFETY: the advice is about a mapping made by `map`, and changes nothing that it holds. Where
     // there are no huge pages it is refused, and small ones do.
-    let _small = unsafe { madvise(memory.cast::<c_void>(), bytes, MmapAdvise::MADV_HUGEPAGE) };
+    let _small = unsafe { madvise(memory.cast::<c_void>(), bytes, advice) };
 }
 
 fn unmap(start: usize, bytes: usize) {
@@ -162,7 +171,7 @@ impl DmaBuffer {
             ARENA.with_borrow_mut(|arena| arena.take(capacity))
         } else {
             let memory = map(capacity);
-            ask_for_huge_pages(memory, capacity);
+            advise(memory, capacity, MmapAdvise::MADV_HUGEPAGE);
             memory
         };
         Self {
@@ -170,6 +179,11 @@ impl DmaBuffer {
             capacity,
             length,
         }
+    }
+
+    /// How much memory it takes, in bytes.
+    pub fn capacity(&self) -> usize {
+        self.capacity
     }
 
     /// How many bytes it has.
@@ -233,83 +247,4 @@ impl Drop for DmaBuffer {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn halves_become_whole_again() {
-        let run = || {
-            let buffers: Vec<_> = (0..600).map(|_| DmaBuffer::new(4096)).collect();
-            let places: HashSet<_> = buffers
-                .iter()
-                .map(|buffer| buffer.as_ptr() as usize)
-                .collect();
-            assert_eq!(places.len(), 600);
-            // Small pages would go back to the kernel, if all is over in a moment.
-            ARENA.with_borrow_mut(|arena| arena.small.clear());
-            drop(buffers);
-            ARENA.with_borrow(|arena| {
-                let whole = arena.free[order(CHUNK_BYTES)].len();
-                let free: usize = arena.free.iter().map(BTreeSet::len).sum();
-                assert_eq!((whole, free), (2, 2), "600 blocks take two chunks");
-            });
-        };
-        std::thread::spawn(run).join().expect("no panic");
-    }
-
-    #[test]
-    fn chunks_are_huge_pages_in_a_hurry_only() {
-        let run = || {
-            let small = |arena: &Arena| arena.small.len();
-            let first = DmaBuffer::new(CHUNK_BYTES);
-            assert_eq!(ARENA.with_borrow(small), 1, "the first chunk");
-            ARENA.with_borrow_mut(|arena| arena.turned = Some(Instant::now()));
-            let second = DmaBuffer::new(CHUNK_BYTES);
-            assert_eq!(ARENA.with_borrow(small), 1, "a chunk at once after it");
-            ARENA.with_borrow_mut(|arena| arena.turned = Instant::now().checked_sub(HURRY));
-            let third = DmaBuffer::new(CHUNK_BYTES);
-            assert_eq!(ARENA.with_borrow(small), 2, "a chunk some time later");
-            ARENA.with_borrow_mut(|arena| arena.turned = Instant::now().checked_sub(HURRY));
-            drop(first);
-            assert_eq!(
-                ARENA.with_borrow(small),
-                2,
-                "one that is free some time later"
-            );
-            ARENA.with_borrow_mut(|arena| arena.turned = Some(Instant::now() + HURRY));
-            drop(third);
-            assert_eq!(ARENA.with_borrow(small), 1, "one that is free in a hurry");
-            drop(second);
-        };
-        std::thread::spawn(run).join().expect("no panic");
-    }
-
-    proptest! {
-        #[test]
-        fn buffers_never_overlap(
-            steps in prop::collection::vec((0_usize..64, 0_usize..300_000), 1..200)
-        ) {
-            let mut live: Vec<DmaBuffer> = Vec::new();
-            for (at, length) in steps {
-                if at < live.len() {
-                    live.swap_remove(at);
-                } else {
-                    live.push(DmaBuffer::new(length));
-                }
-                let mut spans: Vec<_> = live
-                    .iter()
-                    .map(|buffer| (buffer.as_ptr() as usize, buffer.capacity))
-                    .collect();
-                spans.sort_unstable();
-                for pair in spans.windows(2) {
-                    prop_assert!(pair[0].0 + pair[0].1 <= pair[1].0);
-                }
-                prop_assert!(spans.iter().all(|(at, bytes)| at % bytes == 0));
-            }
-        }
-    }
-}
+mod tests;

@@ -8,13 +8,15 @@
 
 #![allow(unsafe_code)]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::ffi::CString;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -38,12 +40,14 @@ pub(super) enum Held {
     Nothing,
     /// The number of a descriptor that nobody else has.
     Number,
+    /// The path of a file that it opens. Who waits for it gets the descriptor in its place.
+    Path(CString),
     /// The descriptor that it works on.
-    File(Rc<OwnedFd>),
+    File(Arc<OwnedFd>),
     /// A buffer that it fills.
-    Read(DmaBuffer, Rc<OwnedFd>),
+    Read(DmaBuffer, Arc<OwnedFd>),
     /// A buffer that it reads.
-    Write(Rc<DmaBuffer>, Rc<OwnedFd>),
+    Write(Rc<DmaBuffer>, Arc<OwnedFd>),
 }
 
 /// A request in flight.
@@ -67,6 +71,8 @@ enum Phase {
 pub(super) struct Driver {
     ring: RefCell<IoUring>,
     requests: RefCell<Slab<Request>>,
+    /// Requests in flight that nobody waits for.
+    unattended: Cell<usize>,
     /// Completions on their way from the ring to who waits: a completion may make somebody use the
     /// ring.
     completed: RefCell<Vec<(u64, i32)>>,
@@ -87,6 +93,7 @@ impl Driver {
         let driver = Self {
             ring: RefCell::new(ring(depth)?),
             requests: RefCell::default(),
+            unattended: Cell::default(),
             completed: RefCell::default(),
             bell,
             rung: Box::into_raw(Box::new(0)),
@@ -101,7 +108,8 @@ impl Driver {
     }
 
     /// Requests something that nobody waits for and that uses no memory.
-    pub fn submit_unattended(&self, entry: squeue::Entry) {
+    fn submit_unattended(&self, entry: squeue::Entry) {
+        self.unattended.set(self.unattended.get() + 1);
         self.push(&entry.user_data(UNATTENDED));
     }
 
@@ -137,7 +145,9 @@ impl Driver {
                 let queue = ring.submission();
                 (queue.is_empty(), queue.taskrun() || queue.cq_overflow())
             };
-            let waits = wait.filter(|_| ring.completion().is_empty());
+            // What `push` has taken is there, though the ring may be empty.
+            let is_due = ring.completion().is_empty() && self.completed.borrow().is_empty();
+            let waits = wait.filter(|_| is_due);
             if let Some(longest) = waits {
                 enter(&ring, longest);
             } else if !is_empty || has_work {
@@ -153,7 +163,7 @@ impl Driver {
         let mut completed = std::mem::take(&mut *self.completed.borrow_mut());
         for (user_data, result) in completed.drain(..) {
             match user_data {
-                UNATTENDED => {}
+                UNATTENDED => self.unattended.set(self.unattended.get() - 1),
                 BELL => self.listen(),
                 id => self.complete(id as usize, result),
             }
@@ -174,13 +184,34 @@ impl Driver {
                 waker.wake();
             }
             Phase::Abandoned => {
-                let request = requests.remove(id);
-                // Dropping a file may request its closing.
+                let held = requests.remove(id).held;
                 drop(requests);
-                drop(request);
+                self.release(held, result);
             }
             Phase::Done(_) => unreachable!("a request completes once"),
         }
+    }
+
+    /// Gives back what a request held whose completion nobody waited for.
+    fn release(&self, held: Held, result: i32) {
+        match held {
+            Held::Nothing | Held::Number => {}
+            Held::Path(_) => {
+                if let Some(file) = opened(result) {
+                    self.close_unattended(file);
+                }
+            }
+            Held::File(file) | Held::Read(_, file) | Held::Write(_, file) => {
+                if let Some(file) = Arc::into_inner(file) {
+                    self.close_unattended(file);
+                }
+            }
+        }
+    }
+
+    /// Closes a descriptor, without waiting for that.
+    pub fn close_unattended(&self, file: OwnedFd) {
+        self.submit_unattended(close(file));
     }
 
     /// Whether completions wait that were taken while something was requested.
@@ -208,12 +239,13 @@ impl Driver {
         self.submit_unattended(opcode::AsyncCancel::new(id as u64).build());
     }
 
-    /// Waits until the kernel has given back everything.
+    /// Waits until the kernel has given back everything, and closed what it is to close: what a
+    /// worker has not begun when the ring goes is not done.
     pub fn drain(&self) {
         let in_flight = || {
             let requests = self.requests.borrow();
             let mut phases = requests.iter().map(|(_, request)| &request.phase);
-            phases.any(|phase| !matches!(phase, Phase::Done(_)))
+            self.unattended.get() > 0 || phases.any(|phase| !matches!(phase, Phase::Done(_)))
         };
         while in_flight() {
             self.turn(Some(None));
@@ -232,6 +264,30 @@ impl Drop for Driver {
             }
         }
     }
+}
+
+/// The request that closes a descriptor on a worker of the kernel: the last one of a file that was
+/// deleted frees its blocks, which takes its time.
+pub(super) fn close(file: OwnedFd) -> squeue::Entry {
+    let number = types::Fd(file.into_raw_fd());
+    opcode::Close::new(number)
+        .build()
+        .flags(squeue::Flags::ASYNC)
+}
+
+/// The descriptor that a request to open a file has made.
+fn opened(result: i32) -> Option<OwnedFd> {
+    // SAFETY: the kernel opened it for that request, whose result is taken once.
+    (result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(result) })
+}
+
+/// Sets up rings as so many executors do, and gives them back.
+///
+/// # Errors
+/// The kernel has no rings for them.
+pub fn check_rings(count: u16, depth: u32) -> io::Result<()> {
+    let rings: io::Result<Vec<_>> = (0..count).map(|_| ring(depth)).collect();
+    rings.map(drop)
 }
 
 /// A ring for one thread, with what this kernel has of what makes it cheap.
@@ -321,16 +377,25 @@ impl Future for Submission {
         let request = &mut requests[id];
         match &mut request.phase {
             Phase::Waits(waker) => {
+                // The one before may be a task's last handle. Dropping it only makes the task
+                // ready to be dropped (async-task), so nobody comes back here.
                 waker.clone_from(context.waker());
                 Poll::Pending
             }
             Phase::Done(result) => {
-                let result = match *result {
+                let code = *result;
+                let result = match code {
                     failed if failed < 0 => Err(io::Error::from_raw_os_error(-failed)),
                     result => Ok(result),
                 };
                 this.id = None;
-                Poll::Ready((result, requests.remove(id).held))
+                let held = match requests.remove(id).held {
+                    Held::Path(path) => {
+                        opened(code).map_or(Held::Path(path), |file| Held::File(Arc::new(file)))
+                    }
+                    held => held,
+                };
+                Poll::Ready((result, held))
             }
             Phase::Abandoned => unreachable!("who waits has not given up"),
         }
@@ -343,10 +408,10 @@ impl Drop for Submission {
         let mut requests = self.driver.requests.borrow_mut();
         let is_wait = requests[id].is_wait;
         let phase = std::mem::replace(&mut requests[id].phase, Phase::Abandoned);
-        if let Phase::Done(_) = phase {
-            let request = requests.remove(id);
+        if let Phase::Done(result) = phase {
+            let held = requests.remove(id).held;
             drop(requests);
-            return drop(request);
+            return self.driver.release(held, result);
         }
         drop(requests);
         if is_wait {

@@ -21,6 +21,8 @@ use super::timer::Timers;
 const SLICE: Duration = Duration::from_micros(500);
 /// How long tasks that make each other ready run before the ring is looked at.
 const ROUNDS: Duration = Duration::from_micros(100);
+/// After how many tasks the clock is looked at.
+const CLOCK_EVERY: usize = 16;
 /// What background tasks may save up of the time that is theirs.
 const CREDIT_NS_MAX: i64 = 5_000_000;
 /// Background tasks get one part in so many of the time that the others take.
@@ -102,13 +104,18 @@ impl Local {
             && !self.driver.has_completed()
     }
 
-    /// Runs what is ready in `queue` now, and not what becomes ready meanwhile. Whether there was
-    /// anything.
-    fn run_ready(&self, queue: TaskQueue) -> bool {
+    /// Runs what is ready in `queue` now, and not what becomes ready meanwhile; no longer than
+    /// until `end`, as far as tasks give way. Whether there was anything.
+    fn run_ready(&self, queue: TaskQueue, end: Instant) -> bool {
         let ready = self.queues[queue as usize].borrow().len();
         self.current.set(queue);
-        for runnable in std::iter::from_fn(|| self.next(queue)).take(ready) {
-            runnable.run();
+        for ran in 1..=ready {
+            if let Some(runnable) = self.next(queue) {
+                runnable.run();
+            }
+            if ran % CLOCK_EVERY == 0 && Instant::now() >= end {
+                break;
+            }
         }
         ready > 0
     }
@@ -122,9 +129,10 @@ impl Local {
         self.timers.fire(began);
         // Tasks make each other ready: what they request goes to the kernel in one call.
         let mut is_busy = false;
-        while self.run_ready(TaskQueue::Requests) | self.run_ready(TaskQueue::Storage) {
+        let end = began + ROUNDS;
+        while self.run_ready(TaskQueue::Requests, end) | self.run_ready(TaskQueue::Storage, end) {
             is_busy = true;
-            if began.elapsed() >= ROUNDS {
+            if Instant::now() >= end {
                 break;
             }
         }
@@ -138,9 +146,11 @@ impl Local {
         }
         if !is_busy {
             self.background_credit_ns.set(0);
-            self.run_ready(TaskQueue::Background);
+            self.run_ready(TaskQueue::Background, self.turn_began.get() + SLICE);
             return;
         }
+        // A write that somebody waits for does not wait for this.
+        self.driver.turn(None);
         let mut before = Instant::now();
         let earned = nanoseconds(before - self.turn_began.get()) / BACKGROUND_PARTS;
         let mut credit = (self.background_credit_ns.get() + earned).min(CREDIT_NS_MAX);
@@ -252,7 +262,7 @@ impl Executor {
     pub fn run<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> T {
         assert!(inbox::local().is_none(), "a thread runs one executor");
         inbox::set_local(Some(Rc::clone(&self.local)));
-        let main = spawn_into(future, TaskQueue::Requests);
+        let main = TaskQueue::Requests.spawn(future);
         while !main.is_finished() {
             self.local.run_turn();
             if main.is_finished() {
@@ -274,13 +284,16 @@ impl Drop for Executor {
         // Tasks that wait are held by who wakes them: timers, the ring, other tasks. Each that is
         // dropped may free others.
         local.inbox.close();
-        local.dismiss();
-        drop(local.yielded.take());
         local.timers.clear();
         local.driver.abandon();
-        local.dismiss();
-        local.driver.drain();
-        local.dismiss();
+        loop {
+            local.dismiss();
+            drop(local.yielded.take());
+            local.driver.drain();
+            if local.is_idle() {
+                break;
+            }
+        }
         inbox::set_local(None);
     }
 }
@@ -300,22 +313,29 @@ pub fn block_on<T: 'static>(future: impl Future<Output = T> + 'static) -> T {
 /// # Panics
 /// If the thread runs no executor.
 pub fn spawn_local<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
-    spawn_into(future, current_queue())
+    current_queue().spawn(future)
 }
 
-/// As [`spawn_local`], in the queue that is named.
-///
-/// # Panics
-/// If the thread runs no executor.
-pub fn spawn_into<T: 'static>(
-    future: impl Future<Output = T> + 'static,
-    queue: TaskQueue,
-) -> Task<T> {
-    let inbox = Arc::clone(&current().inbox);
-    let schedule = move |runnable| inbox.schedule(queue, runnable);
-    let (runnable, task) = async_task::spawn_local(future, schedule);
-    runnable.schedule();
-    task
+impl TaskQueue {
+    /// As [`spawn_local`], in this queue.
+    ///
+    /// # Panics
+    /// If the thread runs no executor.
+    pub fn spawn<T: 'static>(self, future: impl Future<Output = T> + 'static) -> Task<T> {
+        let inbox = Arc::clone(&current().inbox);
+        let schedule = move |runnable| inbox.schedule(self, runnable);
+        let (runnable, task) = async_task::spawn_local(future, schedule);
+        runnable.schedule();
+        task
+    }
+
+    /// Spawns a task that nobody waits for.
+    ///
+    /// # Panics
+    /// If the thread runs no executor.
+    pub fn detach(self, future: impl Future<Output = ()> + 'static) {
+        self.spawn(future).detach();
+    }
 }
 
 /// The queue of the task that calls.

@@ -1,16 +1,17 @@
 //! Files through the ring: positioned reads and writes of whole buffers.
 
-use std::fs::OpenOptions;
+use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use io_uring::{opcode, types};
 
 use super::buffer::DmaBuffer;
-use super::driver::{Held, Submission};
+use super::driver::{Held, Submission, close};
 use super::executor::{current, spawn_blocking};
 use super::inbox::local;
 
@@ -18,26 +19,32 @@ use super::inbox::local;
 #[derive(Debug)]
 pub struct File {
     /// None once it is closed. Shared with what is in flight.
-    fd: Option<Rc<OwnedFd>>,
+    fd: Option<Arc<OwnedFd>>,
 }
 
 impl File {
-    /// Opens a file as `options` say, with further flags of open(2), on the pool.
+    /// Opens a file with these flags of open(2); one that is made is everybody's to read and its
+    /// owner's to write, as far as the umask allows.
     ///
     /// # Errors
     /// As open(2).
-    pub async fn open(path: &Path, mut options: OpenOptions, flags: i32) -> io::Result<Self> {
-        let path = path.to_owned();
-        options.custom_flags(flags | libc::O_CLOEXEC);
-        let opened = spawn_blocking(move || options.open(path).map(OwnedFd::from)).await?;
-        Ok(Self {
-            fd: Some(Rc::new(opened)),
-        })
+    pub async fn open(path: &Path, flags: i32) -> io::Result<Self> {
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let entry = opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), path.as_ptr())
+            .flags(flags | libc::O_CLOEXEC)
+            .mode(0o666);
+        let opens = Submission::new(&current().driver, entry.build(), Held::Path(path));
+        let (result, held) = opens.await;
+        result?;
+        let Held::File(opened) = held else {
+            unreachable!("what was opened is held")
+        };
+        Ok(Self { fd: Some(opened) })
     }
 
-    fn fd(&self) -> (types::Fd, Rc<OwnedFd>) {
+    fn fd(&self) -> (types::Fd, Arc<OwnedFd>) {
         let fd = self.fd.as_ref().expect("it is closed only when it goes");
-        (types::Fd(fd.as_raw_fd()), Rc::clone(fd))
+        (types::Fd(fd.as_raw_fd()), Arc::clone(fd))
     }
 
     /// Reads up to `length` bytes at `position`; fewer at the file's end.
@@ -100,10 +107,10 @@ impl File {
     /// # Errors
     /// As ftruncate(2).
     pub async fn truncate(&self, length: u64) -> io::Result<()> {
-        // The descriptor may be closed here before the pool comes to it: it gets one of its own.
+        // Given up, the file may be dropped here before the pool comes to it, which closes it then.
         let (_, held) = self.fd();
-        let file = std::fs::File::from(held.try_clone()?);
-        spawn_blocking(move || file.set_len(length)).await
+        let length = i64::try_from(length).map_err(io::Error::other)?;
+        spawn_blocking(move || Ok(nix::unistd::ftruncate(&*held, length)?)).await
     }
 
     /// Closes the file, and waits for that.
@@ -111,29 +118,22 @@ impl File {
     /// # Errors
     /// As close(2). The descriptor is gone all the same.
     pub async fn close(mut self) -> io::Result<()> {
-        let Some(Ok(fd)) = self.fd.take().map(Rc::try_unwrap) else {
+        let Some(fd) = self.fd.take().and_then(Arc::into_inner) else {
             // A call that was given up is still in flight: its end closes the file.
             return Ok(());
         };
-        let entry = opcode::Close::new(types::Fd(fd.into_raw_fd())).build();
-        let closes = Submission::new(&current().driver, entry, Held::Number);
+        let closes = Submission::new(&current().driver, close(fd), Held::Number);
         closes.await.0.map(drop)
     }
 }
 
 impl Drop for File {
-    /// Closing the last descriptor of a deleted file frees its blocks, which takes its time: the
-    /// ring does it.
     fn drop(&mut self) {
-        let Some(Ok(fd)) = self.fd.take().map(Rc::try_unwrap) else {
-            return;
-        };
-        match local() {
-            Some(local) => {
-                let entry = opcode::Close::new(types::Fd(fd.into_raw_fd())).build();
-                local.driver.submit_unattended(entry);
+        if let Some(fd) = self.fd.take().and_then(Arc::into_inner) {
+            match local() {
+                Some(local) => local.driver.close_unattended(fd),
+                None => drop(fd),
             }
-            None => drop(fd),
         }
     }
 }

@@ -110,12 +110,3 @@ impl Inbox {
         self.is_closed.store(true, Ordering::Release);
     }
 }
-
-impl Drop for Inbox {
-    fn drop(&mut self) {
-        // A task that came after the executor had ended, on its way to a thread that is gone.
-        while let Some((_, runnable)) = self.incoming.pop() {
-            std::mem::forget(runnable);
-        }
-    }
-}

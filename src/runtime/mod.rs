@@ -7,6 +7,8 @@
 //! costs one system call, whatever it led to, and a task that gives way has the ring looked at
 //! before it runs again. `kernel-notes/runtime.md` says why this is our own.
 //!
+//! Knows nothing of shards, logs or requests; of `base` only the size of a block.
+//!
 //! What must stay true:
 //! - tasks, futures and buffers of one executor stay on its thread; only wakers leave it, and what
 //!   [`spawn_blocking`] is given;
@@ -31,9 +33,10 @@ mod timer;
 
 pub use async_task::Task;
 pub use buffer::DmaBuffer;
+pub use driver::check_rings;
 pub use executor::{
-    Executor, ExecutorConfig, TaskQueue, block_on, current_queue, spawn_blocking, spawn_into,
-    spawn_local, yield_if_needed, yield_now,
+    Executor, ExecutorConfig, TaskQueue, block_on, current_queue, spawn_blocking, spawn_local,
+    yield_if_needed, yield_now,
 };
 pub use file::File;
 pub use pollable::Pollable;

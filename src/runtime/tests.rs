@@ -1,7 +1,6 @@
 //! The executor as a whole: tasks, wakes from elsewhere, the ring, files, and the end.
 
 use std::cell::{Cell, RefCell};
-use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
@@ -22,6 +21,8 @@ fn directory() -> tempfile::TempDir {
     std::fs::create_dir_all(&target).expect("a target directory");
     tempfile::tempdir_in(target).expect("a directory")
 }
+
+const CREATE: i32 = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -111,17 +112,14 @@ fn background_tasks_do_not_starve_and_do_not_starve_others() {
         let end = Instant::now() + Duration::from_millis(200);
         let spin = |index: usize, queue| {
             let counts = Rc::clone(&counts);
-            spawn_into(
-                async move {
-                    while Instant::now() < end {
-                        let until = Instant::now() + Duration::from_micros(20);
-                        while Instant::now() < until {}
-                        counts[index].set(counts[index].get() + 1);
-                        yield_now().await;
-                    }
-                },
-                queue,
-            )
+            TaskQueue::spawn(queue, async move {
+                while Instant::now() < end {
+                    let until = Instant::now() + Duration::from_micros(20);
+                    while Instant::now() < until {}
+                    counts[index].set(counts[index].get() + 1);
+                    yield_now().await;
+                }
+            })
         };
         zip(spin(0, TaskQueue::Requests), spin(1, TaskQueue::Background)).await;
         let (front, back) = (counts[0].get(), counts[1].get());
@@ -180,14 +178,10 @@ fn files_are_written_read_cut_and_closed() {
     let directory = directory();
     let path = directory.path().join("file");
     block_on(async move {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
-        let file = File::open(&path, options.clone(), libc::O_DIRECT)
+        let file = File::open(&path, CREATE | libc::O_DIRECT)
             .await
             .expect("made");
-        let again = File::open(&path, options, 0)
-            .await
-            .expect_err("it is there");
+        let again = File::open(&path, CREATE).await.expect_err("it is there");
         assert_eq!(again.kind(), std::io::ErrorKind::AlreadyExists);
         file.allocate(1 << 20).await.expect("room");
         let mut buffer = DmaBuffer::new(8192);
@@ -214,9 +208,7 @@ fn what_the_kernel_uses_outlives_who_gives_up() {
     let path = directory.path().join("file");
     let written = path.clone();
     block_on(async move {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
-        let file = File::open(&path, options, libc::O_DIRECT)
+        let file = File::open(&path, CREATE | libc::O_DIRECT)
             .await
             .expect("made");
         for number in 0..64_u8 {
@@ -237,6 +229,25 @@ fn what_the_kernel_uses_outlives_who_gives_up() {
             "{number}"
         );
     }
+}
+
+#[test]
+fn files_whose_opening_or_use_was_given_up_are_closed() {
+    let directory = directory();
+    let path = directory.path().join("file");
+    let opened = path.clone();
+    block_on(async move {
+        let file = File::open(&path, CREATE).await.expect("made");
+        for _ in 0..32 {
+            let opens = File::open(&path, libc::O_RDWR);
+            assert!(poll_once(pin!(opens)).await.is_none());
+        }
+        let syncs = file.sync_data();
+        assert!(poll_once(pin!(syncs)).await.is_none());
+    });
+    let links = std::fs::read_dir("/proc/self/fd").expect("descriptors");
+    let targets = links.filter_map(|link| std::fs::read_link(link.ok()?.path()).ok());
+    assert_eq!(targets.filter(|target| *target == opened).count(), 0);
 }
 
 #[test]

@@ -12,11 +12,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fmt, io};
 
-use super::queues::Queues;
 use super::scheduling;
 use super::shutdown::{Barrier, Stop, Stopper};
 use crate::base::ids::ShardId;
-use crate::runtime::{self, Executor};
+use crate::runtime::{self, Executor, TaskQueue};
 
 /// How the executors are made.
 #[derive(Clone, Debug)]
@@ -53,8 +52,6 @@ pub struct ShardContext {
     pub shard: ShardId,
     /// How many there are.
     pub shards: u16,
-    /// Its task queues.
-    pub queues: Queues,
     /// Tells it to stop.
     pub stop: Stop,
     /// Where it meets the other shards.
@@ -285,13 +282,11 @@ impl Starting {
             self.barrier.clone(),
         );
         let whole = async move {
-            let queues = Queues::default();
             let context = ShardContext {
                 shard,
                 shards,
-                stop: stopper.listen(queues.background),
+                stop: stopper.listen(TaskQueue::Background),
                 barrier,
-                queues,
             };
             body(context).await
         };

@@ -21,7 +21,6 @@ pub mod frames;
 mod line;
 pub mod mailbox;
 pub mod placement;
-pub mod queues;
 pub mod reply;
 mod scheduling;
 pub mod shutdown;

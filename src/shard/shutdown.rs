@@ -14,6 +14,8 @@ use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
+use crate::runtime::TaskQueue;
+
 #[derive(Debug, Default)]
 struct Signal {
     stopped: AtomicBool,
@@ -47,13 +49,13 @@ impl Stopper {
     /// The stop signal of the shard that runs the caller. One task of the shard listens to the
     /// other threads; all others wait on the shard itself, so ten thousand of them cost the stop
     /// one wake across cores.
-    pub(super) fn listen(&self, queue: super::queues::Queue) -> Stop {
+    pub(super) fn listen(&self, queue: TaskQueue) -> Stop {
         let stop = Stop {
             signal: Arc::clone(&self.signal),
             state: Rc::default(),
         };
         let (signal, local) = (self.signal.clone(), stop.clone());
-        super::queues::spawn_into(queue, async move {
+        queue.detach(async move {
             poll_fn(|context| signal.poll(context)).await;
             local.fire();
         });

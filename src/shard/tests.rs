@@ -9,17 +9,16 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::runtime::{Timer, yield_now};
 use bytes::Bytes;
 
 use super::budget::{Budget, LargerThanBudget};
 use super::executor::{ExecutorConfig, ShardContext, ShardError, StartError, allowed_cpus, start};
 use super::frames::Frames;
 use super::mailbox::{self, Closed, TrySendError};
-use super::queues::spawn_into;
 use super::reply;
 use super::shutdown::Stopper;
 use crate::base::ids::ShardId;
+use crate::runtime::{TaskQueue, Timer, yield_now};
 
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -99,10 +98,7 @@ fn a_shard_that_fails_or_panics_stops_the_others() {
             Timer::new(PAUSE).await;
             if is_panic {
                 // In a task of its own, as a request handler would be.
-                let task = context
-                    .queues
-                    .requests
-                    .spawn(async { panic!("a broken handler") });
+                let task = TaskQueue::Requests.spawn(async { panic!("a broken handler") });
                 task.await
             }
             Err("the disk is gone")
@@ -150,7 +146,7 @@ fn a_stop_from_another_thread_reaches_every_waiting_task() {
         let tasks: Vec<_> = (0..100)
             .map(|index| {
                 let (stop, woken) = (context.stop.clone(), woken.clone());
-                context.queues.requests.spawn(async move {
+                TaskQueue::Requests.spawn(async move {
                     if index % 2 == 0 {
                         // Waits that are given up leave nothing behind.
                         let give_up = async {
@@ -183,9 +179,9 @@ fn a_stop_from_another_thread_reaches_every_waiting_task() {
 
 #[test]
 fn a_stop_is_seen_before_any_task_was_woken_by_it() {
-    run_one(|context| async move {
+    run_one(|_| async move {
         let stopper = Stopper::default();
-        let stop = stopper.listen(context.queues.background);
+        let stop = stopper.listen(TaskQueue::Background);
         Timer::new(PAUSE).await;
         assert!(!stop.is_requested());
         stopper.stop();
@@ -251,11 +247,11 @@ fn messages_of_each_pair_keep_their_order_under_flood() {
                 *next += 1;
             };
             let receiving = receiver.run(handle);
-            let receiving = context.queues.requests.spawn(receiving);
+            let receiving = TaskQueue::Requests.spawn(receiving);
             let sending: Vec<_> = (0..SHARDS)
                 .map(|to| {
                     let mailboxes = mailboxes.clone();
-                    context.queues.requests.spawn(async move {
+                    TaskQueue::Requests.spawn(async move {
                         for number in 0..MESSAGES {
                             mailboxes.send(ShardId(to), number).await.expect("open");
                             assert!(mailboxes.in_flight(ShardId(to)) <= LANE);
@@ -279,12 +275,12 @@ fn messages_of_each_pair_keep_their_order_under_flood() {
 
 #[test]
 fn tasks_that_wait_for_room_are_served_in_turn() {
-    run_one(|context| async move {
+    run_one(|_| async move {
         let (mailboxes, receiver) = mailbox::mesh::<u32>(1, 1).remove(0).open();
         let tasks: Vec<_> = (0..20)
             .map(|number| {
                 let mailboxes = mailboxes.clone();
-                context.queues.requests.spawn(async move {
+                TaskQueue::Requests.spawn(async move {
                     mailboxes.send(ShardId(0), number).await.expect("open");
                 })
             })
@@ -302,7 +298,7 @@ fn tasks_that_wait_for_room_are_served_in_turn() {
         let loop_ = receiver.run(move |_, number| {
             sink.borrow_mut().push(number);
         });
-        let loop_ = context.queues.requests.spawn(loop_);
+        let loop_ = TaskQueue::Requests.spawn(loop_);
         for task in tasks.into_iter().flatten() {
             task.await;
         }
@@ -327,7 +323,7 @@ fn a_closed_mailbox_gives_messages_back_and_drops_those_not_handled() {
         mailboxes.send(to, Ask(2, sender)).await.expect("open");
         let waiting = {
             let mailboxes = mailboxes.clone();
-            context.queues.requests.spawn(async move {
+            TaskQueue::Requests.spawn(async move {
                 let (sender, _answer) = reply::channel();
                 mailboxes.send(to, Ask(3, sender)).await
             })
@@ -370,7 +366,7 @@ fn parked_shards_are_woken_by_messages_and_by_answers() {
             };
             let closer = receiver.closer();
             let loop_ = receiver.run(answer);
-            let loop_ = context.queues.requests.spawn(loop_);
+            let loop_ = TaskQueue::Requests.spawn(loop_);
             let mut slowest = Duration::ZERO;
             if context.shard == ShardId(0) {
                 for number in 0..ROUNDS {
@@ -399,7 +395,7 @@ fn parked_shards_are_woken_by_messages_and_by_answers() {
 
 #[test]
 fn a_budget_serves_in_order_and_never_more_than_it_has() {
-    run_one(|context| async move {
+    run_one(|_| async move {
         let budget = Budget::new(100);
         let refused = budget.acquire(101).await.err();
         let expected = LargerThanBudget {
@@ -413,7 +409,7 @@ fn a_budget_serves_in_order_and_never_more_than_it_has() {
             .into_iter()
             .map(|(name, bytes)| {
                 let (budget, order) = (budget.clone(), order.clone());
-                context.queues.requests.spawn(async move {
+                TaskQueue::Requests.spawn(async move {
                     let permit = budget.acquire(bytes).await.expect("fits");
                     assert!(budget.used() <= 100);
                     order.borrow_mut().push(name);
@@ -504,10 +500,10 @@ fn the_reserve_serves_while_the_budget_is_exhausted() {
 
 #[test]
 fn a_busy_task_that_gives_way_lets_timers_fire() {
-    run_one(|context| async move {
+    run_one(|_| async move {
         let is_done = Rc::new(Cell::new(false));
         let done = is_done.clone();
-        let busy = context.queues.requests.spawn(async move {
+        let busy = TaskQueue::Requests.spawn(async move {
             while !done.get() {
                 yield_now().await;
             }
@@ -524,11 +520,14 @@ fn a_busy_task_that_gives_way_lets_timers_fire() {
 fn detached_tasks_run_on_their_queue() {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = count.clone();
-    run_one(move |context| async move {
-        let queues = context.queues;
-        for queue in [queues.requests, queues.storage, queues.background] {
+    run_one(move |_| async move {
+        for queue in [
+            TaskQueue::Requests,
+            TaskQueue::Storage,
+            TaskQueue::Background,
+        ] {
             let count = counted.clone();
-            spawn_into(queue, async move {
+            queue.detach(async move {
                 count.fetch_add(1, Ordering::SeqCst);
             });
         }

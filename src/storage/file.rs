@@ -5,7 +5,6 @@
 //! writes of one block: the caller sees to that. A failed write or sync is reported once and takes
 //! the log directory out of service; nothing here tries again.
 
-use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -32,33 +31,27 @@ impl File {
     /// Makes the file, which must not exist. Its directory entry is not yet durable. With
     /// `syncs_writes` a write completes only when it is durable.
     pub async fn create(directory: &LogDirectory, path: &Path, syncs_writes: bool) -> Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
-        Self::open_with(directory, path, Call::Create, options, syncs_writes).await
+        let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
+        Self::open_with(directory, path, Call::Create, flags, syncs_writes).await
     }
 
     /// Opens the file, which exists; otherwise as [`File::create`].
     pub async fn open(directory: &LogDirectory, path: &Path, syncs_writes: bool) -> Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true);
-        Self::open_with(directory, path, Call::Open, options, syncs_writes).await
+        Self::open_with(directory, path, Call::Open, libc::O_RDWR, syncs_writes).await
     }
 
     /// Opens the file for reads only.
     pub async fn open_to_read(directory: &LogDirectory, path: &Path) -> Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true);
-        Self::open_with(directory, path, Call::Open, options, false).await
+        Self::open_with(directory, path, Call::Open, libc::O_RDONLY, false).await
     }
 
     async fn open_with(
         directory: &LogDirectory,
         path: &Path,
         call: Call,
-        options: OpenOptions,
+        mut flags: i32,
         syncs_writes: bool,
     ) -> Result<Self> {
-        let mut flags = 0;
         if syncs_writes && !directory.faults().skips_sync() {
             flags |= libc::O_DSYNC;
         }
@@ -69,7 +62,7 @@ impl File {
         let failed = |source| FileError::new(call.name(), path, source);
         let fault = directory.faults().next(call, path);
         fault.before().map_err(failed)?;
-        let opened = runtime::File::open(path, options, flags).await;
+        let opened = runtime::File::open(path, flags).await;
         let file = opened.map_err(failed)?;
         fault.after().map_err(failed)?;
         Ok(Self {

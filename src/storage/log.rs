@@ -19,12 +19,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use crate::runtime::Semaphore;
 use bytes::Bytes;
 
 use crate::base::clock::TimestampMs;
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::limits::BLOCK_BYTES;
+use crate::runtime::Semaphore;
 
 use super::directory::LogDirectory;
 use super::error::LogError;

@@ -15,16 +15,15 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use crate::runtime::TaskQueue;
 use bytes::Bytes;
 
 use crate::base::ids::Offset;
 use crate::base::limits::{READ_PIECE_BYTES, READS_IN_FLIGHT_MAX};
+use crate::runtime::TaskQueue;
 
 use super::admission::{Admission, Admitted};
 use super::error::FileError;
 use super::file::File;
-use super::shard::spawn_into;
 use super::unit::{SealedUnit, UnitHome};
 
 /// So many pieces are kept at least, whatever the budget.
@@ -240,7 +239,8 @@ impl ReadCache {
             state.loading += 1;
             drop(state);
             let cache = Rc::clone(self);
-            spawn_into(self.queue, async move { cache.load(&piece, &file).await });
+            self.queue
+                .detach(async move { cache.load(&piece, &file).await });
         }
     }
 
@@ -250,7 +250,7 @@ impl ReadCache {
         state.loading -= 1;
         let stage = match read {
             Ok(read) => {
-                let unit = self.home.adopt(read, piece.bytes() as usize);
+                let unit = self.home.adopt(read);
                 // What came short is not kept: whoever asks again has it read again.
                 match unit.len() as u64 == piece.bytes() {
                     true => state.loaded(piece),

@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 
-use crate::runtime::yield_now;
 use bytes::Bytes;
 
 use crate::base::ids::Offset;
@@ -17,6 +16,7 @@ use crate::base::limits::{
     BATCH_HEADER_BYTES, BLOCK_BYTES, COLD_READ_BYTES_MAX, OVERDRAWN_READ_BYTES_MAX,
     READ_AHEAD_BYTES_MAX, READ_PIECE_BYTES,
 };
+use crate::runtime::yield_now;
 
 use super::error::{FileError, LogError};
 use super::file::File;

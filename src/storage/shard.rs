@@ -5,11 +5,9 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::rc::{Rc, Weak};
 
-use crate::runtime::TaskQueue;
-use crate::runtime::{Permit, Semaphore};
-
 use crate::base::clock::TimestampMs;
 use crate::base::ids::Offset;
+use crate::runtime::{Permit, Semaphore, TaskQueue};
 
 use super::directory::LogDirectory;
 use super::file::File;
@@ -93,7 +91,7 @@ impl ShardStorage {
     }
 
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        spawn_into(self.queue, task);
+        self.queue.detach(task);
     }
 
     pub(super) async fn write_permit(&self) -> Permit<'_> {
@@ -160,11 +158,6 @@ impl ShardStorage {
             let _ = log.park().await;
         });
     }
-}
-
-/// Runs `task` in one of the shard's queues.
-pub(super) fn spawn_into(queue: TaskQueue, task: impl Future<Output = ()> + 'static) {
-    crate::runtime::spawn_into(task, queue).detach();
 }
 
 /// Descriptors of segments opened for reads, the least recently used go first.

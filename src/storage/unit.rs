@@ -130,18 +130,14 @@ impl UnitHome {
         }
     }
 
-    /// A unit of what was read from a file, in the buffer that it was read into, of `capacity`
-    /// bytes.
-    pub fn adopt(&self, buffer: DmaBuffer, capacity: usize) -> SealedUnit {
+    /// A unit of what was read from a file, in the buffer that it was read into.
+    pub fn adopt(&self, buffer: DmaBuffer) -> SealedUnit {
         self.welcome();
         let length = buffer.len();
         let inner = SealedInner {
             address: buffer.as_ptr(),
             length,
-            live: ManuallyDrop::new(Live::new(
-                capacity.next_multiple_of(BLOCK_BYTES as usize),
-                &self.homecoming.live_bytes,
-            )),
+            live: ManuallyDrop::new(Live::new(buffer.capacity(), &self.homecoming.live_bytes)),
             buffer: ManuallyDrop::new(Rc::new(buffer)),
             homecoming: self.homecoming.clone(),
         };

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::runtime::Timer;
 use bytes::Bytes;
 use bytestring::ByteString;
 use futures_lite::future::or;
@@ -27,6 +26,7 @@ use crate::partition::open::OpenPartition;
 use crate::partition::table::PartitionTable;
 use crate::record::builder::{BatchBuilder, RecordToWrite};
 use crate::record::compression::Codec;
+use crate::runtime::{TaskQueue, Timer};
 use crate::shard::executor::{ExecutorConfig, ShardContext, start};
 use crate::shard::reply;
 use crate::storage::directory::LogDirectory;
@@ -49,7 +49,7 @@ struct Rig {
 }
 
 impl Rig {
-    async fn new(path: &Path, context: &ShardContext, config: TopicConfig) -> Self {
+    async fn new(path: &Path, config: TopicConfig) -> Self {
         let limits = StorageLimits {
             tail_bytes_max: 8 << 20,
             read_cache_bytes_max: 2 << 20,
@@ -58,9 +58,9 @@ impl Rig {
             open_reads_max: 16,
         };
         let directory = LogDirectory::new(path.to_owned(), true);
-        let storage = ShardStorage::new(directory, limits, context.queues.storage.handle());
+        let storage = ShardStorage::new(directory, limits, TaskQueue::Storage);
         let clock = Clock::manual(1_700_000_000_000);
-        let requests = context.queues.requests;
+        let requests = TaskQueue::Requests;
         let table = PartitionTable::new(storage, PartitionsShared::new(clock.clone(), requests));
         let wanted = OpenPartition {
             id: ID,
@@ -126,8 +126,8 @@ fn on_shard(config: TopicConfig, test: impl AsyncFnOnce(Rig) + Send + 'static) {
     std::fs::create_dir_all(&target).expect("a target directory");
     let home = tempfile::tempdir_in(target).expect("a directory");
     let path = home.path().to_owned();
-    let body = move |context: ShardContext| async move {
-        let rig = Rig::new(&path, &context, config).await;
+    let body = move |_: ShardContext| async move {
+        let rig = Rig::new(&path, config).await;
         test(rig).await;
         Ok::<_, String>(())
     };

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::runtime::Timer;
 use bytestring::ByteString;
 use futures_lite::future::or;
 
@@ -18,6 +17,7 @@ use super::machine;
 use super::reads::{DescribedGroup, ListFilter, ListedGroup};
 use super::runtime::{Coordinator, Shared};
 use crate::base::ids::{ShardId, TopicId, TopicIdPartition};
+use crate::runtime::Timer;
 use crate::shard::mailbox::{Closed, Mailboxes};
 use crate::shard::placement;
 use crate::shard::reply::{self, Receiver, Sender};

@@ -10,9 +10,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::runtime::Semaphore;
-use crate::runtime::Task;
-use crate::runtime::Timer;
 use ahash::AHashMap;
 use bytestring::ByteString;
 
@@ -27,7 +24,7 @@ use crate::base::log_limit::LogLimit;
 use crate::config::BrokerConfig;
 use crate::partition::table::PartitionTable;
 use crate::record::compression::Codec;
-use crate::shard::queues::Queue;
+use crate::runtime::{Semaphore, Task, TaskQueue, Timer};
 use crate::shard::reply::Sender;
 
 /// What the coordinators of a shard share.
@@ -38,7 +35,7 @@ pub struct Shared {
     /// The moment from which timers count.
     pub began: Instant,
     /// Where its tasks run.
-    pub queue: Queue,
+    pub queue: TaskQueue,
     /// The shard's partitions.
     pub table: Rc<PartitionTable>,
     /// The settings of groups.
@@ -68,7 +65,7 @@ impl Shared {
         config: &BrokerConfig,
         bytes_max: usize,
         clock: Clock,
-        queue: Queue,
+        queue: TaskQueue,
         table: Rc<PartitionTable>,
     ) -> Self {
         let codec = config.groups.offsets_topic_compression_codec;

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::runtime::Timer;
 use bytes::Bytes;
 
 use crate::net::listener::{Bound, ListenConfig, bind};
@@ -19,6 +18,7 @@ use crate::net::quota::{ConnectionLimits, ConnectionQuota};
 use crate::net::server::{ServerConfig, serve};
 use crate::net::service::{Dispatched, Outcome, Service};
 use crate::protocol::frame::Reply;
+use crate::runtime::Timer;
 use crate::shard::budget::Budget;
 use crate::shard::executor::{ExecutorConfig, ShardContext, ShardError, Shards, start};
 use crate::shard::frames::Frames;

@@ -17,7 +17,7 @@ use crate::partition::open::OpenPartition;
 use crate::partition::table::PartitionTable;
 use crate::record::builder::{BatchBuilder, RecordToWrite};
 use crate::record::compression::Codec;
-use crate::shard::queues::Queues;
+use crate::runtime::TaskQueue;
 use crate::shard::reply::{self, Receiver};
 use crate::storage::directory::LogDirectory;
 use crate::storage::error::{FileError, LogError};
@@ -51,7 +51,6 @@ where
     let directory = tempfile::tempdir_in(target).expect("a directory");
     let path: PathBuf = directory.path().to_owned();
     crate::runtime::block_on(async move {
-        let queues = Queues::default();
         let limits = StorageLimits {
             tail_bytes_max: 8 << 20,
             read_cache_bytes_max: 2 << 20,
@@ -60,8 +59,8 @@ where
             open_reads_max: 16,
         };
         let directory = LogDirectory::new(path, true);
-        let storage = ShardStorage::new(directory, limits, queues.storage.handle());
-        let shared = Shared::new(Clock::manual(NOW), queues.requests);
+        let storage = ShardStorage::new(directory, limits, TaskQueue::Storage);
+        let shared = Shared::new(Clock::manual(NOW), TaskQueue::Requests);
         let table = PartitionTable::new(storage, shared);
         for partition in 0..2 {
             let wanted = OpenPartition {
