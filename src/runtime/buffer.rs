@@ -7,13 +7,14 @@
 //! A chunk that is one huge page spares the kernel the pinning and mapping of every small page of a
 //! transfer, and makes the device's requests larger. But its first touch takes it all from the
 //! kernel, or from a virtual machine's host, at once: milliseconds, in which the shard stands
-//! still. So chunks are huge pages where they are needed so fast that small ones would cost more:
-//! `kernel-notes/buffers.md`.
+//! still. So a thread cuts from huge pages where it takes buffers so fast that small pages would
+//! cost more, and leaves what is free of its small ones alone meanwhile: they become whole and go
+//! back. `kernel-notes/buffers.md`.
 
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
@@ -27,8 +28,8 @@ use crate::base::limits::BLOCK_BYTES;
 const CHUNK_BYTES: usize = 2 << 20;
 /// Free chunks that a thread keeps.
 const CHUNKS_KEPT: usize = 8;
-/// A thread that fills or empties so many chunks in less than [`HURRY`] (100 MiB/s) is in one.
-/// Many, since partitions that are written evenly need their next units all at once.
+/// A thread that takes so many chunks' worth of buffers in less than [`HURRY`] (100 MiB/s) is in
+/// one. Many, since partitions that are written evenly need their next units all at once.
 const TURNS: usize = 32;
 const HURRY: Duration = Duration::from_millis(640);
 const ORDERS: usize = CHUNK_BYTES.trailing_zeros() as usize + 1;
@@ -37,71 +38,117 @@ thread_local! {
     static ARENA: RefCell<Arena> = RefCell::default();
 }
 
-/// The pieces of a thread that are free, by the power of two that they are.
+/// The pieces of a thread that are free, and how fast it takes them.
 #[derive(Default)]
 struct Arena {
-    free: [BTreeSet<usize>; ORDERS],
+    huge: Pieces,
+    small: Pieces,
     /// The chunks that are small pages.
-    small: BTreeSet<usize>,
-    /// When chunks were taken from the kernel or became free, [`TURNS`] times at most.
-    turned: VecDeque<Instant>,
+    small_chunks: HashSet<usize>,
+    /// What was taken since the last turn.
+    taken_bytes: usize,
+    /// When a chunk's worth was taken, [`TURNS`] times at most.
+    turns: VecDeque<Instant>,
+    is_hurried: bool,
 }
 
-impl Arena {
-    /// Whether the thread is in a hurry, now that a chunk was taken or became free.
-    fn turn(&mut self) -> bool {
-        let now = Instant::now();
-        let is_hurried = self.turned.len() == TURNS
-            && self
-                .turned
-                .pop_front()
-                .is_some_and(|first| now - first < HURRY);
-        self.turned.push_back(now);
-        is_hurried
+/// Pieces of chunks of one kind that are free, by the power of two that they are.
+#[derive(Default)]
+struct Pieces([BTreeSet<usize>; ORDERS]);
+
+impl Pieces {
+    /// A piece of that order, out of the smallest that is large enough.
+    fn take(&mut self, wanted: usize) -> Option<usize> {
+        let found = (wanted..ORDERS).find(|order| !self.0[*order].is_empty())?;
+        let piece = self.0[found].pop_first()?;
+        self.split(piece, found, wanted);
+        Some(piece)
     }
 
-    fn map_chunk(&mut self) -> usize {
+    /// Makes all free of a piece but its beginning.
+    fn split(&mut self, piece: usize, mut order: usize, wanted: usize) {
+        while order > wanted {
+            order -= 1;
+            self.0[order].insert(piece + (1 << order));
+        }
+    }
+
+    /// Joins a piece with its other half if that is free, and so on. What it is a part of then, and
+    /// the order of that; it is no longer among these.
+    fn join(&mut self, mut piece: usize, mut order: usize) -> (usize, usize) {
+        // Chunks are aligned to their size, so the other half is one bit away.
+        while order < WHOLE && self.0[order].remove(&(piece ^ (1 << order))) {
+            piece &= !(1 << order);
+            order += 1;
+        }
+        (piece, order)
+    }
+}
+
+/// The order of a whole chunk.
+const WHOLE: usize = order(CHUNK_BYTES);
+
+impl Arena {
+    /// A piece of `bytes`, a power of two that a chunk holds.
+    fn take(&mut self, bytes: usize) -> NonNull<u8> {
+        self.taken_bytes += bytes;
+        if self.taken_bytes >= CHUNK_BYTES {
+            self.taken_bytes = 0;
+            self.turn(Instant::now());
+        }
+        let wanted = order(bytes);
+        let piece = match self.huge.take(wanted) {
+            Some(piece) => piece,
+            None if self.is_hurried => self.cut_chunk(wanted),
+            None => match self.small.take(wanted) {
+                Some(piece) => piece,
+                None => self.cut_chunk(wanted),
+            },
+        };
+        NonNull::new(piece as *mut u8).expect("no mapping begins at zero")
+    }
+
+    /// Takes note that a chunk's worth was taken.
+    fn turn(&mut self, now: Instant) {
+        self.is_hurried = self.turns.len() == TURNS
+            && self
+                .turns
+                .pop_front()
+                .is_some_and(|first| now.saturating_duration_since(first) < HURRY);
+        self.turns.push_back(now);
+    }
+
+    fn cut_chunk(&mut self, wanted: usize) -> usize {
         let chunk = map(CHUNK_BYTES);
         let address = chunk.as_ptr() as usize;
-        if self.turn() {
+        if self.is_hurried {
             advise(chunk, CHUNK_BYTES, MmapAdvise::MADV_HUGEPAGE);
+            self.huge.split(address, WHOLE, wanted);
         } else {
             // Where all memory may be huge pages this is not to be.
             advise(chunk, CHUNK_BYTES, MmapAdvise::MADV_NOHUGEPAGE);
-            self.small.insert(address);
+            self.small_chunks.insert(address);
+            self.small.split(address, WHOLE, wanted);
         }
         address
     }
 
-    /// A piece of `bytes`, a power of two that a chunk holds.
-    fn take(&mut self, bytes: usize) -> NonNull<u8> {
-        let wanted = order(bytes);
-        let found = (wanted..ORDERS).find_map(|order| Some((order, self.free[order].pop_first()?)));
-        let (mut at, piece) = found.unwrap_or_else(|| (order(CHUNK_BYTES), self.map_chunk()));
-        while at > wanted {
-            at -= 1;
-            self.free[at].insert(piece + (1 << at));
-        }
-        NonNull::new(piece as *mut u8).expect("no mapping begins at zero")
-    }
-
     fn give_back(&mut self, memory: NonNull<u8>, bytes: usize) {
-        let mut piece = memory.as_ptr() as usize;
-        let mut at = order(bytes);
-        // Chunks are aligned to their size, so the other half is one bit away.
-        while at < order(CHUNK_BYTES) && self.free[at].remove(&(piece ^ (1 << at))) {
-            piece &= !(1 << at);
-            at += 1;
+        let piece = memory.as_ptr() as usize;
+        let is_small = self.small_chunks.contains(&(piece - piece % CHUNK_BYTES));
+        let pieces = if is_small {
+            &mut self.small
+        } else {
+            &mut self.huge
+        };
+        let (piece, order) = pieces.join(piece, order(bytes));
+        if order < WHOLE || (pieces.0[WHOLE].len() < CHUNKS_KEPT && !(is_small && self.is_hurried))
+        {
+            pieces.0[order].insert(piece);
+            return;
         }
-        if at == order(CHUNK_BYTES) {
-            let is_hurried = self.turn();
-            let is_to_be_huge = is_hurried && self.small.contains(&piece);
-            if is_to_be_huge || self.free[at].len() >= CHUNKS_KEPT {
-                self.small.remove(&piece);
-                return unmap(piece, CHUNK_BYTES);
-            }
-        }
-        self.free[at].insert(piece);
+        self.small_chunks.remove(&piece);
+        unmap(piece, CHUNK_BYTES);
     }
 }
 
@@ -109,8 +156,10 @@ impl Drop for Arena {
     fn drop(&mut self) {
         // A chunk of which something is in use stays mapped: whoever has it outlives the thread's
         // own memory, as the test harness's main thread may have it.
-        for chunk in std::mem::take(&mut self.free[order(CHUNK_BYTES)]) {
-            unmap(chunk, CHUNK_BYTES);
+        for pieces in [&mut self.huge, &mut self.small] {
+            for chunk in std::mem::take(&mut pieces.0[WHOLE]) {
+                unmap(chunk, CHUNK_BYTES);
+            }
         }
     }
 }

@@ -15,13 +15,12 @@ fn halves_become_whole_again() {
             .map(|buffer| buffer.as_ptr() as usize)
             .collect();
         assert_eq!(places.len(), 600);
-        // Small pages would go back to the kernel, if all is over in a moment.
-        ARENA.with_borrow_mut(|arena| arena.small.clear());
         drop(buffers);
         ARENA.with_borrow(|arena| {
-            let whole = arena.free[order(CHUNK_BYTES)].len();
-            let free: usize = arena.free.iter().map(BTreeSet::len).sum();
+            let whole = arena.small.0[WHOLE].len();
+            let free: usize = arena.small.0.iter().map(BTreeSet::len).sum();
             assert_eq!((whole, free), (2, 2), "600 blocks take two chunks");
+            assert_eq!(arena.small_chunks.len(), 2);
         });
     };
     std::thread::spawn(run).join().expect("no panic");
@@ -30,27 +29,34 @@ fn halves_become_whole_again() {
 #[test]
 fn chunks_are_huge_pages_in_a_hurry_only() {
     let run = || {
-        let small = || ARENA.with_borrow(|arena| arena.small.len());
+        let small = || ARENA.with_borrow(|arena| arena.small_chunks.len());
         let last_turns = |at: Option<Instant>| {
             let at = at.expect("the clock goes back as far");
-            ARENA.with_borrow_mut(|arena| arena.turned = [at; TURNS].into());
+            ARENA.with_borrow_mut(|arena| arena.turns = [at; TURNS].into());
         };
         let first = DmaBuffer::new(CHUNK_BYTES);
-        let second = DmaBuffer::new(CHUNK_BYTES);
-        assert_eq!(small(), 2, "a few chunks at once");
-        last_turns(Some(Instant::now()));
-        let third = DmaBuffer::new(CHUNK_BYTES);
-        assert_eq!(small(), 2, "the last of many at once");
+        let half = DmaBuffer::new(CHUNK_BYTES / 2);
+        assert_eq!(small(), 2, "a few at once");
         last_turns(Instant::now().checked_sub(HURRY));
-        let fourth = DmaBuffer::new(CHUNK_BYTES);
+        let over_time = DmaBuffer::new(CHUNK_BYTES);
         assert_eq!(small(), 3, "the last of many over some time");
-        last_turns(Instant::now().checked_sub(HURRY));
-        drop(first);
-        assert_eq!(small(), 3, "one that is free after some time");
         last_turns(Some(Instant::now() + HURRY));
-        drop(second);
-        assert_eq!(small(), 2, "one that is free in a hurry");
-        drop((third, fourth));
+        let huge = DmaBuffer::new(CHUNK_BYTES);
+        assert_eq!(small(), 3, "the last of many at once");
+        drop(first);
+        assert_eq!(small(), 2, "a small one that is free in a hurry is gone");
+        let other_half = DmaBuffer::new(CHUNK_BYTES / 2);
+        let is_beside =
+            other_half.as_ptr() as usize / CHUNK_BYTES == half.as_ptr() as usize / CHUNK_BYTES;
+        assert!(!is_beside, "nothing is cut from small pages in a hurry");
+        drop(half);
+        assert_eq!(small(), 1, "so they become whole");
+        last_turns(Instant::now().checked_sub(HURRY));
+        drop((over_time, huge, other_half));
+        let kept = DmaBuffer::new(CHUNK_BYTES);
+        let kept_too = DmaBuffer::new(CHUNK_BYTES);
+        assert_eq!(small(), 0, "huge ones that are there are taken first");
+        drop((kept, kept_too));
     };
     std::thread::spawn(run).join().expect("no panic");
 }
