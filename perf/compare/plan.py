@@ -48,17 +48,19 @@ def of_group(group, brokers, clients, repetition, are_named):
     parts = [(client,) for client in chosen] if group[0].kind == "produce" else [tuple(chosen)]
     for part in parts:
         for broker in brokers:
-            if part and takes_part(broker, group[0], are_named):
+            if part and takes_part(broker, group[0], part, are_named):
                 yield Turn(group, broker, part, repetition)
 
 
-def takes_part(broker, workload, is_named):
+def takes_part(broker, workload, clients, is_named):
     """A peer does in all that does not start it, and Kafka that syncs wherever Kafka does, if it is
-    asked for by name."""
+    asked for by name, else with `millrace perf` alone: it takes its time."""
     if broker == "peer":
         return "start" not in workload.clients
     if broker == "kafka-flush" and is_named:
         return "kafka" in workload.brokers
+    if broker == "kafka-flush" and "millrace" not in clients:
+        return False
     return broker in workload.brokers
 
 

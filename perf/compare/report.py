@@ -53,9 +53,11 @@ reading on.
 
 What is unfair to both: client and broker talk over loopback, so that no network limits either. The
 client has one core, and where it fills that, the throughput is the client's, not the broker's: then
-compare CPU per GiB. Where two shards have two cores, the client shares one of them. Virtual
-machines lend their cores and disks to others, too: look at the spread, and at the stolen time
-below.\
+compare CPU per GiB. `millrace perf` has 8 producers, so that the broker's core is what is filled;
+the other clients are one producer, and Kafka's own waits for acknowledgements after 5 requests.
+What was just written are 128 MiB, which both brokers have in memory. Where two shards have two
+cores, the client shares one of them. Virtual machines lend their cores and disks to others, too:
+look at the spread, and at the stolen time below.\
 """
 
 

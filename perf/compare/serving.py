@@ -15,6 +15,8 @@ from .figures import GIB
 
 OVERRIDES = {"kafka-flush": {"log.flush.interval.messages": 1}}
 TOPIC_SERVED_WITHIN = 300
+# Kafka's controller takes no more than 10,000 changes in one request.
+PARTITIONS_AT_ONCE = 5_000
 
 
 class Peer:
@@ -85,8 +87,12 @@ class Topics:
 
     def make(self, name, partitions):
         name = f"perf-{self.turn.name}-{name}-{os.getpid()}-{self.turn.repetition}"
-        self.command("create", name, "--partitions", partitions)
+        self.command("create", name, "--partitions", min(partitions, PARTITIONS_AT_ONCE))
         self.made.append(name)
+        for total in range(2 * PARTITIONS_AT_ONCE, partitions + PARTITIONS_AT_ONCE,
+                           PARTITIONS_AT_ONCE):
+            self.wait(name, total - PARTITIONS_AT_ONCE)
+            self.command("add-partitions", name, "--partitions", min(total, partitions))
         self.wait(name, partitions)
         return name
 

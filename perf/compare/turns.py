@@ -16,10 +16,11 @@ from .figures import GIB, MIB
 from .serving import (
     FAILURES, Peer, Topics, Usage, attempted, broker_for, failed, load, records_for, sample)
 
-# What a consumer of fresh data reads at most, so that it is what was just written.
-FRESH_BYTES = GIB // 2
-# How often the clients that read everything once do so: a reading takes a second.
-PASSES = 3
+# What a consumer of fresh data reads, again and again: what was just written, a tenth of a second
+# to a second of it, which both brokers have in memory as they are shipped.
+FRESH_BYTES = 128 * MIB
+# How often the clients that read everything once do so.
+PASSES = 6
 
 
 def perform(turn, options):

@@ -9,6 +9,9 @@ BOTH = ("millrace", "kafka")
 
 RATES = (1_000, 10_000, 50_000)
 SIZES = (100, 1024)
+# Producers of `millrace perf` where it is to fill a core of the broker, each with five requests in
+# flight; the other clients are one producer.
+FEW = 8
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,11 @@ def latency(rate, size, kind):
 
 WORKLOADS = (
     Workload("produce-1k-64k", "produce 1 KiB records in 64 KiB batches", "produce",
-             brokers=(*BOTH, "kafka-flush"), clients=CLIENTS),
+             brokers=(*BOTH, "kafka-flush"), clients=CLIENTS, producers=FEW),
     Workload("produce-1k-1m", "produce 1 KiB records in 1 MB batches", "produce", clients=CLIENTS,
-             batch_bytes=1_000_000, linger_ms=50),
+             batch_bytes=1_000_000, linger_ms=50, producers=FEW),
     Workload("produce-100b", "produce 100 B records in 64 KiB batches", "produce", clients=CLIENTS,
-             record_bytes=100, share=0.34),
+             record_bytes=100, share=0.34, producers=FEW),
     Workload("produce-50-keyed", "50 producers, keyed 100 B records in 4 KiB batches, 100 "
              "partitions", "produce", record_bytes=100, batch_bytes=4096, key_bytes=16,
              producers=50, partitions=100, share=0.34),
@@ -69,19 +72,20 @@ WORKLOADS = (
              estimate=5),
     Workload("idle", "two shards and nothing to do", "idle", clients=("start",), shards=2,
              estimate=35),
-    Workload("shards-1", "produce to one shard on one core", "produce", brokers=("millrace",)),
+    Workload("shards-1", "produce to one shard on one core", "produce", brokers=("millrace",),
+             producers=FEW),
     Workload("shards-2", "produce to two shards on two cores, of which the client has one too",
-             "produce", brokers=("millrace",), shards=2),
+             "produce", brokers=("millrace",), shards=2, producers=FEW),
     Workload("ready-clean", "from the start to ready, 10,000 partitions and 16 GiB, after a clean "
              "stop", "ready-full", set="starts", group="ready-full", clients=("start",),
              partitions=10_000, estimate=180),
     Workload("ready-killed", "the same after kill -9 while it was written to", "ready-full",
              set="starts", group="ready-full", clients=("start",), partitions=10_000, estimate=60),
-    Workload("many-6", "produce to 6 partitions", "produce", set="many"),
+    Workload("many-6", "produce to 6 partitions", "produce", set="many", producers=FEW),
     Workload("many-1000", "produce to 1,000 partitions, all written", "produce", set="many",
-             partitions=1_000, estimate=60),
+             partitions=1_000, producers=FEW, estimate=60),
     Workload("many-10000", "produce to 10,000 partitions, all written", "produce", set="many",
-             partitions=10_000, estimate=180),
+             partitions=10_000, producers=FEW, estimate=180),
     Workload("kept-2", "produce, and read the tail, with 2 GiB kept", "kept", set="kept",
              group="kept", estimate=60),
     Workload("kept-24", "the same with 24 GiB kept", "kept", set="kept", group="kept",

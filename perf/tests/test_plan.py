@@ -28,6 +28,10 @@ class Plan(unittest.TestCase):
         self.assertEqual([str(turn) for turn in turns],
                          ["latency floor millrace", "latency peer millrace"])
 
+    def test_kafka_that_syncs_takes_part_with_our_client_alone(self):
+        turns = plan.turns([NAMED["produce-1k-64k"]], ["kafka-flush"], CLIENTS, 1)
+        self.assertEqual([str(turn) for turn in turns], ["produce-1k-64k kafka-flush millrace"])
+
     def test_kafka_that_syncs_takes_part_where_it_is_asked_for_by_name(self):
         workloads = [NAMED["produce-1k-1m"], NAMED["shards-1"]]
         for is_named, expected in ((False, []), (True, ["produce-1k-1m kafka-flush millrace"])):
