@@ -13,7 +13,7 @@
 //! - tasks, futures and buffers of one executor stay on its thread; only wakers leave it, and what
 //!   [`spawn_blocking`] is given;
 //! - memory and descriptors that the kernel was handed are kept by the ring until it is done with
-//!   them, whatever becomes of the future that waits: see [`driver`];
+//!   them, whatever becomes of the future that waits: see `driver`;
 //! - an executor never sleeps while a task is ready: a wake from elsewhere is either seen before
 //!   the thread sleeps, or ends the sleep;
 //! - nothing here waits for the disk but the pool and the kernel's own workers.

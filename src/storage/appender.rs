@@ -281,9 +281,21 @@ impl Log {
         let base_offset = self.end();
         let path = layout::segment_file(&self.path, base_offset, layout::LOG);
         let made = File::create(&self.shard.directory, &path, self.syncs_writes()).await;
-        let file = made.map_err(|error| self.refuse(error))?;
-        let parent = self.path.clone();
         let directory = &self.shard.directory;
+        let file = match made {
+            Ok(file) => file,
+            Err(error) => {
+                let is_made_perhaps = error.is_no_room();
+                let refused = self.refuse(error);
+                if is_made_perhaps {
+                    // Appends may go on in the segment before, past where this one would begin.
+                    let removed = directory.off_reactor(move |dir| dir.remove_file(&path));
+                    removed.await.map_err(|error| self.refuse(error))?;
+                }
+                return Err(refused);
+            }
+        };
+        let parent = self.path.clone();
         let mut readied = grow(&file, 0, BLOCK_BYTES, STEP_BYTES_MIN).await;
         if let Ok(allocated) = readied {
             let synced = directory.off_reactor(move |dir| dir.sync_directory(&parent));
