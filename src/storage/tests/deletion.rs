@@ -237,18 +237,31 @@ fn a_search_by_timestamp_goes_on_behind_what_retention_takes_meanwhile() {
             let index = layout::segment_file(&path, log.start(), layout::TIME_INDEX);
             std::fs::remove_file(index).expect("an index");
         };
+        // The search's call waits in the pool, which has one thread, until retention has begun.
+        let busy_pool = || {
+            let (let_go, held) = std::sync::mpsc::channel::<()>();
+            let held = crate::runtime::spawn_blocking(move || held.recv());
+            async move {
+                drop(let_go);
+                held.await.expect_err("nothing was sent");
+            }
+        };
         lose_index();
         let retention = Retention {
             log_start: oldest.plus(8),
             ..Retention::default()
         };
         let retained = log.retain(retention, log.end(), NOW);
-        let (found, start) = zip(log.seek_timestamp(NOW), retained).await;
+        let pool = busy_pool();
+        let meanwhile = zip(retained, pool);
+        let (found, (start, ())) = zip(log.seek_timestamp(NOW), meanwhile).await;
         let start = start.expect("a log start");
         assert!(start > oldest, "no segment went");
         assert_eq!(found, Ok(Some(start)));
         lose_index();
-        let (found, ()) = zip(log.seek_timestamp(NOW), async { log.forget() }).await;
+        let pool = busy_pool();
+        let meanwhile = zip(async { log.forget() }, pool);
+        let (found, _) = zip(log.seek_timestamp(NOW), meanwhile).await;
         assert_eq!(found, Err(LogError::Closed));
     });
 }
