@@ -41,7 +41,7 @@ def parse(arguments=None):
     much.add_argument("--repetitions", type=int, help="default 5, with --quick 2")
     much.add_argument("--gib", type=float, help="what a producer sends; default 2, with --quick "
                       "0.4; a third of it in records of 100 bytes")
-    much.add_argument("--warmup-gib", type=float, help="default 1, with --quick 0.3")
+    much.add_argument("--warmup-gib", type=float, help="default 2, with --quick 0.3")
     much.add_argument("--seconds", type=int, help="of each latency, and of consumers that read "
                       "again and again; default 10, with --quick 4")
     much.add_argument("--warmup-seconds", type=int, help="before latencies; default 10, with "
@@ -91,7 +91,7 @@ def completed(parser, options):
         parser.error("broker and client need a core each")
     if not {options.broker_core, options.client_core} <= os.sched_getaffinity(0):
         parser.error("--broker-core or --client-core is not there for us")
-    for name, full, quick in (("repetitions", 5, 2), ("gib", 2.0, 0.4), ("warmup_gib", 1.0, 0.3),
+    for name, full, quick in (("repetitions", 5, 2), ("gib", 2.0, 0.4), ("warmup_gib", 2.0, 0.3),
                               ("seconds", 10, 4), ("warmup_seconds", 10, 4)):
         if getattr(options, name) is None:
             setattr(options, name, quick if options.quick else full)

@@ -26,7 +26,7 @@ use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, m
 use crate::base::limits::BLOCK_BYTES;
 
 const CHUNK_BYTES: usize = 2 << 20;
-/// Free chunks that a thread keeps.
+/// Free chunks of each kind that a thread keeps.
 const CHUNKS_KEPT: usize = 8;
 /// A thread that takes so many chunks' worth of buffers in less than [`HURRY`] (100 MiB/s) is in
 /// one. Many, since partitions that are written evenly need their next units all at once.
