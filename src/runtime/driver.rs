@@ -48,6 +48,8 @@ pub(super) enum Held {
     Read(DmaBuffer, Arc<OwnedFd>),
     /// A buffer that it reads.
     Write(Rc<DmaBuffer>, Arc<OwnedFd>),
+    /// Two buffers that it reads one after the other, and where they are.
+    WriteBoth(Box<[libc::iovec; 2]>, [Rc<DmaBuffer>; 2], Arc<OwnedFd>),
 }
 
 /// A request in flight.
@@ -201,7 +203,10 @@ impl Driver {
                     self.close_unattended(file);
                 }
             }
-            Held::File(file) | Held::Read(_, file) | Held::Write(_, file) => {
+            Held::File(file)
+            | Held::Read(_, file)
+            | Held::Write(_, file)
+            | Held::WriteBoth(_, _, file) => {
                 if let Some(file) = Arc::into_inner(file) {
                     self.close_unattended(file);
                 }

@@ -80,6 +80,31 @@ impl File {
         Ok(result? as usize)
     }
 
+    /// As [`File::write`], of the whole of `buffer` and as many bytes of `zeros` behind it, in one
+    /// request.
+    ///
+    /// # Errors
+    /// As pwritev(2).
+    pub async fn write_with_zeros(
+        &self,
+        buffer: Rc<DmaBuffer>,
+        zeros: (Rc<DmaBuffer>, usize),
+        position: u64,
+    ) -> io::Result<usize> {
+        let (fd, held) = self.fd();
+        let (zeros, zero_bytes) = zeros;
+        let part = |buffer: &DmaBuffer, length: usize| libc::iovec {
+            iov_base: buffer.as_ptr().cast_mut().cast(),
+            iov_len: length.min(buffer.len()),
+        };
+        let parts = Box::new([part(&buffer, buffer.len()), part(&zeros, zero_bytes)]);
+        let entry = opcode::Writev::new(fd, parts.as_ptr(), 2).offset(position);
+        let held = Held::WriteBoth(parts, [buffer, zeros], held);
+        let writes = Submission::new(&current().driver, entry.build(), held);
+        let (result, _) = writes.await;
+        Ok(result? as usize)
+    }
+
     /// Makes what was written durable, with the length it needs.
     ///
     /// # Errors

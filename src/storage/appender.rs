@@ -37,10 +37,12 @@ impl Log {
 
     /// Writes sealed units, and what has gathered meanwhile, until nothing is left.
     async fn write_all(self: Rc<Self>) {
-        while let Some((file, sealed)) = self.next_write() {
+        while let Some((file, sealed, zero_bytes)) = self.next_write() {
+            let zeros = (zero_bytes > 0).then(|| (self.shard.zeros(), zero_bytes));
             let written = {
                 let _permit = self.shard.write_permit().await;
-                file.write(sealed.unit.for_write(), sealed.position).await
+                let unit = sealed.unit.for_write();
+                file.write(unit, zeros, sealed.position).await
             };
             drop(sealed.guards);
             match written {
@@ -50,9 +52,9 @@ impl Log {
         }
     }
 
-    /// The next unit to write: a sealed one, or else the open one. Ends the task if there is none,
+    /// The next unit to write, a sealed one or else the open one, and how many zeros behind it. Ends the task if there is none,
     /// or none can be written any more: then nothing waits for it either.
-    fn next_write(self: &Rc<Self>) -> Option<(Rc<File>, Sealed)> {
+    fn next_write(self: &Rc<Self>) -> Option<(Rc<File>, Sealed, usize)> {
         let mut borrow = self.state.borrow_mut();
         let state = &mut *borrow;
         let Appender::Ready(ready) = &mut state.appender else {
@@ -77,13 +79,13 @@ impl Log {
             let unit = ready.seal(self, segment, state.end);
             state.tail.push_back(unit);
         }
-        let next = ready.queue.pop_front();
+        let next = ready.next_sealed();
         ready.writing = next.is_some();
         if next.is_none() {
             self.wake_waiting();
         }
         let file = Rc::clone(&ready.file);
-        next.map(|sealed| (file, sealed))
+        next.map(|(sealed, zero_bytes)| (file, sealed, zero_bytes))
     }
 
     fn wrote(self: &Rc<Self>, is_synced: bool, next_offset: Offset) {
@@ -314,8 +316,8 @@ impl Log {
         directory.found_room();
         let mut state = self.state.borrow_mut();
         state.segments.push_back(Segment::new(base_offset, now));
-        let mut ready = Ready::new(Rc::new(file), allocated, Vec::new(), now);
-        ready.pace = pace;
+        let mut ready = Ready::new(Rc::new(file), 0, Vec::new(), now);
+        (ready.allocated, ready.pace) = (allocated, pace);
         state.appender = Appender::Ready(Box::new(ready));
         drop(state);
         // Closing the segment before took the log out of those that are held open.

@@ -78,16 +78,25 @@ impl File {
         self.syncs_writes
     }
 
-    /// Writes the whole of `buffer`, whole blocks, at `position`, a multiple of the block.
-    pub async fn write(&self, buffer: Rc<DmaBuffer>, position: u64) -> Result<()> {
+    /// Writes the whole of `buffer`, whole blocks, at `position`, a multiple of the block; and so
+    /// many bytes of zeros behind it.
+    pub async fn write(
+        &self,
+        buffer: Rc<DmaBuffer>,
+        zeros: Option<(Rc<DmaBuffer>, usize)>,
+        position: u64,
+    ) -> Result<()> {
         let fault = self.before(Call::Write)?;
-        let length = buffer.len();
-        let buffer = match fault.taken(length) {
+        let length = buffer.len() + zeros.as_ref().map_or(0, |(_, zero_bytes)| *zero_bytes);
+        let (buffer, zeros) = match fault.taken(buffer.len()) {
             0 => return self.after(Call::Write, fault),
-            taken if taken < length => first_part(&buffer, taken),
-            _ => buffer,
+            taken if taken < buffer.len() => (first_part(&buffer, taken), None),
+            _ => (buffer, zeros),
         };
-        let written = self.file.write(buffer, position).await;
+        let written = match zeros {
+            Some(zeros) => self.file.write_with_zeros(buffer, zeros, position).await,
+            None => self.file.write(buffer, position).await,
+        };
         let written = written.map_err(|error| self.failed(Call::Write, error))?;
         if written == length {
             return self.after(Call::Write, fault);

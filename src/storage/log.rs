@@ -26,6 +26,7 @@ use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::limits::BLOCK_BYTES;
 use crate::runtime::Semaphore;
 
+use super::ahead::Ahead;
 use super::directory::LogDirectory;
 use super::error::LogError;
 use super::file::File;
@@ -132,6 +133,8 @@ pub(super) struct Ready {
     pub allocated: u64,
     /// How much is preallocated in one go.
     pub pace: Pace,
+    /// Which of its blocks are written.
+    pub ahead: Ahead,
     pub open: Option<OpenUnit>,
     /// Sealed and not yet written.
     pub queue: VecDeque<Sealed>,
@@ -495,11 +498,13 @@ impl State {
 }
 
 impl Ready {
-    pub(super) fn new(file: Rc<File>, allocated: u64, carry: Vec<u8>, now: TimestampMs) -> Self {
+    /// Of a file that holds `size` bytes, the last of them `carry`, and has no room for more.
+    pub(super) fn new(file: Rc<File>, size: u64, carry: Vec<u8>, now: TimestampMs) -> Self {
         Self {
             file,
-            allocated,
+            allocated: size,
             pace: Pace::new(now),
+            ahead: Ahead::new(size),
             open: None,
             queue: VecDeque::new(),
             writing: false,
@@ -540,6 +545,14 @@ impl Ready {
             marks: Marks::default(),
             guards: Vec::new(),
         });
+    }
+
+    /// Takes the next unit to write, and how many bytes of zeros go along.
+    pub(super) fn next_sealed(&mut self) -> Option<(Sealed, usize)> {
+        let sealed = self.queue.pop_front()?;
+        let bytes = sealed.unit.padded_len() as u64;
+        let zeros = self.ahead.zeros(sealed.position, bytes, self.allocated);
+        Some((sealed, zeros))
     }
 
     /// Ends the open unit and puts it into the queue.

@@ -30,6 +30,7 @@ pub mod sweep;
 pub mod unit;
 
 mod admission;
+mod ahead;
 mod appender;
 mod file;
 mod pace;

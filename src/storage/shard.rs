@@ -1,14 +1,15 @@
 //! What the logs of one shard share: directory, units, tail budget, permits to sync, descriptors.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
 use std::rc::{Rc, Weak};
 
 use crate::base::clock::TimestampMs;
 use crate::base::ids::Offset;
-use crate::runtime::{Permit, Semaphore, TaskQueue};
+use crate::runtime::{DmaBuffer, Permit, Semaphore, TaskQueue};
 
+use super::ahead::ZEROS_BYTES_MAX;
 use super::directory::LogDirectory;
 use super::file::File;
 use super::log::Log;
@@ -39,6 +40,7 @@ pub struct ShardStorage {
     pub(super) tails: Rc<TailBudget>,
     pub(super) reads: ReadFiles,
     writes: Semaphore,
+    zeros: OnceCell<Rc<DmaBuffer>>,
     pub(super) read_cache: Rc<ReadCache>,
     queue: TaskQueue,
     open_logs_max: usize,
@@ -57,6 +59,7 @@ impl ShardStorage {
             tails: TailBudget::new(limits.tail_bytes_max),
             reads: ReadFiles::new(limits.open_reads_max),
             writes: Semaphore::new(limits.writes_max),
+            zeros: OnceCell::new(),
             read_cache: ReadCache::new(limits.read_cache_bytes_max, queue),
             queue,
             open_logs_max: limits.open_logs_max,
@@ -99,6 +102,16 @@ impl ShardStorage {
             .acquire_permit(1)
             .await
             .expect("the semaphore is never closed")
+    }
+
+    /// Zeros to write ahead of appends, as many as a write may take along.
+    pub(super) fn zeros(&self) -> Rc<DmaBuffer> {
+        let zeros = self.zeros.get_or_init(|| {
+            let mut zeros = DmaBuffer::new(ZEROS_BYTES_MAX);
+            zeros.as_bytes_mut().fill(0);
+            Rc::new(zeros)
+        });
+        Rc::clone(zeros)
     }
 
     /// A log was opened. Past the bound those are parked that were not written for the longest: an

@@ -318,6 +318,11 @@ impl SealedUnit {
         unsafe { std::slice::from_raw_parts(self.inner.address, self.inner.length) }
     }
 
+    /// How many bytes it holds with the zeros that fill its last block.
+    pub fn padded_len(&self) -> usize {
+        self.len().next_multiple_of(BLOCK_BYTES as usize)
+    }
+
     /// The memory that it takes, in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.inner.live.capacity

@@ -158,6 +158,8 @@ impl Asking {
         };
         let request = MetadataRequest {
             topics: Some(vec![topic]),
+            // Who makes it gives it the partitions that were asked for.
+            allow_auto_topic_creation: false,
             ..Default::default()
         };
         let answer = self.ask(versions::METADATA, &request)?;
