@@ -24,9 +24,14 @@ enum Blocks {
     Keep,
     /// Preallocated with size, never written.
     Fresh,
+    /// As fresh, but a write that comes to blocks that were never written has zeros behind it: eight
+    /// times as many bytes, no more than [`ZEROS_MAX`], nor than were written before.
+    Ahead,
     /// Written before, as a recycled segment's are.
     Written,
 }
+
+const ZEROS_MAX: usize = 512 * KIB;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Sync {
@@ -51,6 +56,7 @@ pub fn measure(options: &Options) -> Result<()> {
             Blocks::Extending,
             Blocks::Keep,
             Blocks::Fresh,
+            Blocks::Ahead,
             Blocks::Written,
         ] {
             for sync in [Sync::Dsync, Sync::Fdatasync, Sync::Never] {
@@ -84,16 +90,23 @@ fn appended(
     let file = scratch.open(libc::O_DIRECT | dsync)?;
     match blocks {
         Blocks::Keep => preallocate(&file, bytes, libc::FALLOC_FL_KEEP_SIZE)?,
-        Blocks::Fresh => preallocate(&file, bytes, 0)?,
+        Blocks::Fresh | Blocks::Ahead => preallocate(&file, bytes + ZEROS_MAX, 0)?,
         Blocks::Extending | Blocks::Written => {}
     }
     file.sync_all()?;
-    let memory = Memory::new(unit, Pages::Huge)?;
+    let memory = Memory::new(unit + ZEROS_MAX, Pages::Huge)?;
+    let mut written_to = 0;
     let mut latencies_ns = Vec::with_capacity(count);
     let meter = Meter::start()?;
     for turn in 0..count {
         let began = Instant::now();
-        file.write_all_at(memory.as_slice(), (turn * unit) as u64)?;
+        let (begin, end) = (turn * unit, turn * unit + unit);
+        let mut zeros = 0;
+        if blocks == Blocks::Ahead && end > written_to {
+            zeros = (8 * unit).min(ZEROS_MAX).min(end);
+            written_to = end + zeros;
+        }
+        file.write_all_at(&memory.as_slice()[..unit + zeros], begin as u64)?;
         if sync == Sync::Fdatasync {
             file.sync_data()?;
         }

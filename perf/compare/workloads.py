@@ -54,6 +54,8 @@ def latency(rate, size, kind):
 WORKLOADS = (
     Workload("produce-1k-64k", "produce 1 KiB records in 64 KiB batches", "produce",
              brokers=(*BOTH, "kafka-flush"), clients=CLIENTS, producers=FEW),
+    Workload("produce-1k-64k-1", "the same by one producer", "produce",
+             brokers=(*BOTH, "kafka-flush")),
     Workload("produce-1k-1m", "produce 1 KiB records in 1 MB batches", "produce", clients=CLIENTS,
              batch_bytes=1_000_000, linger_ms=50, producers=FEW),
     Workload("produce-100b", "produce 100 B records in 64 KiB batches", "produce", clients=CLIENTS,
