@@ -24,8 +24,8 @@ enum Blocks {
     Keep,
     /// Preallocated with size, never written.
     Fresh,
-    /// As fresh, but a write that comes to blocks that were never written has zeros behind it: eight
-    /// times as many bytes, no more than [`ZEROS_MAX`], nor than were written before.
+    /// As fresh, but a write that comes to blocks that were never written has zeros behind it:
+    /// eight times as many bytes, no more than [`ZEROS_MAX`], nor than were written before.
     Ahead,
     /// Written before, as a recycled segment's are.
     Written,

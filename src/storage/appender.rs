@@ -52,8 +52,9 @@ impl Log {
         }
     }
 
-    /// The next unit to write, a sealed one or else the open one, and how many zeros behind it. Ends the task if there is none,
-    /// or none can be written any more: then nothing waits for it either.
+    /// The next unit to write, a sealed one or else the open one, and how many zeros behind it.
+    /// Ends the task if there is none, or none can be written any more: then nothing waits for it
+    /// either.
     fn next_write(self: &Rc<Self>) -> Option<(Rc<File>, Sealed, usize)> {
         let mut borrow = self.state.borrow_mut();
         let state = &mut *borrow;
