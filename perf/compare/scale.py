@@ -1,15 +1,15 @@
 """What more cores would do: a model of producing, fitted to what perf/run measured on one and two.
 
-Each core runs one shard. A request costs what it costs on the shard that owns the partition, and, if
-its connection is another shard's, the way there and back besides. With connections and partitions
-spread evenly over N shards all requests but one in N travel:
+Each core runs one shard. A request costs what it costs on the shard that owns the partition, and,
+if its connection is another shard's, the way there and back besides. With connections and
+partitions spread evenly over N shards all requests but one in N travel:
 
     cost(N) = own + travel * (1 - 1/N)          CPU seconds for each GiB, kernel threads included
 
 `own` is the row shards-1, and `travel` twice what the row shards-2 costs more, since half of its
-requests travel. The kernel spreads connections by a hash, so the fullest shard has more of them than
-the mean; when it is full the others are not, and that is what the share in use says. The machine's
-limits are assumptions to be given, and the table says which of them is reached first.
+requests travel. The kernel spreads connections by a hash, so the fullest shard has more of them
+than the mean; when it is full the others are not, and that is what the share in use says. The
+machine's limits are assumptions to be given, and the table says which of them is reached first.
 
     perf/scale --results perf/results/comparison.json --connections 1000
 """
@@ -65,7 +65,7 @@ def main():
     parser.add_argument("--connections", type=int, default=1000)
     parser.add_argument("--memory", type=float, default=300, help="GB/s of the memory bus")
     parser.add_argument("--network", type=float, default=200, help="Gbit/s of the network")
-    parser.add_argument("--disks", type=float, default=20, help="GB/s that the disks write together")
+    parser.add_argument("--disks", type=float, default=20, help="GB/s that all disks write")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     results = json.loads(options.results.read_text())
@@ -75,12 +75,12 @@ def main():
     if options.json:
         print(json.dumps({"own": own, "travel": travel, "rows": rows}))
         return
-    print(f"own {own:.3f}, travel {travel:.3f} CPU s/GiB; {options.connections} connections; memory "
-          f"{options.memory:g} GB/s, network {options.network:g} Gbit/s, disks {options.disks:g} GB/s\n")
-    print("| shards | CPU s/GiB | share of the cores in use | GB/s of the cores | GB/s | first limit |")
+    print(f"own {own:.3f}, travel {travel:.3f} CPU s/GiB; {options.connections} connections; "
+          f"memory {options.memory:g} GB/s, network {options.network:g} Gbit/s, "
+          f"disks {options.disks:g} GB/s\n")
+    print("| shards | CPU s/GiB | cores in use | GB/s of the cores | GB/s | first limit |")
     print("|--:|--:|--:|--:|--:|---|")
     for row in rows:
         print(f"| {row['shards']} | {row['cpu_seconds_per_gib']:.2f} | {row['share_in_use']:.0%} | "
               f"{row['gb_per_second_of_cores']:.1f} | {row['gb_per_second']:.1f} | "
               f"{row['first_limit']} |")
-

@@ -132,7 +132,8 @@ def producing(summary):
             "produce-100b", COST, 1.0, "CPU s/GiB", client)
     yield 2, "50 producers, small keyed batches: at least 4 times Kafka's throughput per CPU s", (
         per_cpu_second("produce-50-keyed", 4))
-    for name, producers in (("produce-1k-64k", "8 producers"), ("produce-1k-64k-1", "one")):
+    for name, producers in (
+            ("produce-1k-64k", "8 producers"), ("produce-1k-64k-1", "one producer")):
         yield 3, f"at least 8 times the throughput of Kafka with flush.messages=1, {producers}", (
             times_of(name, SPEED, 8, other="kafka-flush"))
 

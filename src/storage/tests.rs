@@ -413,3 +413,25 @@ mod memory;
 mod reads;
 mod recovery;
 mod sweep;
+
+#[test]
+fn what_is_behind_small_appends_is_written_before_they_come_to_it() {
+    let home = home(Faults::default());
+    let (directory, path) = (home.directory.clone(), home.log.clone());
+    let size = on_shard(directory, limits(), async move |storage| {
+        let (log, _) = open(&storage, &path, config(), None, false);
+        for seed in 0..9 {
+            append(&log, &batch(seed, 1, 3000))
+                .await
+                .expect("an append");
+            log.make_durable(log.end()).await.expect("a sync");
+        }
+        log.size_bytes()
+    });
+    let segment = super::layout::segment_file(&home.log, Offset(0), super::layout::LOG);
+    let file = std::fs::File::open(segment).expect("a segment");
+    // What was preallocated and never written counts as a hole.
+    let hole = nix::unistd::lseek(&file, 0, nix::unistd::Whence::SeekHole).expect("a hole");
+    let appended = size.next_multiple_of(crate::base::limits::BLOCK_BYTES);
+    assert!(hole as u64 > appended, "{hole} of {appended}");
+}
