@@ -42,6 +42,7 @@ pub fn storage(directory: &LogDirectory, tail_bytes_max: usize) -> Rc<ShardStora
         writes_max: 64,
         open_logs_max: 1024,
         open_reads_max: 16,
+        journal: None,
     };
     ShardStorage::new(directory.clone(), limits, TaskQueue::Storage)
 }

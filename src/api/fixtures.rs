@@ -29,6 +29,7 @@ pub fn broker(cluster: &Cluster, directory: LogDirectory) -> (Rc<Broker>, Receiv
         writes_max: 8,
         open_logs_max: 8,
         open_reads_max: 8,
+        journal: None,
     };
     let storage = ShardStorage::new(directory, limits, crate::runtime::current_queue());
     let clock = Clock::system();

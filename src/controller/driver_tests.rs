@@ -195,6 +195,7 @@ fn storage(path: &std::path::Path) -> Rc<ShardStorage> {
         writes_max: 4,
         open_logs_max: 4,
         open_reads_max: 4,
+        journal: None,
     };
     let queue = crate::runtime::current_queue();
     let directory = LogDirectory::new(path.to_owned(), false);

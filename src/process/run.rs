@@ -9,7 +9,7 @@ use super::plan::{ReadyLine, ShardListener, ShardPlan, meshes};
 use super::serve::{ServeError, serve};
 use super::{Exit, Prepared, StopRequest, machine};
 use crate::api::apply::OpenedAtStart;
-use crate::base::ids::{TopicId, Uuid};
+use crate::base::ids::{ShardId, TopicId, Uuid};
 use crate::controller::BrokerRegistration;
 use crate::net::listener::{ListenConfig, bind};
 use crate::net::quota::{ConnectionLimits, ConnectionQuota};
@@ -18,7 +18,12 @@ use crate::storage::checkpoint::{self, CHECKPOINT_BYTES_MAX, CLEAN_MARKER};
 use crate::storage::directory::LogDirectory;
 use crate::storage::error::FileError;
 use crate::storage::faults::Faults;
+use crate::storage::journal::{self, JournalLimits};
 use crate::storage::shard::StorageLimits;
+
+const MIB: u64 = 1 << 20;
+/// Who writes little now and then needs no journal.
+const JOURNAL_AFTER_WRITES: u64 = 256;
 
 /// Why the broker ended without being asked.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +101,7 @@ pub fn run(prepared: Prepared, stop: &StopRequest) -> Result<(), RunError> {
         Faults::from_environment(),
     );
     let opened_at_start = read_last_run(&directory)?;
+    replay_journals(&directory, opened_at_start.clean)?;
     tell_opening(&directory, &opened_at_start);
     let plans = plans(&prepared, &directory, Arc::new(opened_at_start))?;
     let bodies: Vec<_> = plans
@@ -142,6 +148,26 @@ fn read_last_run(directory: &LogDirectory) -> Result<OpenedAtStart, FileError> {
         }
     }
     Ok(opened)
+}
+
+/// Brings what the last run acknowledged out of its journals into the segments.
+fn replay_journals(directory: &LogDirectory, was_clean: bool) -> Result<(), FileError> {
+    let replayed = journal::replay::replay(directory, was_clean)?;
+    for path in &replayed.damaged {
+        tracing::error!(
+            journal = %path.display(),
+            "a commit is missing among those of the journal: records that it held may be lost"
+        );
+    }
+    if replayed.bytes > 0 {
+        let (bytes, segments) = (replayed.bytes, replayed.segments);
+        tracing::info!(
+            bytes,
+            segments,
+            "the journal's records are in their segments"
+        );
+    }
+    Ok(())
 }
 
 /// Says what the time until the ready line goes to: after an unclean stop it may be long.
@@ -200,21 +226,13 @@ fn plans(
         addresses: addresses.join(","),
     };
     let memory = prepared.memory_bytes / u64::from(shards);
-    let files = (prepared.open_files_max / u64::from(shards)) as usize;
-    let storage = StorageLimits {
-        tail_bytes_max: (memory / 16 * 3) as usize,
-        read_cache_bytes_max: (memory / 16) as usize,
-        writes_max: 64,
-        open_logs_max: (files / 4).max(16),
-        open_reads_max: (files / 8).clamp(16, 1024),
-    };
     let registration = registration(prepared, opened_at_start.clean);
-    let plan = |sockets: Vec<ShardListener>| ShardPlan {
+    let plan = |(shard, sockets): (u16, Vec<ShardListener>)| ShardPlan {
         config: Arc::clone(&config),
         cluster_id: prepared.directory.meta.cluster_id.as_str().into(),
         directory: directory.clone(),
         opened_at_start: Arc::clone(&opened_at_start),
-        storage,
+        storage: storage_limits(prepared, ShardId(shard)),
         request_bytes_max: prepared.request_bytes_max as usize,
         frame_bytes: machine::frame_bytes(prepared.memory_bytes, shards),
         reserve_bytes: memory / 16,
@@ -225,7 +243,28 @@ fn plans(
         listeners: sockets.into(),
         ready: ready.clone(),
     };
-    Ok(listeners.into_iter().map(plan).collect())
+    Ok((0..shards).zip(listeners).map(plan).collect())
+}
+
+/// What a shard's storage may use of its part of the memory and of the descriptors.
+fn storage_limits(prepared: &Prepared, shard: ShardId) -> StorageLimits {
+    let shards = u64::from(prepared.executor.shards);
+    let memory = prepared.memory_bytes / shards;
+    let files = (prepared.open_files_max / shards) as usize;
+    let tail_bytes_max = (memory / 16 * 3) as usize;
+    StorageLimits {
+        tail_bytes_max,
+        read_cache_bytes_max: (memory / 16) as usize,
+        writes_max: 64,
+        open_logs_max: (files / 4).max(16),
+        open_reads_max: (files / 8).clamp(16, 1024),
+        journal: Some(JournalLimits {
+            shard,
+            file_bytes: (tail_bytes_max as u64 / 8 / MIB).clamp(2, 16) * MIB,
+            memory_bytes_max: tail_bytes_max / 4,
+            made_after_writes: JOURNAL_AFTER_WRITES,
+        }),
+    }
 }
 
 fn registration(prepared: &Prepared, was_clean_shutdown: bool) -> BrokerRegistration {

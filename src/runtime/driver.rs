@@ -24,6 +24,7 @@ use io_uring::{IoUring, opcode, squeue, types};
 use slab::Slab;
 
 use super::buffer::DmaBuffer;
+use super::file::Part;
 
 /// Whose completions nobody waits for.
 const UNATTENDED: u64 = u64::MAX;
@@ -46,10 +47,8 @@ pub(super) enum Held {
     File(Arc<OwnedFd>),
     /// A buffer that it fills.
     Read(DmaBuffer, Arc<OwnedFd>),
-    /// A buffer that it reads.
-    Write(Rc<DmaBuffer>, Arc<OwnedFd>),
-    /// Two buffers that it reads one after the other, and where they are.
-    WriteBoth(Box<[libc::iovec; 2]>, [Rc<DmaBuffer>; 2], Arc<OwnedFd>),
+    /// Buffers that it reads one after the other, and where they are.
+    Write(Box<[libc::iovec]>, Vec<Part>, Arc<OwnedFd>),
 }
 
 /// A request in flight.
@@ -203,10 +202,7 @@ impl Driver {
                     self.close_unattended(file);
                 }
             }
-            Held::File(file)
-            | Held::Read(_, file)
-            | Held::Write(_, file)
-            | Held::WriteBoth(_, _, file) => {
+            Held::File(file) | Held::Read(_, file) | Held::Write(_, _, file) => {
                 if let Some(file) = Arc::into_inner(file) {
                     self.close_unattended(file);
                 }

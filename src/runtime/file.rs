@@ -15,6 +15,34 @@ use super::driver::{Held, Submission, close};
 use super::executor::{current, spawn_blocking};
 use super::inbox::local;
 
+/// The beginning of a buffer, to be written.
+#[derive(Clone, Debug)]
+pub struct Part {
+    buffer: Rc<DmaBuffer>,
+    bytes: usize,
+}
+
+impl Part {
+    /// The first `bytes` of `buffer`.
+    ///
+    /// # Panics
+    /// If it has fewer.
+    pub fn new(buffer: Rc<DmaBuffer>, bytes: usize) -> Self {
+        assert!(bytes <= buffer.len(), "{bytes} of {}", buffer.len());
+        Self { buffer, bytes }
+    }
+
+    /// How many bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The same without the last ones: `bytes` are left.
+    pub fn cut(&mut self, bytes: usize) {
+        self.bytes = self.bytes.min(bytes);
+    }
+}
+
 /// An open file. Calls may overlap; what they do to the same bytes is the caller's business.
 #[derive(Debug)]
 pub struct File {
@@ -66,40 +94,21 @@ impl File {
         Ok(buffer)
     }
 
-    /// Writes the whole of `buffer` at `position`; how many bytes were taken.
-    ///
-    /// # Errors
-    /// As pwrite(2).
-    pub async fn write(&self, buffer: Rc<DmaBuffer>, position: u64) -> io::Result<usize> {
-        let (fd, held) = self.fd();
-        let length = u32::try_from(buffer.len()).expect("a write is below 4 GiB");
-        let entry = opcode::Write::new(fd, buffer.as_ptr(), length).offset(position);
-        let held = Held::Write(buffer, held);
-        let writes = Submission::new(&current().driver, entry.build(), held);
-        let (result, _) = writes.await;
-        Ok(result? as usize)
-    }
-
-    /// As [`File::write`], of the whole of `buffer` and as many bytes of `zeros` behind it, in one
-    /// request.
+    /// Writes the beginnings of buffers, one after the other, at `position`; how many bytes were
+    /// taken.
     ///
     /// # Errors
     /// As pwritev(2).
-    pub async fn write_with_zeros(
-        &self,
-        buffer: Rc<DmaBuffer>,
-        zeros: (Rc<DmaBuffer>, usize),
-        position: u64,
-    ) -> io::Result<usize> {
+    pub async fn write(&self, parts: Vec<Part>, position: u64) -> io::Result<usize> {
         let (fd, held) = self.fd();
-        let (zeros, zero_bytes) = zeros;
-        let part = |buffer: &DmaBuffer, length: usize| libc::iovec {
-            iov_base: buffer.as_ptr().cast_mut().cast(),
-            iov_len: length.min(buffer.len()),
+        let iovec = |part: &Part| libc::iovec {
+            iov_base: part.buffer.as_ptr().cast_mut().cast(),
+            iov_len: part.bytes,
         };
-        let parts = Box::new([part(&buffer, buffer.len()), part(&zeros, zero_bytes)]);
-        let entry = opcode::Writev::new(fd, parts.as_ptr(), 2).offset(position);
-        let held = Held::WriteBoth(parts, [buffer, zeros], held);
+        let vectors: Box<[_]> = parts.iter().map(iovec).collect();
+        let count = u32::try_from(vectors.len()).expect("a write has few parts");
+        let entry = opcode::Writev::new(fd, vectors.as_ptr(), count).offset(position);
+        let held = Held::Write(vectors, parts, held);
         let writes = Submission::new(&current().driver, entry.build(), held);
         let (result, _) = writes.await;
         Ok(result? as usize)

@@ -38,7 +38,7 @@ pub use executor::{
     Executor, ExecutorConfig, TaskQueue, block_on, current_queue, spawn_blocking, spawn_local,
     yield_if_needed, yield_now,
 };
-pub use file::File;
+pub use file::{File, Part};
 pub use pollable::Pollable;
 pub use semaphore::{Closed, Permit, Semaphore};
 pub use timer::Timer;

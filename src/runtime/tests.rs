@@ -186,10 +186,9 @@ fn files_are_written_read_cut_and_closed() {
         file.allocate(1 << 20).await.expect("room");
         let mut buffer = DmaBuffer::new(8192);
         buffer.as_bytes_mut().fill(7);
-        assert_eq!(
-            file.write(Rc::new(buffer), 4096).await.expect("written"),
-            8192
-        );
+        let buffer = Rc::new(buffer);
+        let parts = vec![Part::new(Rc::clone(&buffer), 4096), Part::new(buffer, 4096)];
+        assert_eq!(file.write(parts, 4096).await.expect("written"), 8192);
         file.sync_data().await.expect("synced");
         let read = file.read(0, 16_384).await.expect("read");
         assert_eq!(read.len(), 16_384);
@@ -214,7 +213,8 @@ fn what_the_kernel_uses_outlives_who_gives_up() {
         for number in 0..64_u8 {
             let mut buffer = DmaBuffer::new(65_536);
             buffer.as_bytes_mut().fill(number);
-            let write = file.write(Rc::new(buffer), u64::from(number) * 65_536);
+            let parts = vec![Part::new(Rc::new(buffer), 65_536)];
+            let write = file.write(parts, u64::from(number) * 65_536);
             assert!(poll_once(pin!(write)).await.is_none());
             // Its memory would be the next buffer's, if it were free.
             DmaBuffer::new(65_536).as_bytes_mut().fill(255);

@@ -15,7 +15,7 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use crate::runtime::Permit;
+use crate::runtime::{Part, Permit};
 
 use crate::base::clock::TimestampMs;
 use crate::base::ids::Offset;
@@ -24,46 +24,87 @@ use crate::base::limits::BLOCK_BYTES;
 use super::directory::LogDirectory;
 use super::error::{FileError, LogError};
 use super::file::File;
+use super::journal::At;
 use super::layout;
-use super::log::{Appender, Incoming, Log, Ready, Sealed};
+use super::log::{Appender, Incoming, Log, Ready, Write};
 use super::pace::{Pace, STEP_BYTES_MIN};
 use super::segment::Segment;
+use super::unit::SealedUnit;
+
+/// More than so much of a log that is pending goes straight into its segment.
+const JOURNAL_PENDING_MAX: usize = 128 << 10;
 
 impl Log {
-    pub(super) fn start_writing(self: &Rc<Self>) {
-        let log = Rc::clone(self);
-        self.shard.spawn(async move { log.write_all().await });
-    }
-
-    /// Writes sealed units, and what has gathered meanwhile, until nothing is left.
-    async fn write_all(self: Rc<Self>) {
-        while let Some((file, sealed, zero_bytes)) = self.next_write() {
-            let zeros = (zero_bytes > 0).then(|| (self.shard.zeros(), zero_bytes));
-            let written = {
-                let _permit = self.shard.write_permit().await;
-                let unit = sealed.unit.for_write();
-                file.write(unit, zeros, sealed.position).await
+    /// Begins what has to be done next: what is little goes into the journal, what is much, or
+    /// has been in the journal for long enough, into its segment.
+    pub(super) fn go_on(self: &Rc<Self>) {
+        let (is_enlisted, is_written) = {
+            let mut state = self.state.borrow_mut();
+            let (settled, durable) = (state.settled, state.durable);
+            let is_closed = state.closed;
+            let Appender::Ready(ready) = &mut state.appender else {
+                return;
             };
-            drop(sealed.guards);
-            match written {
-                Ok(()) => self.wrote(file.syncs_writes(), sealed.next_offset),
-                Err(error) => self.shard.directory.fail(&error),
-            }
+            let by_journal = !is_closed && self.is_for_journal(ready);
+            // What is on its way comes first: when it has come, the log is here again.
+            let is_free = ready.in_flight_to <= durable && !ready.enlisted;
+            let enlists = by_journal && ready.pending_bytes > 0 && is_free;
+            let writes = !ready.writing && ready.must_write(settled, by_journal);
+            ready.enlisted |= enlists;
+            ready.writing |= writes;
+            (enlists, writes)
+        };
+        if is_enlisted {
+            self.shard.journal.enlist(self);
+        }
+        if is_written {
+            let log = Rc::clone(self);
+            self.shard.spawn(async move { log.write_all().await });
         }
     }
 
-    /// The next unit to write, a sealed one or else the open one, and how many zeros behind it.
-    /// Ends the task if there is none, or none can be written any more: then nothing waits for it
-    /// either.
-    fn next_write(self: &Rc<Self>) -> Option<(Rc<File>, Sealed, usize)> {
+    /// Whether what is pending becomes durable by the journal.
+    fn is_for_journal(&self, ready: &Ready) -> bool {
+        ready.pending_bytes <= JOURNAL_PENDING_MAX
+            && ready.file.syncs_writes()
+            && self.shard.journal.is_open()
+    }
+
+    /// Writes what has to go into the segment until nothing is left.
+    async fn write_all(self: Rc<Self>) {
+        while let Some((file, write)) = self.next_write() {
+            let mut parts = write.parts;
+            if write.zero_bytes > 0 {
+                parts.push(Part::new(self.shard.zeros(), write.zero_bytes));
+            }
+            let written = {
+                let _permit = self.shard.write_permit().await;
+                file.write(parts, write.position).await
+            };
+            drop(write.guards);
+            match written {
+                Ok(()) => self.wrote(file.syncs_writes(), write.next_offset),
+                Err(error) => self.shard.directory.fail(&error),
+            }
+        }
+        self.go_on();
+    }
+
+    /// The next write, of sealed units or else of the open one. Ends the task if there is none, or
+    /// none can be made any more: then nothing waits for it either.
+    fn next_write(self: &Rc<Self>) -> Option<(Rc<File>, Write)> {
         let mut borrow = self.state.borrow_mut();
         let state = &mut *borrow;
+        let settled = state.settled;
         let Appender::Ready(ready) = &mut state.appender else {
             return None;
         };
         if state.closed || self.shard.directory.failure().is_some() {
             ready.writing = false;
+            ready.pending_bytes = 0;
+            ready.due = Offset(0);
             ready.queue.clear();
+            ready.queued_bytes = 0;
             if let Some(open) = &mut ready.open {
                 open.guards.clear();
             }
@@ -71,36 +112,117 @@ impl Log {
             self.progressed();
             return None;
         }
-        if ready.queue.is_empty() && ready.open.is_some() {
-            let segment = state
-                .segments
-                .back()
-                .expect("a log has a segment")
-                .base_offset;
-            let unit = ready.seal(self, segment, state.end);
+        let by_journal = self.is_for_journal(ready);
+        if !ready.must_write(settled, by_journal) {
+            ready.writing = false;
+            drop(borrow);
+            self.wake_waiting();
+            return None;
+        }
+        let queued_to = ready.queue.back().map(|sealed| sealed.next_offset);
+        let is_short = queued_to.is_none_or(|queued| queued < ready.due);
+        if ready.open.is_some() && (!by_journal || is_short) {
+            let segment = state.segments.back().expect("a log has a segment");
+            let unit = ready.seal(self, segment.base_offset, state.end);
             state.tail.push_back(unit);
         }
-        let next = ready.next_sealed();
-        ready.writing = next.is_some();
-        if next.is_none() {
-            self.wake_waiting();
+        let write = ready.take_write();
+        ready.writing = write.is_some();
+        if !by_journal && ready.pending_bytes <= JOURNAL_PENDING_MAX && ready.file.syncs_writes() {
+            self.shard.journal.is_missed();
         }
         let file = Rc::clone(&ready.file);
-        next.map(|(sealed, zero_bytes)| (file, sealed, zero_bytes))
+        write.map(|write| (file, write))
     }
 
     fn wrote(self: &Rc<Self>, is_synced: bool, next_offset: Offset) {
         {
-            let mut state = self.state.borrow_mut();
-            assert!(state.written <= next_offset, "writes complete in order");
-            state.written = next_offset;
+            let mut borrow = self.state.borrow_mut();
+            let state = &mut *borrow;
+            assert!(state.settled <= next_offset, "writes complete in order");
+            state.settled = next_offset;
+            state.written = state.written.max(next_offset);
             if is_synced {
-                state.durable = next_offset;
+                state.durable = state.durable.max(next_offset);
+            }
+            let written = state.written;
+            if let Appender::Ready(ready) = &mut state.appender {
+                ready.became_durable(written);
             }
         }
         self.shard.tails.evict();
         self.start_growing();
         self.progressed();
+    }
+
+    /// Seals what is pending and shows it to the journal, which is to hold it: `take` gets the
+    /// place in the segment and the bytes, unit by unit. Returns how far that goes. Nothing, if it
+    /// becomes durable without the journal.
+    pub(super) fn take_pending(
+        self: &Rc<Self>,
+        mut take: impl FnMut(At, &SealedUnit, usize),
+    ) -> Option<Offset> {
+        let mut borrow = self.state.borrow_mut();
+        let state = &mut *borrow;
+        let durable = state.durable;
+        let Appender::Ready(ready) = &mut state.appender else {
+            return None;
+        };
+        ready.enlisted = false;
+        let is_in_flight = ready.in_flight_to > durable;
+        let is_for_journal = !state.closed && self.is_for_journal(ready);
+        if is_in_flight || !is_for_journal || ready.pending_bytes == 0 {
+            drop(borrow);
+            self.go_on();
+            return None;
+        }
+        let segment = state.segments.back().expect("a log has a segment");
+        let segment = segment.base_offset;
+        if ready.open.is_some() {
+            let unit = ready.seal(self, segment, state.end);
+            state.tail.push_back(unit);
+        }
+        let durable_units = ready.queue.partition_point(|it| it.next_offset <= durable);
+        for sealed in ready.queue.range(durable_units..) {
+            let position = sealed.position + sealed.carry as u64;
+            take(At { segment, position }, &sealed.unit, sealed.carry);
+        }
+        let last = ready.queue.back().map(|last| last.next_offset);
+        ready.in_flight_to = ready.in_flight_to.max(last.unwrap_or_default());
+        last
+    }
+
+    /// The journal holds all below `next_offset`, durably.
+    pub(super) fn journaled(self: &Rc<Self>, next_offset: Offset) {
+        {
+            let mut borrow = self.state.borrow_mut();
+            let state = &mut *borrow;
+            state.written = state.written.max(next_offset);
+            state.durable = state.durable.max(next_offset);
+            let durable = state.durable;
+            if let Appender::Ready(ready) = &mut state.appender {
+                ready.became_durable(durable);
+            }
+        }
+        self.shard.tails.evict();
+        self.start_growing();
+        self.go_on();
+        self.progressed();
+    }
+
+    /// Has all below `offset` written into its segment.
+    pub(super) fn write_out(self: &Rc<Self>, offset: Offset) {
+        if let Appender::Ready(ready) = &mut self.state.borrow_mut().appender {
+            ready.due = ready.due.max(offset);
+        }
+        self.go_on();
+    }
+
+    /// Waits until all below `offset` is in its segment, or nothing is written any more.
+    pub(super) async fn written_out(&self, offset: Offset) {
+        while self.check().is_ok() && self.state.borrow().settled < offset {
+            self.next_progress().await;
+        }
     }
 
     /// Takes the directory out of service and lets everyone who waits on this log know.
@@ -220,6 +342,20 @@ impl Log {
         self.check()
     }
 
+    async fn read_identity(&self) -> Result<(), LogError> {
+        if self.identity.get().is_some() {
+            return Ok(());
+        }
+        let path = self.path.join(layout::PARTITION_METADATA);
+        let read = self.shard.directory.off_reactor(move |directory| {
+            let read = directory.read_file(&path, layout::PARTITION_METADATA_BYTES_MAX);
+            read.map(Option::unwrap_or_default)
+        });
+        let identity = read.await.map_err(|error| self.refuse(error))?;
+        self.identity.get_or_init(|| identity);
+        Ok(())
+    }
+
     /// Opens the active segment's file and reads the partial block at its end.
     async fn open(self: &Rc<Self>, now: TimestampMs) -> Result<(), LogError> {
         let (path, size) = {
@@ -230,6 +366,7 @@ impl Log {
                 segment.size,
             )
         };
+        self.read_identity().await?;
         let syncs_writes = self.syncs_writes();
         let file = File::open(&self.shard.directory, &path, syncs_writes).await;
         let file = file.map_err(|error| self.refuse(error))?;
@@ -331,15 +468,17 @@ impl Log {
         loop {
             self.check()?;
             let file = {
-                let state = self.state.borrow();
-                let Appender::Ready(ready) = &state.appender else {
+                let mut borrow = self.state.borrow_mut();
+                let state = &mut *borrow;
+                let Appender::Ready(ready) = &mut state.appender else {
                     return Ok(());
                 };
-                let busy = ready.writing || ready.growing;
-                match (busy, state.durable == state.end) {
-                    (false, true) => return Ok(()),
-                    (false, false) => Some((Rc::clone(&ready.file), state.written)),
-                    (true, _) => None,
+                ready.due = state.end;
+                let is_settled = state.settled == state.end;
+                match (ready.writing || ready.growing, state.durable == state.end) {
+                    (false, true) if is_settled => return Ok(()),
+                    (false, false) if is_settled => Some((Rc::clone(&ready.file), state.settled)),
+                    _ => None,
                 }
             };
             match file {
@@ -349,7 +488,10 @@ impl Log {
                     self.state.borrow_mut().durable = written;
                     self.progressed();
                 }
-                None => self.next_progress().await,
+                None => {
+                    self.go_on();
+                    self.next_progress().await;
+                }
             }
         }
     }

@@ -235,6 +235,16 @@ impl LogDirectory {
         }
     }
 
+    /// Writes `contents` at `position` of a file that is there, through the page cache.
+    pub fn write_into(&self, path: &Path, position: u64, contents: &[u8]) -> Result<()> {
+        let file = self.call(Call::Open, path, || {
+            fs::OpenOptions::new().write(true).open(path)
+        })?;
+        self.call_write(path, contents, |contents| {
+            file.write_all_at(contents, position)
+        })
+    }
+
     /// The whole of a small file; `None` if there is none. `bytes_max` bounds what is read.
     pub fn read_file(&self, path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>> {
         let file = match self.call(Call::Open, path, || fs::File::open(path)) {

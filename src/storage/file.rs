@@ -7,10 +7,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use crate::base::limits::BLOCK_BYTES;
-use crate::runtime::{self, DmaBuffer};
+use crate::runtime::{self, DmaBuffer, Part};
 
 use super::directory::LogDirectory;
 use super::error::FileError;
@@ -78,25 +77,18 @@ impl File {
         self.syncs_writes
     }
 
-    /// Writes the whole of `buffer`, whole blocks, at `position`, a multiple of the block; and so
-    /// many bytes of zeros behind it.
-    pub async fn write(
-        &self,
-        buffer: Rc<DmaBuffer>,
-        zeros: Option<(Rc<DmaBuffer>, usize)>,
-        position: u64,
-    ) -> Result<()> {
+    /// Writes `parts`, each whole blocks, one after the other at `position`, a multiple of the
+    /// block.
+    pub async fn write(&self, mut parts: Vec<Part>, position: u64) -> Result<()> {
         let fault = self.before(Call::Write)?;
-        let length = buffer.len() + zeros.as_ref().map_or(0, |(_, zero_bytes)| *zero_bytes);
-        let (buffer, zeros) = match fault.taken(buffer.len()) {
+        let length = bytes_of(&parts);
+        match fault.taken(length) {
             0 => return self.after(Call::Write, fault),
-            taken if taken < buffer.len() => (first_part(&buffer, taken), None),
-            _ => (buffer, zeros),
-        };
-        let written = match zeros {
-            Some(zeros) => self.file.write_with_zeros(buffer, zeros, position).await,
-            None => self.file.write(buffer, position).await,
-        };
+            taken if taken < length => parts = first_of(parts, taken),
+            _ => {}
+        }
+        let length = bytes_of(&parts);
+        let written = self.file.write(parts, position).await;
         let written = written.map_err(|error| self.failed(Call::Write, error))?;
         if written == length {
             return self.after(Call::Write, fault);
@@ -167,10 +159,19 @@ impl File {
     }
 }
 
+fn bytes_of(parts: &[Part]) -> usize {
+    parts.iter().map(Part::bytes).sum()
+}
+
 /// What a short write takes: tests ask for one.
-fn first_part(buffer: &DmaBuffer, taken: usize) -> Rc<DmaBuffer> {
-    let mut part = DmaBuffer::new(taken);
-    part.as_bytes_mut()
-        .copy_from_slice(&buffer.as_bytes()[..taken]);
-    Rc::new(part)
+fn first_of(parts: Vec<Part>, mut bytes: usize) -> Vec<Part> {
+    let mut first = Vec::new();
+    for mut part in parts {
+        part.cut(bytes);
+        bytes -= part.bytes();
+        if part.bytes() > 0 {
+            first.push(part);
+        }
+    }
+    first
 }

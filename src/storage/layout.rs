@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::base::ids::{Offset, PartitionIndex};
+use crate::base::ids::{Offset, PartitionIndex, ShardId};
 
 /// Segment data: v2 batches one after the other, as on the wire.
 pub const LOG: &str = "log";
@@ -25,6 +25,8 @@ pub const STRAY: &str = "-stray";
 pub const NAME_BYTES_MAX: usize = 255;
 /// Which topic incarnation a directory belongs to.
 pub const PARTITION_METADATA: &str = "partition.metadata";
+/// It is two short lines.
+pub const PARTITION_METADATA_BYTES_MAX: u64 = 4096;
 /// Where each leader epoch starts.
 pub const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 
@@ -46,6 +48,22 @@ pub fn parse_segment_file(name: &str) -> Option<(Offset, &str)> {
 pub fn is_deleted_file(name: &str) -> bool {
     let file = name.strip_suffix(DELETED_FILE);
     file.is_some_and(|file| parse_segment_file(file).is_some())
+}
+
+const JOURNAL: &str = "journal-";
+
+/// `journal-<shard>.<0 or 1>` in the log directory.
+pub fn journal_file(shard: ShardId, index: usize) -> String {
+    format!("{JOURNAL}{shard}.{index}")
+}
+
+/// Whether a file of the log directory is a journal's, of whichever shard.
+pub fn is_journal_file(name: &str) -> bool {
+    let parts = name
+        .strip_prefix(JOURNAL)
+        .and_then(|name| name.split_once('.'));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    parts.is_some_and(|(shard, index)| is_number(shard) && is_number(index))
 }
 
 /// `<topic>-<partition>`.

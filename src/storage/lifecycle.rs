@@ -32,6 +32,7 @@ impl Log {
             // Recovery has synced what it accepted.
             written: recovered.end,
             durable: recovered.end,
+            settled: recovered.end,
             segments: recovered.segments.into(),
             tail: VecDeque::new(),
             appender: Appender::Parked,

@@ -1,20 +1,23 @@
 //! A partition's log: appends, the frontiers, and what the tasks behind it need. One shard's alone.
 //!
-//! An append is synchronous: it copies a batch into the open unit and gives it its offset. A task
-//! behind it, only while there is work, writes units one at a time and in order; a write completes
-//! when it is durable, unless the log is told never to sync. So *written* and *durable* are
-//! contiguous prefixes of the log:
+//! An append is synchronous: it copies a batch into the open unit and gives it its offset. What
+//! makes it durable runs behind it, only while there is work: little of it goes into the shard's
+//! journal, together with what other logs have, and into its segment later; much of it goes
+//! straight into its segment, in order and one write at a time. A write completes when it is
+//! durable, unless the log is told never to sync. So *written* and *durable* are contiguous
+//! prefixes of the log, and so is what is *settled*, which is in its segment:
 //!
-//! `start <= durable <= written <= end`
+//! `start <= durable <= written <= end`, `start <= settled <= written`
 //!
 //! An append needs room: an open segment, preallocated far enough. [`Log::has_room`] tells, and
 //! [`Log::prepare`] makes room (opens a parked log, preallocates, rolls); while it runs the caller
 //! keeps arrivals in order. So when no room is left on the disk, that shows before any byte is
 //! accepted.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -24,7 +27,7 @@ use bytes::Bytes;
 use crate::base::clock::TimestampMs;
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::limits::BLOCK_BYTES;
-use crate::runtime::Semaphore;
+use crate::runtime::{Part, Semaphore};
 
 use super::ahead::Ahead;
 use super::directory::LogDirectory;
@@ -92,6 +95,9 @@ pub struct Log {
     waiting: RefCell<Vec<Waker>>,
     /// Counts progress, so that a waiter can tell that there was some.
     progress: Cell<u64>,
+    /// What `partition.metadata` says, by which the journal knows one incarnation from another;
+    /// empty where there is none. Read when the log is opened for the first time.
+    pub(super) identity: OnceCell<Vec<u8>>,
     /// Files of deleted segments under the name that tells so, until somebody takes them.
     pub(super) deleted: RefCell<Vec<PathBuf>>,
 }
@@ -108,6 +114,9 @@ pub(super) struct State {
     pub end: Offset,
     pub written: Offset,
     pub durable: Offset,
+    /// All below it is in its segment; from here on it is in memory, and in the journal as far as
+    /// it is durable.
+    pub settled: Offset,
     /// In order of base offset; never empty; the last is the active one.
     pub segments: VecDeque<Segment>,
     pub tail: VecDeque<TailUnit>,
@@ -136,8 +145,18 @@ pub(super) struct Ready {
     /// Which of its blocks are written.
     pub ahead: Ahead,
     pub open: Option<OpenUnit>,
-    /// Sealed and not yet written.
+    /// Sealed and not yet on the way to its segment.
     pub queue: VecDeque<Sealed>,
+    /// Bytes of batches in `queue`.
+    pub queued_bytes: usize,
+    /// Bytes appended that are not known to be durable.
+    pub pending_bytes: usize,
+    /// Whether the journal comes to it by itself.
+    pub enlisted: bool,
+    /// The queue is written up to here, however little it is.
+    pub due: Offset,
+    /// What is on its way, to the segment or into the journal, ends here.
+    pub in_flight_to: Offset,
     pub writing: bool,
     pub growing: bool,
     /// It is being closed: appends wait.
@@ -168,11 +187,46 @@ pub(super) struct OpenUnit {
 pub(super) struct Sealed {
     pub unit: SealedUnit,
     pub position: u64,
+    /// How many of its first bytes repeat the unit before.
+    pub carry: usize,
     pub next_offset: Offset,
-    /// Dropped when the write has completed.
+    /// Dropped when it is durable.
     pub guards: Vec<Bytes>,
 }
 
+impl OpenUnit {
+    fn bytes(&self) -> usize {
+        self.unit.len() - self.carry
+    }
+}
+
+impl Sealed {
+    /// Bytes of batches that only it holds.
+    pub fn bytes(&self) -> usize {
+        self.unit.len() - self.carry
+    }
+}
+
+/// A write to the segment.
+#[derive(Debug)]
+pub(super) struct Write {
+    /// Whole blocks.
+    pub parts: Vec<Part>,
+    /// Where they go.
+    pub position: u64,
+    /// The offset after the last batch in them.
+    pub next_offset: Offset,
+    /// How many zeros go behind them.
+    pub zero_bytes: usize,
+    /// Dropped when it has completed.
+    pub guards: Vec<Bytes>,
+}
+
+/// What the journal holds of a log goes into its segment once it is so much: large writes cost
+/// little.
+const SETTLE_BYTES: usize = 512 << 10;
+/// A write has so many parts at most.
+const PARTS_MAX: usize = 64;
 /// The smallest unit.
 const UNIT_BYTES_MIN: usize = BLOCK_BYTES as usize;
 /// A unit grows to this; a larger batch gets a unit of its own.
@@ -201,6 +255,7 @@ impl Log {
             on_progress: RefCell::new(None),
             waiting: RefCell::default(),
             progress: Cell::new(0),
+            identity: OnceCell::new(),
             deleted: RefCell::default(),
         })
     }
@@ -313,6 +368,16 @@ impl Log {
     /// The partition's directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The name of the partition's directory.
+    pub(super) fn name(&self) -> &[u8] {
+        self.path.file_name().unwrap_or_default().as_bytes()
+    }
+
+    /// What its `partition.metadata` says.
+    pub(super) fn identity(&self) -> &[u8] {
+        self.identity.get().map_or(&[], Vec::as_slice)
     }
 
     /// An error if appends cannot be taken any more.
@@ -436,6 +501,7 @@ impl Log {
         open.marks.note(state.end, open.unit.len());
         open.unit.commit(batch.len());
         open.guards.extend(guard);
+        ready.pending_bytes += batch.len();
         segment.append(
             state.end,
             batch.len(),
@@ -446,12 +512,9 @@ impl Log {
         ready.pace.appended(batch.len() as u64);
         let base = state.end;
         state.end = base.plus(assigned.offsets);
-        let is_writing = std::mem::replace(&mut ready.writing, true);
         drop(borrow);
         self.shard.appended(batch.len());
-        if !is_writing {
-            self.start_writing();
-        }
+        self.go_on();
         Ok(base)
     }
 
@@ -466,9 +529,9 @@ impl Log {
     /// Drops the oldest unit of the tail if it may go.
     pub(super) fn drop_oldest_unit(&self) {
         let mut state = self.state.borrow_mut();
-        let written = state.written;
-        let is_written = |unit: &mut TailUnit| unit.next_offset <= written;
-        let Some(dropped) = state.tail.pop_front_if(is_written) else {
+        let settled = state.settled;
+        let is_settled = |unit: &mut TailUnit| unit.next_offset <= settled;
+        let Some(dropped) = state.tail.pop_front_if(is_settled) else {
             return;
         };
         let State { tail, appender, .. } = &mut *state;
@@ -507,6 +570,11 @@ impl Ready {
             ahead: Ahead::new(size),
             open: None,
             queue: VecDeque::new(),
+            queued_bytes: 0,
+            pending_bytes: 0,
+            enlisted: false,
+            due: Offset(0),
+            in_flight_to: Offset(0),
             writing: false,
             growing: false,
             parking: false,
@@ -547,12 +615,65 @@ impl Ready {
         });
     }
 
-    /// Takes the next unit to write, and how many bytes of zeros go along.
-    pub(super) fn next_sealed(&mut self) -> Option<(Sealed, usize)> {
-        let sealed = self.queue.pop_front()?;
-        let bytes = sealed.unit.padded_len() as u64;
-        let zeros = self.ahead.zeros(sealed.position, bytes, self.allocated);
-        Some((sealed, zeros))
+    /// Whether something of it is to go into its segment now.
+    pub(super) fn must_write(&self, settled: Offset, by_journal: bool) -> bool {
+        (self.pending_bytes > 0 && !by_journal)
+            || self.due > settled
+            || self.queued_bytes >= SETTLE_BYTES
+            || self.queue.len() >= PARTS_MAX
+    }
+
+    /// Takes what is to be written next out of the queue: units that follow each other.
+    pub(super) fn take_write(&mut self) -> Option<Write> {
+        let mut sealed = self.queue.pop_front()?;
+        let position = sealed.position;
+        let mut write = Write {
+            parts: Vec::new(),
+            position,
+            next_offset: sealed.next_offset,
+            zero_bytes: 0,
+            guards: Vec::new(),
+        };
+        let mut end = position;
+        loop {
+            // A unit repeats the partial block that the one before ends with.
+            if let Some(last) = write.parts.last_mut() {
+                last.cut(last.bytes() - (end - sealed.position) as usize);
+            }
+            self.queued_bytes -= sealed.bytes();
+            let bytes = sealed.unit.padded_len();
+            write.parts.push(Part::new(sealed.unit.for_write(), bytes));
+            end = sealed.position + bytes as u64;
+            write.next_offset = sealed.next_offset;
+            write.guards.append(&mut sealed.guards);
+            let fits = |next: &mut Sealed| {
+                next.position + next.unit.padded_len() as u64 - position <= UNIT_BYTES_MAX as u64
+            };
+            match self.queue.pop_front_if(fits) {
+                Some(next) if write.parts.len() < PARTS_MAX => sealed = next,
+                Some(next) => {
+                    self.queue.push_front(next);
+                    break;
+                }
+                None => break,
+            }
+        }
+        write.parts.retain(|part| part.bytes() > 0);
+        write.zero_bytes = self.ahead.zeros(position, end - position, self.allocated);
+        self.in_flight_to = self.in_flight_to.max(write.next_offset);
+        Some(write)
+    }
+
+    /// All below `durable` is: nothing of it is pending any more.
+    pub(super) fn became_durable(&mut self, durable: Offset) {
+        self.pending_bytes = self.open.as_ref().map_or(0, OpenUnit::bytes);
+        for sealed in &mut self.queue {
+            if sealed.next_offset <= durable {
+                sealed.guards.clear();
+            } else {
+                self.pending_bytes += sealed.bytes();
+            }
+        }
     }
 
     /// Ends the open unit and puts it into the queue.
@@ -564,9 +685,11 @@ impl Ready {
         }
         self.carry = Vec::new();
         let memory_bytes = unit.memory_bytes();
+        self.queued_bytes += unit.len() - open.carry;
         self.queue.push_back(Sealed {
             unit: unit.clone(),
             position: open.position,
+            carry: open.carry,
             next_offset,
             guards: open.guards,
         });

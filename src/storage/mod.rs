@@ -19,6 +19,7 @@ pub mod doomed;
 pub mod error;
 pub mod faults;
 pub mod index;
+pub mod journal;
 pub mod layout;
 pub mod lifecycle;
 pub mod log;

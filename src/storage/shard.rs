@@ -12,6 +12,7 @@ use crate::runtime::{DmaBuffer, Permit, Semaphore, TaskQueue};
 use super::ahead::ZEROS_BYTES_MAX;
 use super::directory::LogDirectory;
 use super::file::File;
+use super::journal::{Journal, JournalLimits};
 use super::log::Log;
 use super::read_cache::ReadCache;
 use super::tail::TailBudget;
@@ -30,6 +31,8 @@ pub struct StorageLimits {
     pub open_logs_max: usize,
     /// Segments held open for reads.
     pub open_reads_max: usize,
+    /// The shard's journal; without it each log is written to its segment at once.
+    pub journal: Option<JournalLimits>,
 }
 
 /// The storage of one shard.
@@ -40,6 +43,7 @@ pub struct ShardStorage {
     pub(super) tails: Rc<TailBudget>,
     pub(super) reads: ReadFiles,
     writes: Semaphore,
+    pub(super) journal: Rc<Journal>,
     zeros: OnceCell<Rc<DmaBuffer>>,
     pub(super) read_cache: Rc<ReadCache>,
     queue: TaskQueue,
@@ -53,12 +57,14 @@ pub struct ShardStorage {
 impl ShardStorage {
     /// Storage of the shard that runs on this thread; its tasks run in `queue`.
     pub fn new(directory: LogDirectory, limits: StorageLimits, queue: TaskQueue) -> Rc<Self> {
+        let journal = Journal::new(directory.clone(), limits.journal, queue);
         Rc::new(Self {
             directory,
             units: UnitHome::new(),
             tails: TailBudget::new(limits.tail_bytes_max),
             reads: ReadFiles::new(limits.open_reads_max),
             writes: Semaphore::new(limits.writes_max),
+            journal,
             zeros: OnceCell::new(),
             read_cache: ReadCache::new(limits.read_cache_bytes_max, queue),
             queue,

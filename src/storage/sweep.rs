@@ -15,9 +15,6 @@ use super::error::FileError;
 use super::layout;
 use crate::base::ids::TopicId;
 
-/// `partition.metadata` is two short lines.
-const METADATA_BYTES_MAX: u64 = 4096;
-
 /// What the metadata knows.
 #[derive(Debug, Default)]
 pub struct Claims {
@@ -82,7 +79,7 @@ pub fn sweep(directory: &LogDirectory, claims: &Claims) -> Result<Vec<PathBuf>, 
 
 fn fate(directory: &LogDirectory, path: &Path, claims: &Claims) -> Result<Fate, FileError> {
     let metadata = path.join(layout::PARTITION_METADATA);
-    let metadata = directory.read_file(&metadata, METADATA_BYTES_MAX)?;
+    let metadata = directory.read_file(&metadata, layout::PARTITION_METADATA_BYTES_MAX)?;
     let topic_id = metadata.as_deref().and_then(topic_id_of);
     if let Some(topic_id) = topic_id {
         return Ok(match claims.deleted_topics.contains(&topic_id) {

@@ -41,6 +41,7 @@ pub(super) fn limits() -> StorageLimits {
         writes_max: 64,
         open_logs_max: 16,
         open_reads_max: 16,
+        journal: None,
     }
 }
 
@@ -408,6 +409,7 @@ fn a_segment_ages_by_the_times_of_its_records() {
 
 mod deletion;
 mod faults;
+mod journal;
 mod lifecycle;
 mod memory;
 mod reads;

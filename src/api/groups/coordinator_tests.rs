@@ -56,6 +56,7 @@ impl Rig {
             writes_max: 64,
             open_logs_max: 16,
             open_reads_max: 16,
+            journal: None,
         };
         let directory = LogDirectory::new(path.to_owned(), true);
         let storage = ShardStorage::new(directory, limits, TaskQueue::Storage);

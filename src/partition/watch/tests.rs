@@ -57,6 +57,7 @@ where
             writes_max: 64,
             open_logs_max: 16,
             open_reads_max: 16,
+            journal: None,
         };
         let directory = LogDirectory::new(path, true);
         let storage = ShardStorage::new(directory, limits, TaskQueue::Storage);

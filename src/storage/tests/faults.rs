@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::*;
 use crate::base::limits::BLOCK_BYTES;
 use crate::storage::faults::{How, Plan};
+use crate::storage::journal::replay::replay;
 
 /// Seeds in one run of the test; `MILLRACE_FAULT_SEEDS` asks for more.
 const SEEDS: u64 = 1000;
@@ -148,9 +149,13 @@ async fn run_seed(root: PathBuf, seed: u64) -> bool {
     });
     let faulty = LogDirectory::with_faults(root.clone(), true, Faults::planned(plan.clone()));
     let queue = crate::runtime::current_queue();
+    let limits_of_run = match random.below(2) {
+        0 => limits(),
+        _ => journal::journaled(seed as u16),
+    };
     let mut ledger = Ledger::default();
     {
-        let storage = ShardStorage::new(faulty.clone(), limits(), queue);
+        let storage = ShardStorage::new(faulty.clone(), limits_of_run, queue);
         let made = create_files(&faulty, &path, "", Offset(0)).is_ok();
         let recovered = made.then(|| recover(&faulty, &input(&path, None, false), &mut |_| {}));
         if let Some(Ok(recovered)) = recovered {
@@ -163,6 +168,7 @@ async fn run_seed(root: PathBuf, seed: u64) -> bool {
             if ended.is_err() {
                 work_on(&log, &ended, &mut random, seed).await;
             }
+            journal::crash(&storage, &[log]).await;
         }
     }
     let failed = plan.calls.load(Ordering::Relaxed) >= first;
@@ -173,6 +179,8 @@ async fn run_seed(root: PathBuf, seed: u64) -> bool {
         return failed;
     }
     let sound = LogDirectory::new(root.clone(), true);
+    let replayed = replay(&sound, false).expect("journals");
+    assert_eq!(replayed.damaged, Vec::<PathBuf>::new(), "seed {seed}");
     let storage = ShardStorage::new(sound, limits(), queue);
     let (log, reports) = open(&storage, &path, small_segments(), ledger.point, false);
     assert_eq!(reports, Vec::<String>::new(), "seed {seed}");

@@ -313,6 +313,7 @@ fn a_deleted_segment_leaves_neither_memory_nor_descriptor() {
         let path = home.log.clone();
         let limits = StorageLimits {
             open_reads_max: 2,
+            journal: None,
             ..no_tail()
         };
         on_shard(home.directory.clone(), limits, async move |storage| {

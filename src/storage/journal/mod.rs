@@ -1,0 +1,396 @@
+//! What is little of many logs, made durable by one write: the shard's journal. One shard's alone.
+//!
+//! A direct write that completes when it is durable costs about the same for 100 bytes as for
+//! 100 KiB. So what logs have pending, where that is little, goes together into one file, and into
+//! the segments later, when there is more of it: `kernel-notes/sync.md`. Two files take turns. When
+//! one is full, what it holds is written to the segments, while the other one is filled; then it is
+//! free. Where neither is, logs are written to their segments at once, as without a journal.
+//!
+//! What must stay true:
+//! - a log is in one commit in flight at a time, and each holds all of it from where it is durable
+//!   on: so commits may complete in any order;
+//! - a file is written again only when all that it holds is in its segments, durably;
+//! - what a commit holds of a log is in memory until it is in its segment;
+//! - after a start that is not clean the files are replayed before anything else is read, and
+//!   removed after any. A segment that is no longer its log's last one was complete when the next
+//!   was made, so nothing is replayed into it: what changes such segments, or cuts the last one,
+//!   need not care for the journal, as long as it settles the log before.
+
+pub mod replay;
+
+mod format;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+
+use crate::base::ids::{Offset, ShardId};
+use crate::base::limits::BLOCK_BYTES;
+use crate::runtime::{DmaBuffer, Part, TaskQueue};
+
+use super::ahead::ZEROS_BYTES_MAX;
+use super::directory::LogDirectory;
+use super::error::FileError;
+use super::file::File;
+use super::layout;
+use super::log::Log;
+use super::unit::SealedUnit;
+use format::{Entry, Secret};
+
+/// A journal of a shard.
+#[derive(Clone, Copy, Debug)]
+pub struct JournalLimits {
+    /// Whose it is.
+    pub shard: ShardId,
+    /// What each of the two files holds, in bytes: whole blocks, at least 2 MiB.
+    pub file_bytes: u64,
+    /// The memory that what is in one file may take, in bytes.
+    pub memory_bytes_max: usize,
+    /// After so many small writes to segments the files are made.
+    pub made_after_writes: u64,
+}
+
+/// Where bytes of a log belong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct At {
+    /// Base offset of the segment.
+    pub segment: Offset,
+    /// Where in its file.
+    pub position: u64,
+}
+
+/// No more logs join a commit once it has so many bytes.
+const COMMIT_BYTES: usize = 512 << 10;
+/// What a commit may take with the last log that joined it.
+const COMMIT_BYTES_MAX: u64 = 1 << 20;
+
+/// So many commits are in flight at a time, of logs that are not in another: with one alone, what
+/// comes just after it was begun would wait for it and for its own.
+const IN_FLIGHT_MAX: u32 = 2;
+/// Where there was no room for the files, it is looked for again after so many writes.
+const WRITES_BEFORE_RETRY: u64 = 100_000;
+/// So many logs are written out of a full file at a time, so that commits come between.
+const LANES: u32 = 8;
+
+/// The journal of a shard.
+#[derive(Debug)]
+pub(super) struct Journal {
+    directory: LogDirectory,
+    limits: Option<JournalLimits>,
+    queue: TaskQueue,
+    phase: Cell<Phase>,
+    files: RefCell<Vec<JournalFile>>,
+    active: Cell<usize>,
+    /// Logs with something pending, in the order in which they came.
+    enlisted: RefCell<Vec<Weak<Log>>>,
+    /// Tasks that commit, each with one commit in flight at most.
+    committing: Cell<u32>,
+    sequence: Cell<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// There are no files, until so many more writes would have been spared by them.
+    Absent(u64),
+    Making,
+    Open,
+    /// Neither file is free.
+    Full,
+}
+
+#[derive(Debug)]
+struct JournalFile {
+    file: Rc<File>,
+    secret: Secret,
+    /// Where the next commit goes.
+    position: u64,
+    /// Whether nothing that it holds is needed.
+    is_free: bool,
+    /// Memory of the units in it, in bytes.
+    memory_bytes: usize,
+    /// How far each log is in it, by the log's number.
+    logs: HashMap<u64, (Weak<Log>, Offset)>,
+}
+
+/// A commit on its way to the disk.
+struct Commit {
+    file: Rc<File>,
+    position: u64,
+    part: Part,
+    logs: Vec<(Rc<Log>, Offset)>,
+}
+
+impl Journal {
+    /// A journal in `directory`, whose files are made when it is worth it.
+    pub fn new(
+        directory: LogDirectory,
+        limits: Option<JournalLimits>,
+        queue: TaskQueue,
+    ) -> Rc<Self> {
+        let made_after = limits.map_or(0, |limits| limits.made_after_writes);
+        Rc::new(Self {
+            // Where writes go through the page cache nothing is known of what they cost.
+            limits: limits.filter(|_| directory.is_direct()),
+            directory,
+            queue,
+            phase: Cell::new(Phase::Absent(made_after)),
+            files: RefCell::default(),
+            active: Cell::new(0),
+            enlisted: RefCell::default(),
+            committing: Cell::new(0),
+            sequence: Cell::new(0),
+        })
+    }
+
+    /// Whether it takes what is pending.
+    pub fn is_open(&self) -> bool {
+        self.phase.get() == Phase::Open && self.directory.failure().is_none()
+    }
+
+    /// Whether something of it is under way.
+    #[cfg(test)]
+    pub fn is_busy(&self) -> bool {
+        self.committing.get() > 0 || self.phase.get() == Phase::Making
+    }
+
+    /// A small write goes to a segment, which the journal would have spared.
+    pub fn is_missed(self: &Rc<Self>) {
+        let (Phase::Absent(writes), Some(limits)) = (self.phase.get(), self.limits) else {
+            return;
+        };
+        if writes > 1 {
+            return self.phase.set(Phase::Absent(writes - 1));
+        }
+        self.phase.set(Phase::Making);
+        let journal = Rc::clone(self);
+        self.queue.detach(async move { journal.make(limits).await });
+    }
+
+    /// Comes to `log` with the next commit, by [`Log::take_pending`].
+    pub fn enlist(self: &Rc<Self>, log: &Rc<Log>) {
+        self.enlisted.borrow_mut().push(Rc::downgrade(log));
+        if self.committing.get() < IN_FLIGHT_MAX {
+            self.committing.set(self.committing.get() + 1);
+            let journal = Rc::clone(self);
+            self.queue.detach(async move { journal.commit_all().await });
+        }
+    }
+
+    /// Makes the files, of blocks that are written.
+    async fn make(self: Rc<Self>, limits: JournalLimits) {
+        match self.make_files(limits).await {
+            Ok(files) => {
+                *self.files.borrow_mut() = files;
+                self.phase.set(Phase::Open);
+            }
+            Err(error) => {
+                let removed = match error.is_no_room() || error.is_no_descriptor() {
+                    true => self.remove_files(limits).await,
+                    false => Err(error),
+                };
+                match removed {
+                    Ok(()) => tracing::warn!(
+                        "no room for a journal of small appends: each is a write of its own"
+                    ),
+                    Err(error) => self.directory.fail(&error),
+                }
+                self.phase.set(Phase::Absent(WRITES_BEFORE_RETRY));
+            }
+        }
+    }
+
+    async fn make_files(&self, limits: JournalLimits) -> Result<Vec<JournalFile>, FileError> {
+        let mut zeros = DmaBuffer::new(ZEROS_BYTES_MAX);
+        zeros.as_bytes_mut().fill(0);
+        let zeros = Rc::new(zeros);
+        let secret = *uuid::Uuid::new_v4().as_bytes();
+        let mut files = Vec::new();
+        for index in 0..2 {
+            let name = layout::journal_file(limits.shard, index);
+            let path = self.directory.path().join(name);
+            let file = File::create(&self.directory, &path, true).await?;
+            file.preallocate(limits.file_bytes).await?;
+            let mut position = 0;
+            while position < limits.file_bytes {
+                let bytes = (limits.file_bytes - position).min(ZEROS_BYTES_MAX as u64);
+                let part = Part::new(Rc::clone(&zeros), bytes as usize);
+                file.write(vec![part], position).await?;
+                position += bytes;
+            }
+            let head = format::encode_head(&secret);
+            let length = head.len();
+            file.write(vec![Part::new(Rc::new(head), length)], 0)
+                .await?;
+            files.push(JournalFile {
+                file: Rc::new(file),
+                secret,
+                position: BLOCK_BYTES,
+                is_free: true,
+                memory_bytes: 0,
+                logs: HashMap::new(),
+            });
+        }
+        let synced = self
+            .directory
+            .off_reactor(|directory| directory.sync_directory(directory.path()));
+        synced.await?;
+        Ok(files)
+    }
+
+    async fn remove_files(&self, limits: JournalLimits) -> Result<(), FileError> {
+        let removed = self.directory.off_reactor(move |directory| {
+            (0..2).try_for_each(|index| {
+                let name = layout::journal_file(limits.shard, index);
+                directory.remove_file(&directory.path().join(name))
+            })
+        });
+        removed.await
+    }
+
+    /// Commits what logs have pending, and what has gathered meanwhile, until there is nothing.
+    async fn commit_all(self: Rc<Self>) {
+        while let Some(commit) = self.next_commit() {
+            let written = commit.file.write(vec![commit.part], commit.position).await;
+            if let Err(error) = &written {
+                self.directory.fail(error);
+            }
+            for (log, next_offset) in commit.logs {
+                match &written {
+                    Ok(()) => log.journaled(next_offset),
+                    // What it can still do is to tell those who wait.
+                    Err(_) => log.go_on(),
+                }
+            }
+        }
+    }
+
+    /// The next commit; ends the task if there is none.
+    fn next_commit(self: &Rc<Self>) -> Option<Commit> {
+        if self.is_open() && !self.has_room() {
+            // Another commit is still to come to the file: who makes that one turns.
+            if self.committing.get() > 1 {
+                self.committing.set(self.committing.get() - 1);
+                return None;
+            }
+            self.turn();
+        }
+        let mut logs = Vec::new();
+        let mut entries: Vec<(Rc<Log>, At, SealedUnit, usize)> = Vec::new();
+        let mut bytes = format::HEAD_BYTES;
+        loop {
+            // Those that find it closed go to their segments, and those that come back wait.
+            let enlisted = self.enlisted.take();
+            let mut rest = enlisted.into_iter();
+            for log in rest.by_ref().filter_map(|log| log.upgrade()) {
+                let taken = log.take_pending(|at, unit, carry| {
+                    bytes += format::entry_bytes(&log, unit.len() - carry);
+                    entries.push((Rc::clone(&log), at, unit.clone(), carry));
+                });
+                logs.extend(taken.map(|next_offset| (log, next_offset)));
+                if bytes >= COMMIT_BYTES {
+                    break;
+                }
+            }
+            let mut enlisted = self.enlisted.borrow_mut();
+            let came_back = std::mem::take(&mut *enlisted);
+            enlisted.extend(rest);
+            enlisted.extend(came_back);
+            if !entries.is_empty() || enlisted.is_empty() {
+                break;
+            }
+        }
+        if entries.is_empty() {
+            self.committing.set(self.committing.get() - 1);
+            return None;
+        }
+        Some(self.put_together(&entries, bytes, logs))
+    }
+
+    fn put_together(
+        &self,
+        entries: &[(Rc<Log>, At, SealedUnit, usize)],
+        bytes: usize,
+        logs: Vec<(Rc<Log>, Offset)>,
+    ) -> Commit {
+        let sequence = self.sequence.get() + 1;
+        self.sequence.set(sequence);
+        let entries_of = entries.iter().map(|(log, at, unit, carry)| Entry {
+            name: log.name(),
+            identity: log.identity(),
+            at: *at,
+            bytes: &unit.as_bytes()[*carry..],
+        });
+        let mut files = self.files.borrow_mut();
+        let file = &mut files[self.active.get()];
+        let buffer = format::encode(&file.secret, sequence, entries_of, bytes);
+        let length = buffer.len();
+        let position = file.position;
+        file.position += length as u64;
+        file.is_free = false;
+        let memory = entries.iter().map(|(_, _, unit, _)| unit.memory_bytes());
+        file.memory_bytes += memory.sum::<usize>();
+        for (log, next_offset) in &logs {
+            let reached = (Rc::downgrade(log), *next_offset);
+            file.logs.insert(log.number, reached);
+        }
+        Commit {
+            file: Rc::clone(&file.file),
+            position,
+            part: Part::new(Rc::new(buffer), length),
+            logs,
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let files = self.files.borrow();
+        let file = &files[self.active.get()];
+        self.limits.is_some_and(|limits| {
+            file.position + COMMIT_BYTES_MAX <= limits.file_bytes
+                && file.memory_bytes < limits.memory_bytes_max
+        })
+    }
+
+    /// Goes on in the other file if it is free, and frees the one that is full.
+    fn turn(self: &Rc<Self>) {
+        let full = self.active.get();
+        let other = 1 - full;
+        let logs = {
+            let mut files = self.files.borrow_mut();
+            if !files[other].is_free {
+                self.phase.set(Phase::Full);
+                return;
+            }
+            self.active.set(other);
+            std::mem::take(&mut files[full].logs)
+        };
+        let logs = Rc::new(RefCell::new(logs.into_values()));
+        let lanes = Rc::new(Cell::new(LANES));
+        for _ in 0..LANES {
+            let (journal, logs, lanes) = (Rc::clone(self), Rc::clone(&logs), Rc::clone(&lanes));
+            self.queue.detach(async move {
+                loop {
+                    let next = logs.borrow_mut().next();
+                    let Some((log, reached)) = next else { break };
+                    if let Some(log) = log.upgrade() {
+                        log.write_out(reached);
+                        log.written_out(reached).await;
+                    }
+                }
+                lanes.set(lanes.get() - 1);
+                if lanes.get() == 0 {
+                    journal.freed(full);
+                }
+            });
+        }
+    }
+
+    fn freed(&self, index: usize) {
+        let file = &mut self.files.borrow_mut()[index];
+        file.position = BLOCK_BYTES;
+        file.memory_bytes = 0;
+        file.is_free = true;
+        if self.phase.get() == Phase::Full {
+            self.phase.set(Phase::Open);
+        }
+    }
+}

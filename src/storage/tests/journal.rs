@@ -1,0 +1,291 @@
+//! The journal of a shard, on a real executor over real files: what it holds is there after a
+//! crash, and nothing else is.
+
+use super::*;
+use crate::base::ids::ShardId;
+use crate::base::limits::BLOCK_BYTES;
+use crate::storage::journal::JournalLimits;
+use crate::storage::journal::replay::{Replayed, replay};
+use crate::storage::layout;
+
+/// With a journal from the first append on, of small files.
+pub(super) fn journaled(shard: u16) -> StorageLimits {
+    StorageLimits {
+        journal: Some(JournalLimits {
+            shard: ShardId(shard),
+            file_bytes: 2 << 20,
+            memory_bytes_max: 4 << 20,
+            made_after_writes: 1,
+        }),
+        ..limits()
+    }
+}
+
+/// Stops what runs behind logs, as a crash would; what the kernel has already been asked for comes
+/// to its end.
+pub(super) async fn crash(storage: &ShardStorage, logs: &[Rc<Log>]) {
+    logs.iter().for_each(|log| log.forget());
+    let is_busy = |log: &Rc<Log>| match &log.state.borrow().appender {
+        Appender::Ready(ready) => ready.writing || ready.growing,
+        Appender::Parked => false,
+    };
+    while storage.journal.is_busy() || logs.iter().any(is_busy) {
+        crate::runtime::yield_now().await;
+    }
+}
+
+/// Makes a log with a journal that is there.
+async fn with_journal(storage: &Rc<ShardStorage>, path: &Path) -> Rc<Log> {
+    let (log, _) = open(storage, path, config(), None, false);
+    append_durably(&log, 0).await;
+    while !storage.journal.is_open() {
+        crate::runtime::yield_now().await;
+    }
+    log
+}
+
+async fn append_durably(log: &Rc<Log>, seed: usize) {
+    let appended = append(log, &batch(seed, 1, 10 + seed % 700)).await;
+    appended.expect("an append");
+    log.make_durable(log.end()).await.expect("a sync");
+}
+
+/// Bytes of the log's first segment that are in its file.
+fn settled(log: &Path) -> u64 {
+    let path = layout::segment_file(log, Offset(0), layout::LOG);
+    let bytes = std::fs::read(path).expect("a segment");
+    let last = bytes.iter().rposition(|byte| *byte != 0);
+    // A batch without headers ends with a zero.
+    last.map_or(0, |last| last as u64 + 2)
+}
+
+fn journals(home: &Home) -> usize {
+    let entries = std::fs::read_dir(home.directory.path()).expect("a directory");
+    let names = entries.map(|entry| entry.expect("an entry").file_name());
+    names
+        .filter(|name| layout::is_journal_file(&name.to_string_lossy()))
+        .count()
+}
+
+#[test]
+fn what_only_the_journal_holds_is_read_and_survives_a_crash() {
+    let home = home(Faults::default());
+    let paths = [home.log.clone(), home.log.with_file_name("u-3")];
+    let ends = on_shard(home.directory.clone(), journaled(0), {
+        let paths = paths.clone();
+        async move |storage| {
+            let first = with_journal(&storage, &paths[0]).await;
+            let (second, _) = open(&storage, &paths[1], config(), None, false);
+            let logs = [first, second];
+            for seed in 1..100 {
+                append_durably(&logs[seed % 2], seed).await;
+            }
+            for log in &logs {
+                assert!(settled(log.path()) < log.size_bytes() / 2);
+                assert_eq!(log.written(), log.durable());
+                let headers = read_all(log, Offset(0), 5000).await;
+                assert_eq!(
+                    headers.last().map(BatchHeader::next_offset),
+                    Some(log.end())
+                );
+            }
+            crash(&storage, &logs).await;
+            logs.map(|log| (log.end(), log.size_bytes()))
+        }
+    });
+    let replayed = replay(&home.directory, false).expect("a journal");
+    assert_eq!(replayed.segments, 2);
+    assert_eq!((replayed.damaged.len(), journals(&home)), (0, 0));
+    on_shard(home.directory.clone(), limits(), async move |storage| {
+        for (path, (end, size)) in paths.iter().zip(ends) {
+            assert_eq!(settled(path), size);
+            let (log, reports) = open(&storage, path, config(), None, false);
+            assert_eq!((log.end(), reports), (end, Vec::new()));
+            read_all(&log, Offset(0), 5000).await;
+        }
+    });
+}
+
+#[test]
+fn parking_and_much_at_once_bring_all_into_the_segment() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), journaled(0), async move |storage| {
+        let log = with_journal(&storage, &path).await;
+        for seed in 1..50 {
+            append_durably(&log, seed).await;
+        }
+        append(&log, &batch(1, 200, 1000)).await.expect("an append");
+        log.make_durable(log.end()).await.expect("a sync");
+        assert_eq!(
+            settled(&path),
+            log.size_bytes(),
+            "more than the journal takes"
+        );
+        append_durably(&log, 7).await;
+        assert!(settled(&path) < log.size_bytes());
+        log.park().await.expect("parked");
+        assert_eq!(settled(&path), log.size_bytes());
+        let size = std::fs::metadata(layout::segment_file(&path, Offset(0), layout::LOG));
+        assert_eq!(size.expect("a segment").len(), log.size_bytes());
+        read_all(&log, Offset(0), 5000).await;
+    });
+    let replayed = replay(&home.directory, true).expect("a journal");
+    assert_eq!(replayed, Replayed::default());
+    assert_eq!(journals(&home), 0);
+}
+
+#[test]
+fn files_take_turns_and_every_crash_leaves_all_that_was_acknowledged() {
+    for rounds in [3, 40, 150] {
+        let home = home(Faults::default());
+        let root = home.directory.path().to_owned();
+        let paths: Vec<_> = (0..30)
+            .map(|number| root.join(format!("t-{number}")))
+            .collect();
+        let ends = on_shard(home.directory.clone(), journaled(0), {
+            let paths = paths.clone();
+            async move |storage| {
+                let mut logs = vec![with_journal(&storage, &paths[0]).await];
+                for path in &paths[1..] {
+                    logs.push(open(&storage, path, config(), None, false).0);
+                }
+                for round in 0..rounds {
+                    for (number, log) in logs.iter().enumerate() {
+                        let batch = batch(round * 7 + number, 1, 1 + (round * 977) % 9000);
+                        append(log, &batch).await.expect("an append");
+                    }
+                    for log in &logs {
+                        log.make_durable(log.end()).await.expect("a sync");
+                    }
+                }
+                for log in &logs {
+                    read_all(log, Offset(0), 100_000).await;
+                }
+                let ends: Vec<_> = logs.iter().map(|log| log.end()).collect();
+                crash(&storage, &logs).await;
+                ends
+            }
+        });
+        let replayed = replay(&home.directory, false).expect("a journal");
+        assert!(
+            replayed.bytes > 0 && replayed.damaged.is_empty(),
+            "{replayed:?}"
+        );
+        on_shard(home.directory.clone(), limits(), async move |storage| {
+            for (path, end) in paths.iter().zip(ends) {
+                let (log, reports) = open(&storage, path, config(), None, false);
+                assert_eq!((log.end(), reports), (end, Vec::new()), "{rounds}");
+                read_all(&log, Offset(0), 100_000).await;
+            }
+        });
+    }
+}
+
+/// A journal that holds what `seeds` say of one log, whose segment has less.
+fn left_by_a_crash(home: &Home, seeds: std::ops::Range<usize>) -> u64 {
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), journaled(0), async move |storage| {
+        let log = with_journal(&storage, &path).await;
+        for seed in seeds {
+            append_durably(&log, seed).await;
+        }
+        crash(&storage, &[Rc::clone(&log)]).await;
+        log.size_bytes()
+    })
+}
+
+#[test]
+fn nothing_is_replayed_into_what_has_been_made_anew_or_is_complete() {
+    for case in ["deleted", "anew", "rolled", "same"] {
+        let home = home(Faults::default());
+        let size = left_by_a_crash(&home, 1..20);
+        let before = settled(&home.log);
+        match case {
+            "deleted" => std::fs::remove_dir_all(&home.log).expect("removed"),
+            "anew" => {
+                let metadata = home.log.join(layout::PARTITION_METADATA);
+                std::fs::write(metadata, "another").expect("written");
+            }
+            "rolled" => {
+                let next = layout::segment_file(&home.log, Offset(20), layout::LOG);
+                std::fs::write(next, "").expect("written");
+            }
+            _ => {}
+        }
+        let replayed = replay(&home.directory, false).expect("a journal");
+        assert_eq!(replayed.bytes > 0, case == "same", "{case}");
+        assert_eq!(journals(&home), 0);
+        match case {
+            "deleted" => assert!(!home.log.exists()),
+            "same" => assert_eq!(settled(&home.log), size),
+            _ => assert_eq!(settled(&home.log), before, "{case}"),
+        }
+    }
+}
+
+#[test]
+fn a_commit_that_is_damaged_is_reported_unless_it_may_be_a_torn_write() {
+    // Blocks of the journal's file, each a commit; none, one, or more than a crash explains.
+    for (damaged, is_reported) in [(0..0, false), (5..6, false), (5..8, true), (0..1, true)] {
+        let home = home(Faults::default());
+        left_by_a_crash(&home, 1..20);
+        let file = home.directory.path().join("journal-0.0");
+        let mut bytes = std::fs::read(&file).expect("a journal");
+        for block in damaged.clone() {
+            bytes[block * BLOCK_BYTES as usize + 30] ^= 1;
+            bytes[block * BLOCK_BYTES as usize + 10] ^= 1;
+        }
+        std::fs::write(&file, bytes).expect("a journal");
+        let replayed = replay(&home.directory, false).expect("a journal");
+        assert_eq!(!replayed.damaged.is_empty(), is_reported, "{damaged:?}");
+    }
+}
+
+#[test]
+fn where_the_journal_finds_no_room_logs_go_on_without_it() {
+    let home = home(Faults::default());
+    let (directory, plan) = failing(&home, Some(Call::Preallocate), "journal-", libc::ENOSPC);
+    plan.fail_next();
+    let path = home.log.clone();
+    on_shard(directory, journaled(0), async move |storage| {
+        let (log, _) = open(&storage, &path, config(), None, false);
+        for seed in 0..50 {
+            append_durably(&log, seed).await;
+        }
+        assert!(!storage.journal.is_open());
+        assert_eq!(storage.directory().failure(), None);
+        assert_eq!(settled(&path), log.size_bytes());
+    });
+    assert_eq!(journals(&home), 0);
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_takes_the_directory_out_of_service() {
+    let home = home(Faults::default());
+    let (directory, plan) = failing(&home, Some(Call::Write), "journal-", libc::EIO);
+    let path = home.log.clone();
+    let end = on_shard(directory, journaled(0), async move |storage| {
+        let log = with_journal(&storage, &path).await;
+        for seed in 1..5 {
+            append_durably(&log, seed).await;
+        }
+        let end = log.durable();
+        plan.fail_next();
+        append(&log, &batch(9, 1, 100)).await.expect("an append");
+        let failed = log.make_durable(log.end()).await;
+        assert!(matches!(failed, Err(LogError::Failed(_))), "{failed:?}");
+        assert!(storage.directory().failure().is_some());
+        assert_eq!(log.durable(), end, "what failed was not acknowledged");
+        // What was acknowledged is still read.
+        read_all(&log, Offset(0), 5000).await;
+        crash(&storage, &[log]).await;
+        end
+    });
+    replay(&home.directory, false).expect("a journal");
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), limits(), async move |storage| {
+        let (log, _) = open(&storage, &path, config(), None, false);
+        assert!(log.end() >= end, "{} of {end}", log.end());
+    });
+}
