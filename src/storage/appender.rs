@@ -8,7 +8,9 @@
 //!
 //! A segment is opened with `O_DSYNC`, so a write that has completed is durable, with the length
 //! and the blocks it needs: `kernel-notes/sync.md` has the figures. While a unit is being written
-//! the next one fills, which is the group commit.
+//! the next one fills, which is the group commit. What is little goes into the shard's journal
+//! first, with what other logs have, and is written here later: the two may overlap, since either
+//! makes a prefix of the log durable.
 //!
 //! A failed write or sync takes the log directory out of service and is never tried again.
 

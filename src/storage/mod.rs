@@ -5,6 +5,7 @@
 //! What must stay true:
 //! - `start <= durable <= written <= end`, each a prefix of the log; nothing above `durable` is
 //!   promised to survive a power loss, nothing above `written` the broker's death;
+//! - what is durable is in its segment, or in the shard's journal and in memory;
 //! - one block never has two writes in flight, and a failed write or sync is never tried again: it
 //!   takes the log directory out of service for good;
 //! - bytes are accepted only when the file has room for them, so a full disk refuses and nothing
