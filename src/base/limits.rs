@@ -32,6 +32,9 @@ pub const READ_PIECE_BYTES: u64 = 256 << 10;
 /// So many pieces may be on their way from the disk for one shard.
 pub const READS_IN_FLIGHT_MAX: usize = 3;
 
+/// So many of those that readers wait for, where nothing is written.
+pub const DEMANDED_IN_FLIGHT_MAX: usize = 8;
+
 /// The most old data of one partition in one reply, unless its first batch is larger. Clients ask
 /// for 1 MiB by default.
 pub const COLD_READ_BYTES_MAX: u64 = 4 << 20;

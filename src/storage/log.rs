@@ -512,9 +512,13 @@ impl Log {
         ready.pace.appended(batch.len() as u64);
         let base = state.end;
         state.end = base.plus(assigned.offsets);
+        // What is under way comes back to it.
+        let is_seen_to = ready.enlisted || (ready.writing && ready.in_flight_to > state.durable);
         drop(borrow);
         self.shard.appended(batch.len());
-        self.go_on();
+        if !is_seen_to {
+            self.go_on();
+        }
         Ok(base)
     }
 

@@ -18,7 +18,7 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 
 use crate::base::ids::Offset;
-use crate::base::limits::{READ_PIECE_BYTES, READS_IN_FLIGHT_MAX};
+use crate::base::limits::{DEMANDED_IN_FLIGHT_MAX, READ_PIECE_BYTES, READS_IN_FLIGHT_MAX};
 use crate::runtime::TaskQueue;
 
 use super::admission::{Admission, Admitted};
@@ -99,6 +99,9 @@ impl Piece {
     }
 }
 
+/// After so many loads without an append between, 64 MiB, nobody is taken to write.
+const UNDISTURBED_LOADS: u32 = 256;
+
 /// The pieces of one shard.
 #[derive(Debug)]
 pub(super) struct ReadCache {
@@ -122,6 +125,8 @@ struct State {
     /// What is to be loaded after that; all of them are asked for.
     ahead: VecDeque<PieceKey>,
     loading: usize,
+    /// Loads begun since the last append.
+    undisturbed: u32,
     /// Bytes that were asked for ahead and are not yet wanted.
     ahead_bytes: u64,
     ends: Ends,
@@ -223,13 +228,15 @@ impl ReadCache {
         self.load_next();
     }
 
+    /// Something was appended, and is about to be written: reads leave room for it.
+    pub fn appended(&self) {
+        self.state.borrow_mut().undisturbed = 0;
+    }
+
     /// Starts loads while there may be more.
     fn load_next(self: &Rc<Self>) {
         loop {
             let mut state = self.state.borrow_mut();
-            if state.loading >= READS_IN_FLIGHT_MAX {
-                return;
-            }
             let Some(piece) = state.next_to_load() else {
                 return;
             };
@@ -237,6 +244,7 @@ impl ReadCache {
                 unreachable!("what is to be loaded was asked for");
             };
             state.loading += 1;
+            state.undisturbed = state.undisturbed.saturating_add(1);
             drop(state);
             let cache = Rc::clone(self);
             self.queue
@@ -391,16 +399,22 @@ impl State {
     }
 
     fn next_to_load(&mut self) -> Option<Rc<Piece>> {
-        loop {
-            let demanded = self.demanded.pop_front();
-            let next = demanded.or_else(|| {
-                let key = self.ahead.pop_front()?;
-                Some(Rc::clone(&self.pieces[&key]))
-            })?;
-            if next.is_asked() {
-                return Some(next);
+        let has_room = self.loading < READS_IN_FLIGHT_MAX;
+        let is_undisturbed = self.undisturbed >= UNDISTURBED_LOADS;
+        if has_room || (is_undisturbed && self.loading < DEMANDED_IN_FLIGHT_MAX) {
+            while let Some(demanded) = self.demanded.pop_front() {
+                if demanded.is_asked() {
+                    return Some(demanded);
+                }
             }
         }
+        while has_room && let Some(key) = self.ahead.pop_front() {
+            let ahead = &self.pieces[&key];
+            if ahead.is_asked() {
+                return Some(Rc::clone(ahead));
+            }
+        }
+        None
     }
 
     /// A piece has come. It is kept, if it is still in.

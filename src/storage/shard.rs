@@ -91,6 +91,7 @@ impl ShardStorage {
     }
 
     pub(super) fn appended(&self, bytes: usize) {
+        self.read_cache.appended();
         self.appended_bytes
             .set(self.appended_bytes.get() + bytes as u64);
     }
