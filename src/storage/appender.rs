@@ -33,9 +33,6 @@ use super::pace::{Pace, STEP_BYTES_MIN};
 use super::segment::Segment;
 use super::unit::SealedUnit;
 
-/// More than so much of a log that is pending goes straight into its segment.
-const JOURNAL_PENDING_MAX: usize = 128 << 10;
-
 impl Log {
     /// Begins what has to be done next: what is little goes into the journal, what is much, or
     /// has been in the journal for long enough, into its segment.
@@ -67,9 +64,7 @@ impl Log {
 
     /// Whether what is pending becomes durable by the journal.
     fn is_for_journal(&self, ready: &Ready) -> bool {
-        ready.pending_bytes <= JOURNAL_PENDING_MAX
-            && ready.file.syncs_writes()
-            && self.shard.journal.is_open()
+        ready.file.syncs_writes() && self.shard.journal.takes(ready.pending_bytes)
     }
 
     /// Writes what has to go into the segment until nothing is left.
@@ -130,8 +125,10 @@ impl Log {
         }
         let write = ready.take_write();
         ready.writing = write.is_some();
-        if !by_journal && ready.pending_bytes <= JOURNAL_PENDING_MAX && ready.file.syncs_writes() {
-            self.shard.journal.is_missed();
+        if !by_journal && ready.file.syncs_writes() {
+            let journal = &self.shard.journal;
+            journal.note(&mut ready.journal_count, ready.pending_bytes);
+            journal.passed_by(ready.pending_bytes);
         }
         let file = Rc::clone(&ready.file);
         write.map(|write| (file, write))
@@ -178,6 +175,8 @@ impl Log {
             self.go_on();
             return None;
         }
+        let journal = &self.shard.journal;
+        journal.note(&mut ready.journal_count, ready.pending_bytes);
         let segment = state.segments.back().expect("a log has a segment");
         let segment = segment.base_offset;
         if ready.open.is_some() {

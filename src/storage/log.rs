@@ -153,6 +153,8 @@ pub(super) struct Ready {
     pub pending_bytes: usize,
     /// Whether the journal comes to it by itself.
     pub enlisted: bool,
+    /// The count of logs that share the journal in which this one was counted.
+    pub journal_count: u64,
     /// The queue is written up to here, however little it is.
     pub due: Offset,
     /// What is on its way, to the segment or into the journal, ends here.
@@ -577,6 +579,7 @@ impl Ready {
             queued_bytes: 0,
             pending_bytes: 0,
             enlisted: false,
+            journal_count: 0,
             due: Offset(0),
             in_flight_to: Offset(0),
             writing: false,

@@ -59,6 +59,12 @@ pub struct At {
     pub position: u64,
 }
 
+/// More than so much of a log that is pending goes straight into its segment; less, where many logs
+/// share the journal, but never less than a block.
+const PENDING_MAX: usize = 128 << 10;
+const PENDING_MIN: usize = BLOCK_BYTES as usize;
+/// So many times what a log has pending is to become one write to its segment.
+const WRITES_JOINED: u64 = 4;
 /// No more logs join a commit once it has so many bytes.
 const COMMIT_BYTES: usize = 512 << 10;
 /// What a commit may take with the last log that joined it.
@@ -86,6 +92,48 @@ pub(super) struct Journal {
     /// Tasks that commit, each with one commit in flight at most.
     committing: Cell<u32>,
     sequence: Cell<u64>,
+    share: Share,
+}
+
+/// How many logs share the journal, and so how much of each may go through it: what is written from
+/// it to a segment is to be several times what went into it at once, or nothing is won. Counted
+/// over as many bytes as a file holds.
+#[derive(Debug)]
+struct Share {
+    /// Names the present count; from 1.
+    count: Cell<u64>,
+    bytes: Cell<u64>,
+    logs: Cell<u64>,
+    logs_before: Cell<u64>,
+    pending_max: Cell<usize>,
+}
+
+impl Share {
+    fn new() -> Self {
+        Self {
+            count: Cell::new(1),
+            bytes: Cell::new(0),
+            logs: Cell::new(0),
+            logs_before: Cell::new(0),
+            pending_max: Cell::new(PENDING_MAX),
+        }
+    }
+
+    /// A log that was last counted in `counted` has so many bytes pending.
+    fn note(&self, counted: &mut u64, bytes: usize, file_bytes: u64) {
+        self.bytes.set(self.bytes.get() + bytes as u64);
+        if self.bytes.get() >= file_bytes {
+            self.bytes.set(0);
+            self.logs_before.set(self.logs.replace(0));
+            self.count.set(self.count.get() + 1);
+        }
+        if std::mem::replace(counted, self.count.get()) != self.count.get() {
+            self.logs.set(self.logs.get() + 1);
+        }
+        let logs = self.logs.get().max(self.logs_before.get());
+        let share = (file_bytes / logs.max(1) / WRITES_JOINED) as usize;
+        self.pending_max.set(share.clamp(PENDING_MIN, PENDING_MAX));
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +187,7 @@ impl Journal {
             enlisted: RefCell::default(),
             committing: Cell::new(0),
             sequence: Cell::new(0),
+            share: Share::new(),
         })
     }
 
@@ -147,14 +196,31 @@ impl Journal {
         self.phase.get() == Phase::Open && self.directory.failure().is_none()
     }
 
+    /// Whether it takes so many bytes of one log.
+    pub fn takes(&self, pending_bytes: usize) -> bool {
+        pending_bytes <= self.share.pending_max.get() && self.is_open()
+    }
+
+    /// A log has so many bytes pending, which go here or to its segment. `counted` is the log's, 0
+    /// at first.
+    pub fn note(&self, counted: &mut u64, pending_bytes: usize) {
+        let limits = self.limits.filter(|_| pending_bytes <= PENDING_MAX);
+        if let Some(limits) = limits {
+            self.share.note(counted, pending_bytes, limits.file_bytes);
+        }
+    }
+
     /// Whether something of it is under way.
     #[cfg(test)]
     pub fn is_busy(&self) -> bool {
         self.committing.get() > 0 || self.phase.get() == Phase::Making
     }
 
-    /// A small write goes to a segment, which the journal would have spared.
-    pub fn is_missed(self: &Rc<Self>) {
+    /// So much goes to a segment at once: a small write the journal would have spared.
+    pub fn passed_by(self: &Rc<Self>, bytes: usize) {
+        if bytes > PENDING_MAX {
+            return;
+        }
         let (Phase::Absent(writes), Some(limits)) = (self.phase.get(), self.limits) else {
             return;
         };
@@ -391,6 +457,32 @@ impl Journal {
         file.is_free = true;
         if self.phase.get() == Phase::Full {
             self.phase.set(Phase::Open);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_logs_share_it_the_less_goes_through() {
+        const FILE_BYTES: u64 = 16 << 20;
+        let share = Share::new();
+        for (logs, pending, most) in [
+            (6, 60_000, PENDING_MAX),
+            // 279 of them fill a file.
+            (1000, 60_000, 15_033),
+            (100, 3_000, 41_943),
+            (10_000, 1_000, PENDING_MIN),
+            (1, 100, PENDING_MAX),
+        ] {
+            let mut counted = vec![0; logs];
+            for turn in 0..3 * FILE_BYTES as usize / pending {
+                share.note(&mut counted[turn % logs], pending, FILE_BYTES);
+            }
+            let got = share.pending_max.get();
+            assert!(got.abs_diff(most) <= most / 100, "{logs} logs: {got}");
         }
     }
 }
