@@ -55,6 +55,7 @@ fn log(storage: &Rc<ShardStorage>, name: &str) -> Rc<Log> {
         path: path.clone(),
         point: None,
         clean: false,
+        identity: String::new(),
         index_interval_bytes: INDEX_INTERVAL_BYTES,
         now: NOW,
     };

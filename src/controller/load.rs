@@ -150,6 +150,7 @@ fn read(
         path: path.clone(),
         point,
         clean,
+        identity: metadata_of_metadata(),
         index_interval_bytes: INDEX_INTERVAL_BYTES,
         now,
     };
@@ -168,8 +169,13 @@ fn read(
     })
 }
 
+/// What the log's `partition.metadata` says.
+fn metadata_of_metadata() -> String {
+    format!("version: 0\ntopic_id: {}\n", TopicId::METADATA)
+}
+
 fn make_if_missing(directory: &LogDirectory, path: &Path) -> Result<(), LoadError> {
-    let metadata = format!("version: 0\ntopic_id: {}\n", TopicId::METADATA);
+    let metadata = metadata_of_metadata();
     if path.exists() {
         let file = path.join(layout::PARTITION_METADATA);
         let found = directory.read_file(&file, PARTITION_METADATA_BYTES_MAX)?;

@@ -135,6 +135,7 @@ fn read(
         path: path.clone(),
         point: wanted.point,
         clean: wanted.clean,
+        identity: metadata_of(wanted.id.topic_id),
         index_interval_bytes: u64::from(wanted.config.index_interval_bytes),
         now,
     };

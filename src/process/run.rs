@@ -156,6 +156,7 @@ fn replay_journals(directory: &LogDirectory, was_clean: bool) -> Result<(), File
     for path in &replayed.damaged {
         tracing::error!(
             journal = %path.display(),
+            kept = %journal::replay::aside(path).display(),
             "a commit is missing among those of the journal: records that it held may be lost"
         );
     }

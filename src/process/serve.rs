@@ -454,6 +454,7 @@ impl Shard {
         controller: Option<RunningController>,
     ) -> Result<(), ServeError> {
         self.context.barrier.wait().await;
+        self.storage.close_journal();
         closers.calls.close();
         if let Some(controller) = controller {
             controller.running.await;

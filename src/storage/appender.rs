@@ -14,7 +14,7 @@
 //!
 //! A failed write or sync takes the log directory out of service and is never tried again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::runtime::{Part, Permit};
@@ -71,7 +71,8 @@ impl Log {
     async fn write_all(self: Rc<Self>) {
         while let Some((file, write)) = self.next_write() {
             let mut parts = write.parts;
-            if write.zero_bytes > 0 {
+            // Through the page cache it is no matter which blocks are written.
+            if write.zero_bytes > 0 && self.shard.directory.is_direct() {
                 parts.push(Part::new(self.shard.zeros(), write.zero_bytes));
             }
             let written = {
@@ -148,6 +149,9 @@ impl Log {
             if let Appender::Ready(ready) = &mut state.appender {
                 ready.became_durable(written);
             }
+            if let Some(oldest) = state.tail.front() {
+                self.shard.tails.may_go(&oldest.place);
+            }
         }
         self.shard.tails.evict();
         self.start_growing();
@@ -205,7 +209,6 @@ impl Log {
                 ready.became_durable(durable);
             }
         }
-        self.shard.tails.evict();
         self.start_growing();
         self.go_on();
         self.progressed();
@@ -343,20 +346,6 @@ impl Log {
         self.check()
     }
 
-    async fn read_identity(&self) -> Result<(), LogError> {
-        if self.identity.get().is_some() {
-            return Ok(());
-        }
-        let path = self.path.join(layout::PARTITION_METADATA);
-        let read = self.shard.directory.off_reactor(move |directory| {
-            let read = directory.read_file(&path, layout::PARTITION_METADATA_BYTES_MAX);
-            read.map(Option::unwrap_or_default)
-        });
-        let identity = read.await.map_err(|error| self.refuse(error))?;
-        self.identity.get_or_init(|| identity);
-        Ok(())
-    }
-
     /// Opens the active segment's file and reads the partial block at its end.
     async fn open(self: &Rc<Self>, now: TimestampMs) -> Result<(), LogError> {
         let (path, size) = {
@@ -367,7 +356,6 @@ impl Log {
                 segment.size,
             )
         };
-        self.read_identity().await?;
         let syncs_writes = self.syncs_writes();
         let file = File::open(&self.shard.directory, &path, syncs_writes).await;
         let file = file.map_err(|error| self.refuse(error))?;
@@ -430,8 +418,7 @@ impl Log {
                 let refused = self.refuse(error);
                 if is_made_perhaps {
                     // Appends may go on in the segment before, past where this one would begin.
-                    let removed = directory.off_reactor(move |dir| dir.remove_file(&path));
-                    removed.await.map_err(|error| self.refuse(error))?;
+                    self.remove_unmade(path).await?;
                 }
                 return Err(refused);
             }
@@ -447,8 +434,7 @@ impl Log {
             Err(error) => {
                 let refused = self.refuse_growth(error, BLOCK_BYTES);
                 file.close().await;
-                let removed = directory.off_reactor(move |dir| dir.remove_file(&path));
-                removed.await.map_err(|error| self.refuse(error))?;
+                self.remove_unmade(path).await?;
                 return Err(refused);
             }
         };
@@ -462,6 +448,17 @@ impl Log {
         // Closing the segment before took the log out of those that are held open.
         self.shard.opened(self);
         Ok(())
+    }
+
+    /// Removes the file of a segment that could not be made, durably: appends go on in the one
+    /// before, and a start takes the last one that it finds for the active one.
+    async fn remove_unmade(&self, path: PathBuf) -> Result<(), LogError> {
+        let parent = self.path.clone();
+        let removed = self.shard.directory.off_reactor(move |directory| {
+            directory.remove_file(&path)?;
+            directory.sync_directory(&parent)
+        });
+        removed.await.map_err(|error| self.refuse(error))
     }
 
     /// Waits until all that was appended is written and synced, whatever `millrace.flush` says.

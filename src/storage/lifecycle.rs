@@ -39,7 +39,7 @@ impl Log {
             damaged: recovered.damaged,
             closed: false,
         };
-        Self::new(Rc::clone(shard), path, config, state)
+        Self::new(Rc::clone(shard), path, recovered.identity, config, state)
     }
 
     /// How far the log is recorded as durable by a checkpoint that is taken now and written once

@@ -14,7 +14,7 @@
 //! keeps arrivals in order. So when no room is left on the disk, that shows before any byte is
 //! accepted.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::os::unix::ffi::OsStrExt;
@@ -95,9 +95,8 @@ pub struct Log {
     waiting: RefCell<Vec<Waker>>,
     /// Counts progress, so that a waiter can tell that there was some.
     progress: Cell<u64>,
-    /// What `partition.metadata` says, by which the journal knows one incarnation from another;
-    /// empty where there is none. Read when the log is opened for the first time.
-    pub(super) identity: OnceCell<Vec<u8>>,
+    /// What `partition.metadata` says.
+    identity: String,
     /// Files of deleted segments under the name that tells so, until somebody takes them.
     pub(super) deleted: RefCell<Vec<PathBuf>>,
 }
@@ -242,6 +241,7 @@ impl Log {
     pub(super) fn new(
         shard: Rc<ShardStorage>,
         path: PathBuf,
+        identity: String,
         config: LogConfig,
         state: State,
     ) -> Rc<Self> {
@@ -257,7 +257,7 @@ impl Log {
             on_progress: RefCell::new(None),
             waiting: RefCell::default(),
             progress: Cell::new(0),
-            identity: OnceCell::new(),
+            identity,
             deleted: RefCell::default(),
         })
     }
@@ -379,7 +379,7 @@ impl Log {
 
     /// What its `partition.metadata` says.
     pub(super) fn identity(&self) -> &[u8] {
-        self.identity.get().map_or(&[], Vec::as_slice)
+        self.identity.as_bytes()
     }
 
     /// An error if appends cannot be taken any more.
@@ -708,7 +708,7 @@ impl Ready {
             base_offset: open.base_offset,
             next_offset,
             marks: open.marks,
-            _place: log.shard.tails.place(log, memory_bytes),
+            place: log.shard.tails.place(log, memory_bytes),
         }
     }
 }

@@ -99,7 +99,7 @@ impl Piece {
     }
 }
 
-/// After so many loads without an append between, 64 MiB, nobody is taken to write.
+/// After so many loads without an append between nobody is taken to write.
 const UNDISTURBED_LOADS: u32 = 256;
 
 /// The pieces of one shard.

@@ -65,6 +65,8 @@ pub struct RecoveryInput {
     pub point: Option<RecoveryPoint>,
     /// Whether the broker stopped cleanly after it wrote that.
     pub clean: bool,
+    /// What its `partition.metadata` says, by which the journal knows one incarnation from another.
+    pub identity: String,
     /// `index.interval.bytes`.
     pub index_interval_bytes: u64,
     /// The time.
@@ -74,6 +76,7 @@ pub struct RecoveryInput {
 /// What recovery found.
 #[derive(Debug)]
 pub struct Recovered {
+    pub(super) identity: String,
     pub(super) segments: Vec<Segment>,
     pub(super) start: Offset,
     pub(super) end: Offset,
@@ -143,6 +146,7 @@ pub fn recover(
         directory,
         input,
         found: Recovered {
+            identity: input.identity.clone(),
             segments: Vec::new(),
             start: Offset(0),
             end: Offset(0),

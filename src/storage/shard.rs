@@ -96,6 +96,12 @@ impl ShardStorage {
             .set(self.appended_bytes.get() + bytes as u64);
     }
 
+    /// From now on each append goes to its segment at once, and logs that are parked hold all that
+    /// was appended to them: before a clean stop.
+    pub fn close_journal(&self) {
+        self.journal.close();
+    }
+
     pub(super) fn next_log_number(&self) -> u64 {
         self.logs.replace(self.logs.get() + 1)
     }

@@ -53,7 +53,7 @@ pub struct TailUnit {
     /// Where its batches begin.
     pub marks: Marks,
     /// Its place in the shard's budget, which it leaves when it is dropped.
-    pub _place: Place,
+    pub place: Place,
 }
 
 impl TailUnit {
@@ -119,6 +119,8 @@ pub struct TailBudget {
     next_ticket: Cell<u64>,
     /// The log of each unit that is kept, the oldest unit first.
     oldest_first: RefCell<BTreeMap<u64, Weak<Log>>>,
+    /// No unit with a lower ticket may go: none of them is in its segment.
+    from: Cell<u64>,
 }
 
 /// The memory of one unit, accounted for as long as this lives.
@@ -146,6 +148,7 @@ impl TailBudget {
             bytes: Cell::new(0),
             next_ticket: Cell::new(0),
             oldest_first: RefCell::default(),
+            from: Cell::new(0),
         })
     }
 
@@ -184,18 +187,22 @@ impl TailBudget {
         }
     }
 
+    /// The unit with this place is in its segment now.
+    pub fn may_go(&self, place: &Place) {
+        self.from.set(self.from.get().min(place.ticket));
+    }
+
     /// Lets logs drop their oldest units until the rest fits.
     pub fn evict(&self) {
-        let mut from = 0;
         while self.bytes.get() > self.bytes_max {
             let next = {
                 let oldest_first = self.oldest_first.borrow();
-                let next = oldest_first.range(from..).next();
+                let next = oldest_first.range(self.from.get()..).next();
                 next.map(|(ticket, log)| (*ticket, log.upgrade()))
             };
             let Some((ticket, log)) = next else { return };
-            // What cannot go now is looked at again the next time.
-            from = ticket + 1;
+            // What cannot go now is looked at again once its log says so.
+            self.from.set(ticket + 1);
             if let Some(log) = log {
                 log.drop_oldest_unit();
             }

@@ -22,6 +22,7 @@ use crate::record::builder::{BatchBuilder, RecordToWrite};
 use crate::record::compression::Codec;
 use crate::record::header::{BatchHeader, crc_of};
 
+const METADATA: &str = "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAABw\n";
 const NOW: i64 = 1_700_000_000_000;
 
 pub(super) fn config() -> LogConfig {
@@ -62,6 +63,7 @@ pub(super) fn input(path: &Path, point: Option<RecoveryPoint>, clean: bool) -> R
         path: path.to_owned(),
         point,
         clean,
+        identity: METADATA.to_owned(),
         index_interval_bytes: 4096,
         now: NOW,
     }
@@ -76,7 +78,7 @@ pub(super) fn open(
     clean: bool,
 ) -> (Rc<Log>, Vec<String>) {
     if !path.exists() {
-        create_files(storage.directory(), path, "", Offset(0)).expect("a new log");
+        create_files(storage.directory(), path, METADATA, Offset(0)).expect("a new log");
     }
     let recovered = recover(storage.directory(), &input(path, point, clean), &mut |_| {});
     let mut recovered = recovered.expect("a recovered log");

@@ -7,14 +7,15 @@
 //! free. Where neither is, logs are written to their segments at once, as without a journal.
 //!
 //! What must stay true:
-//! - a log is in one commit in flight at a time, and each holds all of it from where it is durable
-//!   on: so commits may complete in any order;
+//! - each commit holds all of a log from where it is durable on, so commits may complete in any
+//!   order;
 //! - a file is written again only when all that it holds is in its segments, durably;
 //! - what a commit holds of a log is in memory until it is in its segment;
 //! - after a start that is not clean the files are replayed before anything else is read, and
-//!   removed after any. A segment that is no longer its log's last one was complete when the next
-//!   was made, so nothing is replayed into it: what changes such segments, or cuts the last one,
-//!   need not care for the journal, as long as it settles the log before.
+//!   removed after any; before a clean stop it is closed, and then all is written to the segments;
+//! - a segment that is no longer its log's last one was complete when the next was made, so nothing
+//!   is replayed into it: what changes such segments, or cuts the last one, need not care for the
+//!   journal, as long as it settles the log before.
 
 pub mod replay;
 
@@ -70,8 +71,8 @@ const COMMIT_BYTES: usize = 512 << 10;
 /// What a commit may take with the last log that joined it.
 const COMMIT_BYTES_MAX: u64 = 1 << 20;
 
-/// So many commits are in flight at a time, of logs that are not in another: with one alone, what
-/// comes just after it was begun would wait for it and for its own.
+/// So many commits are in flight at a time, as a rule of different logs: with one alone, what comes
+/// just after it was begun would wait for it and for its own.
 const IN_FLIGHT_MAX: u32 = 2;
 /// Where there was no room for the files, it is looked for again after so many writes.
 const WRITES_BEFORE_RETRY: u64 = 100_000;
@@ -144,6 +145,8 @@ enum Phase {
     Open,
     /// Neither file is free.
     Full,
+    /// The shard stops: all goes to the segments.
+    Closed,
 }
 
 #[derive(Debug)]
@@ -210,6 +213,11 @@ impl Journal {
         }
     }
 
+    /// Takes nothing more, for good. What it holds goes to the segments when the logs are parked.
+    pub fn close(&self) {
+        self.phase.set(Phase::Closed);
+    }
+
     /// Whether something of it is under way.
     #[cfg(test)]
     pub fn is_busy(&self) -> bool {
@@ -247,7 +255,9 @@ impl Journal {
         match self.make_files(limits).await {
             Ok(files) => {
                 *self.files.borrow_mut() = files;
-                self.phase.set(Phase::Open);
+                if self.phase.get() == Phase::Making {
+                    self.phase.set(Phase::Open);
+                }
             }
             Err(error) => {
                 let removed = match error.is_no_room() || error.is_no_descriptor() {
@@ -260,7 +270,9 @@ impl Journal {
                     ),
                     Err(error) => self.directory.fail(&error),
                 }
-                self.phase.set(Phase::Absent(WRITES_BEFORE_RETRY));
+                if self.phase.get() == Phase::Making {
+                    self.phase.set(Phase::Absent(WRITES_BEFORE_RETRY));
+                }
             }
         }
     }

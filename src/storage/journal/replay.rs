@@ -7,7 +7,7 @@
 //! next was made.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::base::ids::Offset;
 use crate::base::limits::BLOCK_BYTES;
@@ -29,6 +29,7 @@ pub struct Replayed {
     /// Segments that they were written to.
     pub segments: usize,
     /// Journals in which something before the last commit is damaged: what it held may be lost.
+    /// They are kept, see [`aside`].
     pub damaged: Vec<PathBuf>,
 }
 
@@ -55,48 +56,75 @@ pub fn replay(directory: &LogDirectory, was_clean: bool) -> Result<Replayed, Fil
                 Some(found) => {
                     // The two files of a shard differ in what follows the point.
                     let numbers = numbers.entry(path.with_extension("")).or_default();
-                    numbers.extend(found.iter().map(|commit| commit.number));
-                    commits.extend(found);
+                    numbers.extend(found.of_this_turn);
+                    commits.extend(found.commits);
                 }
                 None => replayed.damaged.push(path.clone()),
             }
         }
-        let damaged = numbers
-            .into_iter()
-            .filter(|(_, numbers)| lacks_some(numbers));
-        replayed.damaged.extend(damaged.map(|(path, _)| path));
+        let lacking = numbers.iter().filter(|(_, numbers)| lacks_some(numbers));
+        let lacking: Vec<_> = lacking.map(|(journal, _)| journal).collect();
+        let is_lacking = |path: &&PathBuf| lacking.contains(&&path.with_extension(""));
+        let damaged = paths.iter().filter(is_lacking).cloned();
+        replayed.damaged.extend(damaged.collect::<Vec<_>>());
         // A log is one shard's, so the order among shards means nothing.
         commits.sort_by_key(|commit| commit.number);
         write(directory, &commits, &mut replayed)?;
     }
     for path in &paths {
-        directory.remove_file(path)?;
+        match replayed.damaged.contains(path) {
+            true => directory.rename_unsynced(path, &aside(path))?,
+            false => directory.remove_file(path)?,
+        }
     }
     directory.sync_directory(directory.path())?;
     Ok(replayed)
 }
 
-/// The commits of a file's last turn; `None` if it is no journal, but not empty either: the making
-/// of one ends with its first block.
-fn commits_of(bytes: &[u8]) -> Option<Vec<Found<'_>>> {
-    let Some(secret) = format::decode_head(bytes) else {
-        return bytes.iter().all(|byte| *byte == 0).then(Vec::new);
+/// Where a journal that is damaged is kept.
+pub fn aside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".damaged");
+    name.into()
+}
+
+/// What was found in a file.
+struct Commits<'a> {
+    commits: Vec<Found<'a>>,
+    /// The numbers of those that are not left over from a former turn.
+    of_this_turn: BTreeSet<u64>,
+}
+
+/// The commits of a file; `None` if it is no journal, but not empty either: the making of one ends
+/// with its first block.
+fn commits_of(bytes: &[u8]) -> Option<Commits<'_>> {
+    let mut found = Commits {
+        commits: Vec::new(),
+        of_this_turn: BTreeSet::new(),
     };
-    let mut commits: Vec<Found<'_>> = Vec::new();
-    let mut at = BLOCK_BYTES as usize;
+    let Some(secret) = format::decode_head(bytes) else {
+        return bytes.iter().all(|byte| *byte == 0).then_some(found);
+    };
+    let (mut at, mut last, mut passed_over) = (BLOCK_BYTES as usize, 0, 0);
     while at < bytes.len() {
-        let last = commits.last().map(|commit| commit.number);
-        let found = format::decode(&secret, &bytes[at..]);
-        // What a former turn left has lower numbers.
-        let found = found.filter(|found| last.is_none_or(|last| found.number > last));
-        let Some(found) = found else {
+        let commit = format::decode(&secret, &bytes[at..]);
+        // What a former turn left behind the last one of this turn has lower numbers.
+        let Some(commit) = commit.filter(|commit| commit.number > last) else {
             at += BLOCK_BYTES as usize;
+            passed_over += 1;
             continue;
         };
-        at += found.blocks * BLOCK_BYTES as usize;
-        commits.push(found);
+        // More are missing than have room here: what came before is of a former turn, in the place
+        // of one that was in flight.
+        if commit.number - last - 1 > passed_over {
+            found.of_this_turn.clear();
+        }
+        (last, passed_over) = (commit.number, 0);
+        found.of_this_turn.insert(last);
+        at += commit.blocks * BLOCK_BYTES as usize;
+        found.commits.push(commit);
     }
-    Some(commits)
+    Some(found)
 }
 
 /// Whether more commits are missing among these than were in flight with the last one: those nobody
@@ -167,4 +195,46 @@ fn last_segment(directory: &LogDirectory, entry: &Entry<'_>) -> Result<Option<Of
         (extension == layout::LOG).then_some(base)
     });
     Ok(segments.max())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: format::Secret = [9; 16];
+
+    /// A file of commits of a block each; 0 is one that is torn.
+    fn file(numbers: &[u64]) -> Vec<u8> {
+        let mut bytes = format::encode_head(&SECRET).as_bytes().to_vec();
+        for number in numbers {
+            let commit = format::encode(&SECRET, *number, [].into_iter(), format::HEAD_BYTES);
+            bytes.extend_from_slice(commit.as_bytes());
+            let last = bytes.len() - BLOCK_BYTES as usize;
+            bytes[last + 9] ^= u8::from(*number == 0);
+        }
+        bytes
+    }
+
+    #[test]
+    fn what_is_missing_is_damage_where_it_was_not_in_flight() {
+        for (files, lacks) in [
+            ([vec![1, 2, 3], vec![]], false),
+            ([vec![1, 0, 3], vec![]], false),
+            ([vec![1, 0, 0, 4], vec![]], true),
+            // The files take turns; behind the last commit stands what a former turn left.
+            ([vec![7, 8, 3, 4], vec![5, 6]], false),
+            ([vec![0, 8, 3, 4], vec![5, 6]], false),
+            ([vec![0, 2, 3, 4], vec![5, 6]], false),
+            // In the place of the torn one stands a former turn's.
+            ([vec![41, 83, 43, 44], vec![80, 81]], false),
+            ([vec![82, 0, 0, 85], vec![80, 81]], true),
+            ([vec![82, 83], vec![78, 0, 0, 81]], true),
+        ] {
+            let mut numbers = BTreeSet::new();
+            for file in files.iter().map(|numbers| file(numbers)) {
+                numbers.extend(commits_of(&file).expect("a journal").of_this_turn);
+            }
+            assert_eq!(lacks_some(&numbers), lacks, "{files:?}");
+        }
+    }
 }

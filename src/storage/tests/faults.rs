@@ -156,7 +156,7 @@ async fn run_seed(root: PathBuf, seed: u64) -> bool {
     let mut ledger = Ledger::default();
     {
         let storage = ShardStorage::new(faulty.clone(), limits_of_run, queue);
-        let made = create_files(&faulty, &path, "", Offset(0)).is_ok();
+        let made = create_files(&faulty, &path, METADATA, Offset(0)).is_ok();
         let recovered = made.then(|| recover(&faulty, &input(&path, None, false), &mut |_| {}));
         if let Some(Ok(recovered)) = recovered {
             let log = Log::open_recovered(&storage, path.clone(), small_segments(), recovered);

@@ -239,7 +239,52 @@ fn a_commit_that_is_damaged_is_reported_unless_it_may_be_a_torn_write() {
         std::fs::write(&file, bytes).expect("a journal");
         let replayed = replay(&home.directory, false).expect("a journal");
         assert_eq!(!replayed.damaged.is_empty(), is_reported, "{damaged:?}");
+        assert_eq!(file.with_extension("0.damaged").exists(), is_reported);
+        assert_eq!(journals(&home), 0);
     }
+}
+
+#[test]
+fn what_was_rolled_before_it_was_ever_opened_is_replayed_too() {
+    let home = home(Faults::default());
+    left_by_a_crash(&home, 1..20);
+    replay(&home.directory, false).expect("a journal");
+    let path = home.log.clone();
+    let end = on_shard(home.directory.clone(), journaled(0), async move |storage| {
+        let (log, _) = open(&storage, &path, config(), None, false);
+        let all_expired = Retention {
+            retention_bytes: Some(0),
+            ..Retention::default()
+        };
+        let retained = log.retain(all_expired, log.durable(), NOW).await;
+        retained.expect("retained");
+        for seed in 0..20 {
+            append_durably(&log, seed).await;
+        }
+        crash(&storage, &[Rc::clone(&log)]).await;
+        log.end()
+    });
+    let replayed = replay(&home.directory, false).expect("a journal");
+    assert!(replayed.bytes > 0);
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), limits(), async move |storage| {
+        let (log, reports) = open(&storage, &path, config(), None, false);
+        assert_eq!((log.end(), reports), (end, Vec::new()));
+        read_all(&log, log.start(), 5000).await;
+    });
+}
+
+#[test]
+fn a_closed_journal_takes_nothing_more() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), journaled(0), async move |storage| {
+        let log = with_journal(&storage, &path).await;
+        append_durably(&log, 1).await;
+        storage.close_journal();
+        append_durably(&log, 2).await;
+        assert_eq!(settled(&path), log.size_bytes());
+    });
 }
 
 #[test]
