@@ -27,7 +27,6 @@ const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// Kafka's defaults for what has no setting of its own here.
 const SEGMENT_INDEX_BYTES: u64 = 10 << 20;
 const INDEX_INTERVAL_BYTES: u64 = 4096;
-const PARTITION_METADATA_BYTES_MAX: u64 = 4096;
 
 /// Why the metadata cannot be loaded: the broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +149,7 @@ fn read(
         path: path.clone(),
         point,
         clean,
-        identity: metadata_of_metadata(),
+        identity: layout::partition_metadata(TopicId::METADATA),
         index_interval_bytes: INDEX_INTERVAL_BYTES,
         now,
     };
@@ -169,16 +168,11 @@ fn read(
     })
 }
 
-/// What the log's `partition.metadata` says.
-fn metadata_of_metadata() -> String {
-    format!("version: 0\ntopic_id: {}\n", TopicId::METADATA)
-}
-
 fn make_if_missing(directory: &LogDirectory, path: &Path) -> Result<(), LoadError> {
-    let metadata = metadata_of_metadata();
+    let metadata = layout::partition_metadata(TopicId::METADATA);
     if path.exists() {
         let file = path.join(layout::PARTITION_METADATA);
-        let found = directory.read_file(&file, PARTITION_METADATA_BYTES_MAX)?;
+        let found = directory.read_file(&file, layout::PARTITION_METADATA_BYTES_MAX)?;
         if found.as_deref() == Some(metadata.as_bytes()) {
             return Ok(());
         }

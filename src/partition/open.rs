@@ -126,7 +126,7 @@ fn read(
         create_files(
             directory,
             &path,
-            &metadata_of(wanted.id.topic_id),
+            &layout::partition_metadata(wanted.id.topic_id),
             Offset(0),
         )?;
     }
@@ -135,7 +135,7 @@ fn read(
         path: path.clone(),
         point: wanted.point,
         clean: wanted.clean,
-        identity: metadata_of(wanted.id.topic_id),
+        identity: layout::partition_metadata(wanted.id.topic_id),
         index_interval_bytes: u64::from(wanted.config.index_interval_bytes),
         now,
     };
@@ -185,11 +185,6 @@ fn clear_the_way(
         "removing the directory of a topic that no longer exists, or was never made whole"
     );
     directory.remove_directory(path)
-}
-
-/// What `partition.metadata` holds.
-fn metadata_of(topic_id: TopicId) -> String {
-    format!("version: 0\ntopic_id: {topic_id}\n")
 }
 
 /// The topic that `partition.metadata` names; `None` if it is not whole.

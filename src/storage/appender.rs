@@ -3,8 +3,8 @@
 //! Each runs on the log's shard, in the storage task queue, and only while it has work. What may
 //! overlap: one write and one preallocation of a log, or its being taken back where there was not
 //! enough room. What may not: two writes; a transition (open, roll, park) with another or with
-//! writes, since it first waits until all is durable; and two users of the names in the log's
-//! directory, of which its deletion is one.
+//! writes, since it first waits until all is in its segment; and two users of the names in the
+//! log's directory, of which its deletion is one.
 //!
 //! A segment is opened with `O_DSYNC`, so a write that has completed is durable, with the length
 //! and the blocks it needs: `kernel-notes/sync.md` has the figures. While a unit is being written

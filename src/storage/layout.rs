@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::base::ids::{Offset, PartitionIndex, ShardId};
+use crate::base::ids::{Offset, PartitionIndex, ShardId, TopicId};
 
 /// Segment data: v2 batches one after the other, as on the wire.
 pub const LOG: &str = "log";
@@ -29,6 +29,11 @@ pub const PARTITION_METADATA: &str = "partition.metadata";
 pub const PARTITION_METADATA_BYTES_MAX: u64 = 4096;
 /// Where each leader epoch starts.
 pub const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
+
+/// What `partition.metadata` holds.
+pub fn partition_metadata(topic_id: TopicId) -> String {
+    format!("version: 0\ntopic_id: {topic_id}\n")
+}
 
 /// `<20-digit base offset>.<extension>` in a partition's directory.
 pub fn segment_file(partition: &Path, base_offset: Offset, extension: &str) -> PathBuf {
