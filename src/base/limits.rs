@@ -29,7 +29,10 @@ pub const SENT_BYTES_BEFORE_YIELD_MAX: usize = 256 << 10;
 /// behind those in flight: `kernel-notes/cold-reads.md`.
 pub const READ_PIECE_BYTES: u64 = 256 << 10;
 
-/// So many pieces may be on their way from the disk for one shard.
+/// So many pieces may be on their way from the disk for one shard that writes.
+pub const READS_BESIDE_WRITES_MAX: usize = 1;
+
+/// So many where nothing is written.
 pub const READS_IN_FLIGHT_MAX: usize = 3;
 
 /// So many of those that readers wait for, where nothing is written.

@@ -18,7 +18,9 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 
 use crate::base::ids::Offset;
-use crate::base::limits::{DEMANDED_IN_FLIGHT_MAX, READ_PIECE_BYTES, READS_IN_FLIGHT_MAX};
+use crate::base::limits::{
+    DEMANDED_IN_FLIGHT_MAX, READ_PIECE_BYTES, READS_BESIDE_WRITES_MAX, READS_IN_FLIGHT_MAX,
+};
 use crate::runtime::TaskQueue;
 
 use super::admission::{Admission, Admitted};
@@ -100,7 +102,7 @@ impl Piece {
 }
 
 /// After so many loads without an append between nobody is taken to write.
-const UNDISTURBED_LOADS: u32 = 256;
+const UNDISTURBED_LOADS: u32 = 64;
 
 /// The pieces of one shard.
 #[derive(Debug)]
@@ -399,16 +401,20 @@ impl State {
     }
 
     fn next_to_load(&mut self) -> Option<Rc<Piece>> {
-        let has_room = self.loading < READS_IN_FLIGHT_MAX;
-        let is_undisturbed = self.undisturbed >= UNDISTURBED_LOADS;
-        if has_room || (is_undisturbed && self.loading < DEMANDED_IN_FLIGHT_MAX) {
+        let (ahead_max, demanded_max) = match self.undisturbed >= UNDISTURBED_LOADS {
+            true => (READS_IN_FLIGHT_MAX, DEMANDED_IN_FLIGHT_MAX),
+            false => (READS_BESIDE_WRITES_MAX, READS_BESIDE_WRITES_MAX),
+        };
+        if self.loading < demanded_max {
             while let Some(demanded) = self.demanded.pop_front() {
                 if demanded.is_asked() {
                     return Some(demanded);
                 }
             }
         }
-        while has_room && let Some(key) = self.ahead.pop_front() {
+        while self.loading < ahead_max
+            && let Some(key) = self.ahead.pop_front()
+        {
             let ahead = &self.pieces[&key];
             if ahead.is_asked() {
                 return Some(Rc::clone(ahead));
