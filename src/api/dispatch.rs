@@ -80,6 +80,7 @@ pub async fn dispatch(broker: &Rc<Broker>, connection: &Rc<Connection>, bytes: B
         ApiKey::JoinGroup | ApiKey::SyncGroup => {
             Handled::Now(wait_for_group(broker, connection, request).await.into())
         }
+        ApiKey::Fetch => Handled::Now(wait_for_records(broker, request).await.into()),
         _ => Handled::Now(handle(broker, connection, &request).await.into()),
     }
 }
@@ -111,6 +112,24 @@ async fn wait_for_group(
     }
 }
 
+/// Answers a fetch. It may wait as long as a connection may be idle, so its frame goes at once.
+async fn wait_for_records(
+    broker: &Rc<Broker>,
+    request: RequestFrame,
+) -> Result<Reply, DispatchError> {
+    let fetch = request.decode()?;
+    let header = nameless(request);
+    reply(&header, &fetch::handle(broker, header.version, fetch).await)
+}
+
+/// A request's header, without the client's id, which is a part of the frame.
+fn nameless(request: RequestFrame) -> RequestHeader {
+    RequestHeader {
+        client_id: ByteString::new(),
+        ..request.header
+    }
+}
+
 async fn dispatch_produce(broker: &Rc<Broker>, request: RequestFrame) -> Handled {
     let body = match request.decode() {
         Ok(body) => body,
@@ -134,10 +153,6 @@ async fn handle(
 ) -> Result<Reply, DispatchError> {
     let header = &request.header;
     match header.key {
-        ApiKey::Fetch => {
-            let response = fetch::handle(broker, header.version, request.decode()?).await;
-            reply(header, &response)
-        }
         ApiKey::ListOffsets => reply(
             header,
             &offsets::list(broker, header.version, request.decode()?).await,

@@ -4,7 +4,7 @@
 //! Each shard listens on every address by a socket of its own, and owns the connections that it
 //! accepted. The room knows that a request is a length and that many bytes, and that some requests
 //! pipeline; everything else about a request is a [`service::Service`]'s. Depends on `base`,
-//! `config`, `metrics`, `protocol`, `security`, `shard` and `api`.
+//! `config`, `protocol`, `runtime`, `shard` and `api`.
 //!
 //! What must stay true:
 //! - replies of a connection leave in the order of its requests, and each leaves whole or the

@@ -277,7 +277,7 @@ impl Partition {
     }
 }
 
-/// What Kafka checks of a batch, by the topic's settings.
+/// Hears of the log's progress.
 #[derive(Debug)]
 struct Listener(Weak<Partition>);
 

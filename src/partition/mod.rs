@@ -1,7 +1,7 @@
 //! Partitions: append, read, high watermark, leader epochs, producer state, and the requests that
 //! wait on them.
 //!
-//! Each partition is owned by one shard. May use `base`, `config`, `metrics`, `record`, `metadata`,
+//! Each partition is owned by one shard. May use `base`, `config`, `record`, `runtime`, `metadata`,
 //! `shard` and `storage`; it never sees a socket and never names a Kafka error code.
 //!
 //! What must stay true:

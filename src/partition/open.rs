@@ -165,7 +165,7 @@ fn clear_the_way(
     }
     let file = path.join(layout::PARTITION_METADATA);
     let found = directory.read_file(&file, SMALL_FILE_BYTES_MAX)?;
-    let found = found.as_deref().and_then(topic_id_of);
+    let found = found.as_deref().and_then(layout::parse_partition_metadata);
     if found == Some(topic_id) {
         return Ok(());
     }
@@ -185,13 +185,6 @@ fn clear_the_way(
         "removing the directory of a topic that no longer exists, or was never made whole"
     );
     directory.remove_directory(path)
-}
-
-/// The topic that `partition.metadata` names; `None` if it is not whole.
-fn topic_id_of(metadata: &[u8]) -> Option<TopicId> {
-    let text = std::str::from_utf8(metadata).ok()?;
-    let id = text.strip_prefix("version: 0\ntopic_id: ")?;
-    id.strip_suffix('\n')?.parse().ok()
 }
 
 fn has_records(directory: &LogDirectory, path: &Path) -> Result<bool, FileError> {

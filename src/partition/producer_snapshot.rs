@@ -33,7 +33,7 @@ const ENDED_BYTES: usize = 16;
 const PRODUCER_BYTES_MIN: usize = 31;
 const BATCH_BYTES: usize = 32;
 
-/// Why bytes are no snapshot. Recovery then goes back to an older one, or to the start of the log.
+/// Why bytes are no snapshot. The producers begin then with what recovery scans behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {
     /// They end too early, or too late.

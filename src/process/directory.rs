@@ -16,8 +16,9 @@ use java_properties::PropertiesIter;
 use crate::base::ids::{NodeId, TopicId};
 use crate::base::limits::BLOCK_BYTES;
 
-/// The version of our layout that this program writes, and the highest that it reads.
-const FORMAT: u32 = 1;
+/// The version of our layout that this program writes, and the highest that it reads. Since 2 there
+/// are journals, without which what was acknowledged is not all there.
+const FORMAT: u32 = 2;
 
 /// The version of `meta.properties` itself, as Kafka writes it in KRaft mode.
 const META_VERSION: &str = "1";
@@ -134,6 +135,8 @@ pub struct MetaProperties {
     pub node_id: NodeId,
     /// The directory itself (KIP-858).
     pub directory_id: TopicId,
+    /// The version of its layout.
+    format: u32,
 }
 
 /// The directory, locked as long as this lives.
@@ -160,7 +163,7 @@ impl DataDirectory {
         }
         let lock = lock(&path)?;
         // The process that held the lock until now may have formatted the directory.
-        let meta = match read_meta(&path)? {
+        let mut meta = match read_meta(&path)? {
             Some(meta) => meta,
             None => format(&path, node_id)?,
         };
@@ -170,6 +173,11 @@ impl DataDirectory {
                 found: meta.node_id,
                 wanted: node_id,
             });
+        }
+        if meta.format < FORMAT {
+            // Whoever knows the older one only must not open it once it is written to.
+            meta.format = FORMAT;
+            write_meta(&path, &meta)?;
         }
         let direct_io = does_direct_io(&path)?;
         let file_system = FileSystem::of(&path).map_err(failed(&path, "it cannot be looked at"))?;
@@ -357,7 +365,7 @@ fn read_meta(path: &Path) -> Result<Option<MetaProperties>, DirectoryError> {
         let value = keys.get(key).map(|value| value.trim().to_owned());
         value.ok_or_else(|| damaged(format!("{key} is missing")))
     };
-    match keys.get("millrace.format").map(|format| format.trim()) {
+    let format = match keys.get("millrace.format").map(|format| format.trim()) {
         None if is_kafkas(&keys) && !starts_as_ours(&bytes) => {
             return Err(DirectoryError::OfKafka {
                 path: path.to_owned(),
@@ -365,7 +373,7 @@ fn read_meta(path: &Path) -> Result<Option<MetaProperties>, DirectoryError> {
         }
         None => return Err(damaged("millrace.format is missing".to_owned())),
         Some(format) => match format.parse::<u32>() {
-            Ok(FORMAT) => {}
+            Ok(known) if (1..=FORMAT).contains(&known) => known,
             Ok(newer) if newer > FORMAT => {
                 return Err(DirectoryError::Newer {
                     path: path.to_owned(),
@@ -374,7 +382,7 @@ fn read_meta(path: &Path) -> Result<Option<MetaProperties>, DirectoryError> {
             }
             _ => return Err(damaged(format!("millrace.format={format} is no format"))),
         },
-    }
+    };
     let (node_id, directory_id) = (get("node.id")?, get("directory.id")?);
     Ok(Some(MetaProperties {
         cluster_id: get("cluster.id")?,
@@ -386,6 +394,7 @@ fn read_meta(path: &Path) -> Result<Option<MetaProperties>, DirectoryError> {
         directory_id: directory_id
             .parse()
             .map_err(|error| damaged(format!("directory.id: {error}")))?,
+        format,
     }))
 }
 
@@ -400,17 +409,24 @@ fn starts_as_ours(bytes: &[u8]) -> bool {
     bytes.starts_with(META_HEAD.as_bytes())
 }
 
-/// Writes `meta.properties` so that after a crash at any point it is there whole or not at all.
 fn format(path: &Path, node_id: NodeId) -> Result<MetaProperties, DirectoryError> {
     let meta = MetaProperties {
         cluster_id: TopicId::random().to_string(),
         node_id,
         directory_id: TopicId::random(),
+        format: FORMAT,
     };
+    write_meta(path, &meta)?;
+    Ok(meta)
+}
+
+/// Writes `meta.properties` so that after a crash at any point it is there whole, as it is now or
+/// as it was.
+fn write_meta(path: &Path, meta: &MetaProperties) -> Result<(), DirectoryError> {
     let mut text = format!("{META_HEAD}\n");
     for (key, value) in [
         ("version", META_VERSION),
-        ("millrace.format", &FORMAT.to_string()),
+        ("millrace.format", &meta.format.to_string()),
         ("cluster.id", &meta.cluster_id),
         ("node.id", &meta.node_id.to_string()),
         ("directory.id", &meta.directory_id.to_string()),
@@ -425,8 +441,7 @@ fn format(path: &Path, node_id: NodeId) -> Result<MetaProperties, DirectoryError
         fs::rename(&new, path.join(META_FILE))?;
         sync(path)
     };
-    write().map_err(failed(path, "meta.properties cannot be written"))?;
-    Ok(meta)
+    write().map_err(failed(path, "meta.properties cannot be written"))
 }
 
 /// Tries one direct write: some file systems open a file for it and then refuse the write.

@@ -153,11 +153,12 @@ fn read_last_run(directory: &LogDirectory) -> Result<OpenedAtStart, FileError> {
 /// Brings what the last run acknowledged out of its journals into the segments.
 fn replay_journals(directory: &LogDirectory, was_clean: bool) -> Result<(), FileError> {
     let replayed = journal::replay::replay(directory, was_clean)?;
-    for path in &replayed.damaged {
+    for damaged in &replayed.damaged {
         tracing::error!(
-            journal = %path.display(),
-            kept = %journal::replay::aside(path).display(),
-            "a commit is missing among those of the journal: records that it held may be lost"
+            journal = %damaged.journal.display(),
+            kept = %damaged.kept.display(),
+            reason = damaged.reason,
+            "not all of a journal could be replayed: records that it held may be lost"
         );
     }
     if replayed.bytes > 0 {

@@ -47,6 +47,7 @@ use crate::shard::executor::ShardContext;
 use crate::shard::frames::Frames;
 use crate::shard::mailbox::{Closer, Receiver};
 use crate::shard::reply;
+use crate::shard::shutdown::Stop;
 use crate::storage::error::{FileError, LogError};
 use crate::storage::layout;
 use crate::storage::log::Log;
@@ -395,6 +396,7 @@ impl Shard {
             Rc::clone(&self.table),
             Rc::clone(&self.storage),
             self.checkpointer.clone(),
+            self.context.stop.clone(),
         ));
         let retrying = TaskQueue::Background.spawn(retry(Rc::clone(&self.follower)));
         let unlinking = TaskQueue::Background.spawn(unlink_deleted(Rc::clone(&self.table)));
@@ -441,7 +443,10 @@ impl Shard {
         });
         let ended = or(failed, served).await;
         dismissing.cancel().await;
-        background.cancel().await;
+        // What a log has begun it must end: a segment half rolled is in the way of appends. Where
+        // it was a failure that ended the shard, nobody has asked for the stop yet.
+        self.context.stop.request();
+        background.await;
         retrying.cancel().await;
         unlinking.cancel().await;
         ended
@@ -476,13 +481,15 @@ impl Shard {
     }
 }
 
-/// The work that nobody waits for: checkpoints, retention, parking, forgetting producers.
+/// The work that nobody waits for: checkpoints, retention, parking, forgetting producers. It ends
+/// with the stop, between two of them, and must not be dropped before.
 async fn maintain(
     plan: Rc<ShardPlan>,
     broker: Rc<Broker>,
     table: Rc<PartitionTable>,
     storage: Rc<ShardStorage>,
     checkpointer: Checkpointer,
+    stop: Stop,
 ) {
     let config = &plan.config;
     let started = Instant::now();
@@ -493,7 +500,10 @@ async fn maintain(
     let mut forgetting = Due::new(started, expiration, expiration);
     let mut checkpointed_bytes = storage.appended_bytes();
     loop {
-        Timer::new(TICK).await;
+        or(Timer::new(TICK), stop.requested()).await;
+        if stop.is_requested() {
+            return;
+        }
         let now = broker.now();
         storage.park_idle(now - PARK_AFTER_MS);
         if storage.appended_bytes() - checkpointed_bytes >= CHECKPOINT_EVERY_BYTES {
@@ -503,7 +513,7 @@ async fn maintain(
             }
         }
         if retention.is_due(Instant::now()) {
-            retain(&table, now).await;
+            retain(&table, now, &stop).await;
         }
         if forgetting.is_due(Instant::now()) {
             for partition in table.all() {
@@ -543,8 +553,11 @@ async fn unlink_deleted(table: Rc<PartitionTable>) {
     }
 }
 
-async fn retain(table: &PartitionTable, now: TimestampMs) {
+async fn retain(table: &PartitionTable, now: TimestampMs, stop: &Stop) {
     for partition in table.all() {
+        if stop.is_requested() {
+            return;
+        }
         match table.retain(&partition, now).await {
             Ok(()) | Err(LogError::Closed) => {}
             Err(error) => {

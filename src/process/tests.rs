@@ -238,9 +238,22 @@ fn a_new_directory_is_made_and_keeps_its_identity() {
     let again = reopen(&path);
     assert_eq!(again.meta, meta);
     let text = fs::read_to_string(path.join("meta.properties")).expect("a file");
-    for line in ["version=1", "millrace.format=1", "node.id=1"] {
+    for line in ["version=1", "millrace.format=2", "node.id=1"] {
         assert!(text.lines().any(|each| each == line), "{line} in {text}");
     }
+}
+
+#[test]
+fn a_directory_of_an_older_format_becomes_one_of_this() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let meta = open(directory.path()).expect("a new directory").meta;
+    let file = directory.path().join("meta.properties");
+    let text = fs::read_to_string(&file).expect("a file");
+    let older = text.replace("millrace.format=2", "millrace.format=1");
+    assert_ne!(older, text);
+    fs::write(&file, older).expect("a file");
+    assert_eq!(reopen(directory.path()).meta, meta);
+    assert_eq!(fs::read_to_string(&file).expect("a file"), text);
 }
 
 #[test]
@@ -283,8 +296,8 @@ fn directories_that_are_not_ours_are_refused_and_left_alone() {
         ),
         (
             "meta.properties",
-            ours.replace("format=1", "format=2"),
-            "has the format 2",
+            ours.replace("format=1", "format=3"),
+            "has the format 3",
         ),
         (
             "meta.properties",

@@ -98,6 +98,12 @@ impl Stop {
         self.signal.stopped.load(Ordering::SeqCst)
     }
 
+    /// Asks all shards to stop, as [`Stopper::stop`] does.
+    pub fn request(&self) {
+        let signal = Arc::clone(&self.signal);
+        Stopper { signal }.stop();
+    }
+
     /// Waits until the shard is asked to stop. May be dropped at any time.
     pub async fn requested(&self) {
         let mut place = Place {

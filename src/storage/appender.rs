@@ -363,15 +363,30 @@ impl Log {
         let carry = if partial == 0 {
             Vec::new()
         } else {
-            let read = file.read(size - partial as u64, partial).await;
-            let read = read.map_err(|error| self.refuse(error))?;
-            assert_eq!(read.len(), partial, "a parked file has its exact length");
-            read.as_bytes().to_vec()
+            self.read_carry(&file, size, partial).await?
         };
         let ready = Ready::new(Rc::new(file), size, carry, now);
         self.state.borrow_mut().appender = Appender::Ready(Box::new(ready));
         self.shard.opened(self);
         Ok(())
+    }
+
+    /// The partial block at the end of a parked file. What cannot be read of it is in the way of
+    /// this log's appends, and harms no other.
+    async fn read_carry(
+        &self,
+        file: &File,
+        size: u64,
+        partial: usize,
+    ) -> Result<Vec<u8>, LogError> {
+        let reason = match file.read(size - partial as u64, partial).await {
+            Ok(read) if read.len() == partial => return Ok(read.as_bytes().to_vec()),
+            Ok(_) => "its file is shorter than it was".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let (path, end) = (self.path.display(), self.end());
+        tracing::error!(log = %path, %reason, "nothing can be appended: its end cannot be read");
+        Err(LogError::Damaged(end))
     }
 
     /// Gives the file room for `batch_bytes` more, and for a step if there is that much.
@@ -451,14 +466,21 @@ impl Log {
     }
 
     /// Removes the file of a segment that could not be made, durably: appends go on in the one
-    /// before, and a start takes the last one that it finds for the active one.
+    /// before, and a start takes the last one that it finds for the active one. For want of room
+    /// nothing should fail to be removed: then the directory is out of service too.
     async fn remove_unmade(&self, path: PathBuf) -> Result<(), LogError> {
         let parent = self.path.clone();
         let removed = self.shard.directory.off_reactor(move |directory| {
             directory.remove_file(&path)?;
             directory.sync_directory(&parent)
         });
-        removed.await.map_err(|error| self.refuse(error))
+        removed.await.map_err(|error| match error.is_no_room() {
+            true => {
+                self.fail(&error);
+                LogError::Failed(error.to_string())
+            }
+            false => self.refuse(error),
+        })
     }
 
     /// Waits until all that was appended is written and synced, whatever `millrace.flush` says.

@@ -35,6 +35,13 @@ pub fn partition_metadata(topic_id: TopicId) -> String {
     format!("version: 0\ntopic_id: {topic_id}\n")
 }
 
+/// The topic that a `partition.metadata` names; `None` if it is not whole.
+pub fn parse_partition_metadata(contents: &[u8]) -> Option<TopicId> {
+    let text = std::str::from_utf8(contents).ok()?;
+    let id = text.strip_prefix("version: 0\ntopic_id: ")?;
+    id.strip_suffix('\n')?.parse().ok()
+}
+
 /// `<20-digit base offset>.<extension>` in a partition's directory.
 pub fn segment_file(partition: &Path, base_offset: Offset, extension: &str) -> PathBuf {
     partition.join(format!("{:020}.{extension}", base_offset.0))

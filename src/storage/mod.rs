@@ -1,6 +1,6 @@
 //! The log on disk: segments, appends, the tail in memory, reads, recovery.
 //!
-//! Uses base, config, metrics and record. Never sees a socket, never names a Kafka error code.
+//! Uses base, config, record and runtime. Never sees a socket, never names a Kafka error code.
 //!
 //! What must stay true:
 //! - `start <= durable <= written <= end`, each a prefix of the log; nothing above `durable` is

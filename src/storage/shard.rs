@@ -1,4 +1,4 @@
-//! What the logs of one shard share: directory, units, tail budget, permits to sync, descriptors.
+//! What the logs of one shard share: directory, units, tail budget, permits to write, descriptors.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;

@@ -80,7 +80,9 @@ pub fn sweep(directory: &LogDirectory, claims: &Claims) -> Result<Vec<PathBuf>, 
 fn fate(directory: &LogDirectory, path: &Path, claims: &Claims) -> Result<Fate, FileError> {
     let metadata = path.join(layout::PARTITION_METADATA);
     let metadata = directory.read_file(&metadata, layout::PARTITION_METADATA_BYTES_MAX)?;
-    let topic_id = metadata.as_deref().and_then(topic_id_of);
+    let topic_id = metadata
+        .as_deref()
+        .and_then(layout::parse_partition_metadata);
     if let Some(topic_id) = topic_id {
         return Ok(match claims.deleted_topics.contains(&topic_id) {
             true => Fate::Doomed,
@@ -101,19 +103,4 @@ fn fate(directory: &LogDirectory, path: &Path, claims: &Claims) -> Result<Fate, 
     } else {
         Fate::Kept
     })
-}
-
-/// The topic that a `partition.metadata` names.
-fn topic_id_of(metadata: &[u8]) -> Option<TopicId> {
-    let text = std::str::from_utf8(metadata).ok()?;
-    let mut lines = text.lines();
-    if lines.next()?.trim() != "version: 0" {
-        return None;
-    }
-    lines
-        .next()?
-        .strip_prefix("topic_id: ")?
-        .trim()
-        .parse()
-        .ok()
 }

@@ -140,8 +140,9 @@ impl Drop for Place {
 }
 
 impl TailBudget {
-    /// Keeps about `bytes_max` bytes. What is not yet written stays beyond it, and so do units that
-    /// have left their tail but are still held by replies: see [`TailBudget::is_overdrawn`].
+    /// Keeps about `bytes_max` bytes. What is not yet in its segment stays beyond it, and so do
+    /// units that have left their tail but are still held by replies: see
+    /// [`TailBudget::is_overdrawn`].
     pub fn new(bytes_max: usize) -> Rc<Self> {
         Rc::new(Self {
             bytes_max,

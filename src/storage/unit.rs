@@ -1,9 +1,10 @@
 //! The aligned buffers that a log is written from, which are also its tail cache, and those that
 //! older data is read into.
 //!
-//! A [`Unit`] is filled by one log, sealed, written by one direct write, and then kept as long as
-//! the cache's budget lets it. What is read is sealed at once, see [`UnitHome::adopt`]. A sealed
-//! unit never changes; its bytes may be sent by any shard, as [`Bytes`] that keep it alive.
+//! A [`Unit`] is filled by one log, sealed, written to its segment by one direct write, by itself
+//! or with those behind it, and then kept as long as the cache's budget lets it. What is read is
+//! sealed at once, see [`UnitHome::adopt`]. A sealed unit never changes; its bytes may be sent by
+//! any shard, as [`Bytes`] that keep it alive.
 //!
 //! This is the file that holds the unsafe code for bytes that cross shards. The runtime's buffers
 //! belong to the executor that made them, so the last handle that another shard drops sends the

@@ -1,15 +1,14 @@
 //! Brings what journals hold into the segments, at a start. On the main thread, before any log is
 //! recovered: recovery then finds what it would have found without a journal.
 //!
-//! Replaying twice does what replaying once does, so a crash meanwhile does no harm. What is no
-//! longer there is passed over: a partition that was deleted, or made anew, which its
-//! `partition.metadata` tells; a segment that is no longer the last, which was complete when the
-//! next was made.
+//! An entry is written where it was appended, and nothing else is ever written there, so replaying
+//! twice does what replaying once does, and a crash meanwhile does no harm. What is no longer there
+//! is passed over: a segment that was deleted, and a partition that was, or was made anew, which
+//! its `partition.metadata` tells.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map};
 use std::path::{Path, PathBuf};
 
-use crate::base::ids::Offset;
 use crate::base::limits::BLOCK_BYTES;
 use crate::storage::directory::LogDirectory;
 use crate::storage::error::FileError;
@@ -28,9 +27,8 @@ pub struct Replayed {
     pub bytes: u64,
     /// Segments that they were written to.
     pub segments: usize,
-    /// Journals in which something before the last commit is damaged: what it held may be lost.
-    /// They are kept, see [`aside`].
-    pub damaged: Vec<PathBuf>,
+    /// Journals whose records may not all be in segments now.
+    pub damaged: Vec<Damaged>,
 }
 
 /// Replays the journals of the last run and removes them. After a clean stop they are only removed:
@@ -59,34 +57,73 @@ pub fn replay(directory: &LogDirectory, was_clean: bool) -> Result<Replayed, Fil
                     numbers.extend(found.of_this_turn);
                     commits.extend(found.commits);
                 }
-                None => replayed.damaged.push(path.clone()),
+                None => replayed.damaged.push(Damaged::new(path, NOT_A_JOURNAL)),
             }
         }
         let lacking = numbers.iter().filter(|(_, numbers)| lacks_some(numbers));
         let lacking: Vec<_> = lacking.map(|(journal, _)| journal).collect();
         let is_lacking = |path: &&PathBuf| lacking.contains(&&path.with_extension(""));
-        let damaged = paths.iter().filter(is_lacking).cloned();
-        replayed.damaged.extend(damaged.collect::<Vec<_>>());
+        let damaged = paths.iter().filter(is_lacking);
+        let damaged = damaged.map(|path| Damaged::new(path, LACKING));
+        replayed.damaged.extend(damaged);
         // A log is one shard's, so the order among shards means nothing.
         commits.sort_by_key(|commit| commit.number);
-        write(directory, &commits, &mut replayed)?;
+        let is_all_placed = write(directory, &commits, &mut replayed)?;
+        if !is_all_placed {
+            let damaged = paths.iter().map(|path| Damaged::new(path, UNCLAIMED));
+            replayed.damaged = damaged.collect();
+        }
     }
     for path in &paths {
-        match replayed.damaged.contains(path) {
-            true => directory.rename_unsynced(path, &aside(path))?,
-            false => directory.remove_file(path)?,
+        if !replayed
+            .damaged
+            .iter()
+            .any(|damaged| damaged.journal == *path)
+        {
+            directory.remove_file(path)?;
         }
+    }
+    for damaged in &replayed.damaged {
+        directory.rename_unsynced(&damaged.journal, &damaged.kept)?;
     }
     directory.sync_directory(directory.path())?;
     Ok(replayed)
 }
 
-/// Where a journal that is damaged is kept.
-pub fn aside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".damaged");
-    name.into()
+/// A journal that may hold more than could be replayed, and is kept.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// What it was.
+    pub journal: PathBuf,
+    /// What it is now.
+    pub kept: PathBuf,
+    /// What is wrong.
+    pub reason: &'static str,
 }
+
+impl Damaged {
+    fn new(journal: &Path, reason: &'static str) -> Self {
+        let kept = (1_u32..).map(|number| {
+            let mut name = journal.as_os_str().to_owned();
+            name.push(match number {
+                1 => ".damaged".to_owned(),
+                number => format!(".damaged-{number}"),
+            });
+            PathBuf::from(name)
+        });
+        let free = kept.into_iter().find(|kept| !kept.exists());
+        Self {
+            journal: journal.to_owned(),
+            kept: free.expect("there are more numbers than files"),
+            reason,
+        }
+    }
+}
+
+const NOT_A_JOURNAL: &str = "its first block is not one of a journal";
+const LACKING: &str = "a commit is missing among others";
+const UNCLAIMED: &str =
+    "partition.metadata does not say whose the directory is that it has records of";
 
 /// What was found in a file.
 struct Commits<'a> {
@@ -137,30 +174,32 @@ fn lacks_some(numbers: &BTreeSet<u64>) -> bool {
     missing >= IN_FLIGHT_MAX.into()
 }
 
+/// Writes into the segments what belongs there. Whether it is known of all whether it does.
 fn write(
     directory: &LogDirectory,
     commits: &[Found<'_>],
     replayed: &mut Replayed,
-) -> Result<(), FileError> {
-    let mut last_segments = HashMap::new();
+) -> Result<bool, FileError> {
+    let mut logs = HashMap::new();
     let mut written = BTreeSet::new();
+    let mut is_all_placed = true;
     for entry in commits.iter().flat_map(|commit| &commit.entries) {
-        let key = (entry.name, entry.identity);
-        let last = match last_segments.get(&key) {
-            Some(last) => *last,
-            None => {
-                let last = last_segment(directory, entry)?;
-                last_segments.insert(key, last);
-                last
+        let log = match logs.entry((entry.name, entry.identity)) {
+            hash_map::Entry::Occupied(known) => known.into_mut(),
+            hash_map::Entry::Vacant(unknown) => unknown.insert(log_of(directory, entry)?),
+        };
+        let partition = match log {
+            LogOf::There(partition) => partition,
+            LogOf::Gone => continue,
+            LogOf::Unknown => {
+                is_all_placed = false;
+                continue;
             }
         };
-        if last != Some(entry.at.segment) {
+        let path = layout::segment_file(partition, entry.at.segment, layout::LOG);
+        if !path.exists() {
             continue;
         }
-        let Some(partition) = partition(directory, entry) else {
-            continue;
-        };
-        let path = layout::segment_file(&partition, entry.at.segment, layout::LOG);
         directory.write_into(&path, entry.at.position, entry.bytes)?;
         replayed.bytes += entry.bytes.len() as u64;
         written.insert(path);
@@ -169,32 +208,36 @@ fn write(
         directory.sync_file(path)?;
     }
     replayed.segments = written.len();
-    Ok(())
+    Ok(is_all_placed)
 }
 
-/// The partition's directory, if what is there under its name is the same incarnation.
-fn partition(directory: &LogDirectory, entry: &Entry<'_>) -> Option<PathBuf> {
-    let name = std::str::from_utf8(entry.name).ok()?;
-    layout::parse_partition_directory(name)?;
-    Some(directory.path().join(name))
+/// What became of the log that an entry belongs to.
+enum LogOf {
+    /// It has this directory.
+    There(PathBuf),
+    /// It was deleted, or made anew.
+    Gone,
+    /// What is there under its name does not say whose it is.
+    Unknown,
 }
 
-/// The base offset of the last segment of what an entry belongs to, if that is still there.
-fn last_segment(directory: &LogDirectory, entry: &Entry<'_>) -> Result<Option<Offset>, FileError> {
-    let Some(path) = partition(directory, entry).filter(|path| path.is_dir()) else {
-        return Ok(None);
+fn log_of(directory: &LogDirectory, entry: &Entry<'_>) -> Result<LogOf, FileError> {
+    let name = std::str::from_utf8(entry.name).ok();
+    let name = name.filter(|name| layout::parse_partition_directory(name).is_some());
+    let path = name.map(|name| directory.path().join(name));
+    let Some(path) = path.filter(|path| path.is_dir()) else {
+        return Ok(LogOf::Gone);
     };
     let metadata = path.join(layout::PARTITION_METADATA);
     let metadata = directory.read_file(&metadata, layout::PARTITION_METADATA_BYTES_MAX)?;
-    if metadata.unwrap_or_default() != entry.identity {
-        return Ok(None);
-    }
-    let names = directory.list(&path)?;
-    let segments = names.iter().filter_map(|(name, _)| {
-        let (base, extension) = layout::parse_segment_file(name)?;
-        (extension == layout::LOG).then_some(base)
-    });
-    Ok(segments.max())
+    let metadata = metadata.unwrap_or_default();
+    Ok(if metadata == entry.identity {
+        LogOf::There(path)
+    } else if layout::parse_partition_metadata(&metadata).is_some() {
+        LogOf::Gone
+    } else {
+        LogOf::Unknown
+    })
 }
 
 #[cfg(test)]

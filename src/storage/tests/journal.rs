@@ -196,29 +196,48 @@ fn left_by_a_crash(home: &Home, seeds: std::ops::Range<usize>) -> u64 {
 }
 
 #[test]
-fn nothing_is_replayed_into_what_has_been_made_anew_or_is_complete() {
-    for case in ["deleted", "anew", "rolled", "same"] {
+fn nothing_is_replayed_into_what_has_been_made_anew() {
+    for case in ["deleted", "anew", "nobody's", "stray", "same"] {
         let home = home(Faults::default());
         let size = left_by_a_crash(&home, 1..20);
         let before = settled(&home.log);
         match case {
             "deleted" => std::fs::remove_dir_all(&home.log).expect("removed"),
-            "anew" => {
+            "anew" | "nobody's" => {
                 let metadata = home.log.join(layout::PARTITION_METADATA);
-                std::fs::write(metadata, "another").expect("written");
+                let whole = layout::partition_metadata(TopicId(8));
+                let length = if case == "anew" { whole.len() } else { 20 };
+                std::fs::write(metadata, &whole[..length]).expect("written");
             }
-            "rolled" => {
-                let next = layout::segment_file(&home.log, Offset(20), layout::LOG);
-                std::fs::write(next, "").expect("written");
+            // A segment that was about to be made when appends went on in the one before.
+            "stray" => {
+                let next = layout::segment_file(&home.log, Offset(10), layout::LOG);
+                std::fs::write(next, [0; 4096]).expect("written");
             }
             _ => {}
         }
         let replayed = replay(&home.directory, false).expect("a journal");
-        assert_eq!(replayed.bytes > 0, case == "same", "{case}");
+        let is_replayed = matches!(case, "same" | "stray");
+        assert_eq!(replayed.bytes > 0, is_replayed, "{case}");
         assert_eq!(journals(&home), 0);
+        // Where it cannot be told whose the records are, they are not thrown away.
+        assert_eq!(
+            !replayed.damaged.is_empty(),
+            case == "nobody's",
+            "{case}: {replayed:?}"
+        );
+        assert!(replayed.damaged.iter().all(|damaged| damaged.kept.exists()));
         match case {
             "deleted" => assert!(!home.log.exists()),
-            "same" => assert_eq!(settled(&home.log), size),
+            _ if is_replayed => {
+                assert_eq!(settled(&home.log), size);
+                let path = home.log.clone();
+                on_shard(home.directory.clone(), limits(), async move |storage| {
+                    let (log, _) = open(&storage, &path, config(), None, false);
+                    assert_eq!(read_all(&log, Offset(0), 5000).await.len(), 20, "{case}");
+                    assert_eq!(log.end(), Offset(20), "{case}");
+                });
+            }
             _ => assert_eq!(settled(&home.log), before, "{case}"),
         }
     }
@@ -241,6 +260,15 @@ fn a_commit_that_is_damaged_is_reported_unless_it_may_be_a_torn_write() {
         assert_eq!(!replayed.damaged.is_empty(), is_reported, "{damaged:?}");
         assert_eq!(file.with_extension("0.damaged").exists(), is_reported);
         assert_eq!(journals(&home), 0);
+        // What was kept of a crash before stays beside it.
+        std::fs::write(&file, "no journal").expect("a file");
+        let again = replay(&home.directory, false).expect("no journal");
+        let kept = again.damaged[0].kept.clone();
+        assert_eq!(
+            kept == file.with_extension("0.damaged-2"),
+            is_reported,
+            "{kept:?}"
+        );
     }
 }
 
