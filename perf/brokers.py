@@ -95,7 +95,7 @@ def spawn(command, **options):
 
 
 def end(process, how=signal.SIGTERM, within=120):
-    """Ends a process, and waits until it is gone."""
+    """Ends a process, and waits until it is gone. Its exit code; a JVM has 143 after SIGTERM."""
     if process.poll() is None:
         process.send_signal(how)
         try:
@@ -105,6 +105,7 @@ def end(process, how=signal.SIGTERM, within=120):
             process.wait()
     if process in RUNNING:
         RUNNING.remove(process)
+    return process.returncode
 
 
 @atexit.register
@@ -162,6 +163,8 @@ class Broker:
         self.turn = turn
         self.log = (WORK / f"{name}-{turn}.log").open("wb")
         self.process = None
+        # Whether it ended last otherwise than asked to.
+        self.is_unclean = False
         try:
             self.format()
             self.start()
@@ -191,7 +194,8 @@ class Broker:
     def end(self, how=signal.SIGTERM):
         """Ends its process and keeps its data."""
         if self.process:
-            end(self.process, how)
+            code = end(self.process, how)
+            self.is_unclean = code != (143 if self.is_kafka else 0)
 
     @property
     def properties(self):

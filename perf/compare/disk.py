@@ -1,21 +1,19 @@
 """Where the data lies: a directory, or a file system of its own in an image on a loop device; an
 empty page cache; and what bare direct reads of the same files reach."""
 
-import ctypes
-import mmap
 import os
 import shutil
 import subprocess
 import tempfile
-import threading
-import time
 from pathlib import Path
 
-from brokers import Failed
+from brokers import ROOT, WORK, Failed, pinned, run
 
 MIB = 1 << 20
 GIB = 1 << 30
-HUGE_PAGE = 2 << 20
+READS = WORK / "reads"
+# KiB of a read, and reads in flight.
+SIZES_AND_DEPTHS = ((256, 8), (1024, 4), (1024, 8))
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 # Loop mounts of the two file systems as their tools make them; the tables are written at once, so
 # that nothing in the background does it while we measure.
@@ -93,45 +91,19 @@ def step(*command):
     return finished.stdout
 
 
-def huge_page():
-    """Memory that is a huge page where the kernel gives one: the device's requests are larger then,
-    as they are in the broker."""
-    memory = mmap.mmap(-1, 2 * HUGE_PAGE)
-    memory.madvise(mmap.MADV_HUGEPAGE)
-    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    begin = -address % HUGE_PAGE
-    page = memoryview(memory)[begin:begin + HUGE_PAGE]
-    page[0] = 0
-    return page
+def prepare():
+    source = Path(__file__).with_name("reads.rs")
+    run(["rustc", "-O", "--edition", "2024", str(source), "-o", str(READS)], cwd=ROOT)
 
 
-def bare_reads(files, size, core):
-    """MB/s of direct reads of 1 MiB into huge pages, four in flight, through these files and up to
-    so many bytes, on one core: what the disk allows."""
-    places = [(os.open(path, os.O_RDONLY | os.O_DIRECT), at)
-              for path in sorted(files) for at in range(0, path.stat().st_size, MIB)]
-    places = places[: max(size // MIB, 1)]
-    done, lock, cursor = [], threading.Lock(), iter(places)
-
-    def read():
-        os.sched_setaffinity(0, {core})
-        buffer = huge_page()[:MIB]
-        while True:
-            with lock:
-                place = next(cursor, None)
-            if place is None:
-                return
-            done.append(os.preadv(place[0], [buffer], place[1]))
-
-    began = time.monotonic()
-    threads = [threading.Thread(target=read) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    seconds = time.monotonic() - began
-    for descriptor in {descriptor for descriptor, _ in places}:
-        os.close(descriptor)
-    if not done:
+def bare_reads(files, core, streams=1):
+    """MB/s of bare direct reads (reads.rs) through these files, by so many readers in turn, on one
+    core: what the disk allows. The best of several sizes and depths counts."""
+    files = [str(path) for path in sorted(files)]
+    if not files:
         raise Failed("there is no file to read")
-    return sum(done) / 1e6 / seconds
+    reached = []
+    for kib, in_flight in SIZES_AND_DEPTHS:
+        command = [str(READS), str(kib), str(in_flight), str(streams), *files]
+        reached.append(float(step(*pinned(core, command))))
+    return max(reached)

@@ -45,16 +45,20 @@ class Summary:
         if workload in self.smaller:
             raise Missing(f"{workload} with {self.smaller[workload]}")
         row = self.rows.get((workload, broker, client))
-        if row is None or figure not in row["figures"]:
+        if row is None or row["turns"] + row["failed_turns"] == 0:
+            raise Missing(f"{workload} of {broker} with {client}")
+        if row["failed_turns"]:
+            raise Missing(f"{workload} of {broker} with {client}: {row['failed_turns']} turns of "
+                          f"{row['turns'] + row['failed_turns']} do not count")
+        if figure not in row["figures"]:
             raise Missing(f"{workload} of {broker} with {client}")
         return row["figures"][figure]["median"]
 
     def clients(self, workload, *brokers):
-        """The clients with which all of these brokers were measured."""
+        """The clients with which all of these brokers were measured, or should have been."""
         found = dict.fromkeys(client for name, _, client in self.rows if name == workload)
         return [client for client in found
                 if all(self.has(workload, broker, client) for broker in brokers)]
 
     def has(self, workload, broker, client):
-        row = self.rows.get((workload, broker, client))
-        return row is not None and row["turns"] > 0
+        return (workload, broker, client) in self.rows

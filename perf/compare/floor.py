@@ -4,7 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from brokers import WORK, Failed, pinned, run
+from brokers import ROOT, WORK, Failed, pinned, run
 
 from .serving import sample
 
@@ -14,7 +14,7 @@ WARMUP_SECONDS = 2
 
 def prepare():
     source = Path(__file__).with_suffix(".rs")
-    run(["rustc", "-O", "--edition", "2024", str(source), "-o", str(PROGRAM)])
+    run(["rustc", "-O", "--edition", "2024", str(source), "-o", str(PROGRAM)], cwd=ROOT)
 
 
 def turn(planned, options):
@@ -23,10 +23,11 @@ def turn(planned, options):
 
 def measure(workload, planned, options):
     path = options.directory / "floor-data"
-    size = workload.rate * workload.record_bytes * (options.seconds + WARMUP_SECONDS)
+    seconds = options.seconds * 3 if workload.rate <= 1_000 else options.seconds
+    size = workload.rate * workload.record_bytes * (seconds + WARMUP_SECONDS)
     hdr = options.times / f"{workload.name}.floor.{planned.repetition}.hgrm"
     command = [PROGRAM, path, workload.rate, workload.record_bytes, WARMUP_SECONDS,
-               options.seconds, hdr]
+               seconds, hdr]
     try:
         run(["fallocate", "--length", str(size), str(path)])
         finished = subprocess.run(pinned(options.broker_core, [str(part) for part in command]),
@@ -36,6 +37,6 @@ def measure(workload, planned, options):
     finally:
         path.unlink(missing_ok=True)
     said = json.loads(finished.stdout)
-    if said.pop("records") != workload.rate * options.seconds:
+    if said.pop("records") != workload.rate * seconds:
         raise Failed("the bare loop has not written every record")
     return sample(workload, planned, "millrace", said, command)

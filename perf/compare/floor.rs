@@ -2,9 +2,9 @@
 //!
 //! Records are due at fixed moments. One thread waits for the next one, appends all that are due to
 //! a file in one write, calls fdatasync, and notes for each record how long that was after it had
-//! been due. There is no network, no protocol, no batch, no checksum and no reader: no broker that
-//! syncs before it answers can be faster than this for long. The file has its room beforehand, and
-//! nothing was ever written there, as in a new segment.
+//! been due. There is no network, no protocol, no batch, no checksum and no reader. The file has
+//! its room beforehand, and nothing was ever written there, as in a new segment; direct writes into
+//! blocks that were written before are faster (kernel-notes/preallocation.md).
 //!
 //! rustc -O --edition 2024 floor.rs; floor FILE RATE BYTES WARMUP-SECONDS SECONDS HGRM
 

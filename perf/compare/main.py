@@ -14,7 +14,7 @@ from pathlib import Path
 import brokers
 from brokers import ROOT, TARGET, WORK, run
 
-from . import clients, figures, floor, machine, plan, report, targets, turns
+from . import clients, disk, figures, floor, machine, plan, report, targets, turns
 from .disk import Disk
 from .options import parse
 
@@ -50,11 +50,13 @@ def compare(options):
     options.disk = Disk(options.data_dir, options.filesystem, options.image_gib)
     options.directory = options.disk.directory
     try:
-        results = measure(options, planned)
+        with machine.free_memory_kept():
+            results = measure(options, planned)
+        # Before the disk is put away, which may fail.
+        write(results, options)
     finally:
         brokers.end_all()
         options.disk.close()
-    write(results, options)
     if results["complaints"]:
         sys.exit("not every turn counts: the page says which, and why")
 
@@ -70,6 +72,8 @@ def prepare(options, planned):
     clients.prepare({client for turn in planned for client in turn.clients})
     if any(turn.broker == "floor" for turn in planned):
         floor.prepare()
+    if any(turn.kind == "consume-cold" for turn in planned):
+        disk.prepare()
 
 
 def measure(options, planned):
@@ -147,16 +151,17 @@ def scope(options):
 
 def settings(options):
     return {
-        "repetitions": options.repetitions, "produced in a turn": f"{options.gib} GiB",
+        "repetitions": options.repetitions, "produced in a turn, at least": f"{options.gib} GiB",
         "produced to warm up": f"{options.warmup_gib} GiB",
-        "seconds of a latency": options.seconds,
+        "seconds of a load": options.seconds,
         "seconds of its warm-up": options.warmup_seconds,
         "data in starts": f"{options.ready_gib} GiB in {options.ready_partitions} partitions",
         "data kept": " and ".join(f"{gib:g} GiB" for gib in options.kept_gib),
         "the broker's core": options.broker_core, "the client's core": options.client_core,
         "file system": options.filesystem, "brokers": ", ".join(options.brokers),
         "clients": ", ".join(options.clients),
-        "Millrace": "its defaults, with millrace.shards=1 (2 where two shards are said)",
+        "Millrace": "its defaults, with millrace.shards=1 (2 where two shards are said, and "
+                    "millrace.advertise.shards=true where they are advertised)",
         "Kafka": "its server.properties and start script, as they are shipped",
         "Kafka, flush.messages=1": "with log.flush.interval.messages=1 for the whole broker",
         "cold data": f"ten times {options.cold_budget_mib} MiB, which Millrace has as "

@@ -39,13 +39,14 @@ def parse(arguments=None):
     what.add_argument("--peer-pid", type=int, metavar="PID", help="its process, for its CPU time")
     much = parser.add_argument_group("how much")
     much.add_argument("--repetitions", type=int, help="default 5, with --quick 2")
-    much.add_argument("--gib", type=float, help="what a producer sends; default 2, with --quick "
-                      "0.4; a third of it in records of 100 bytes")
+    much.add_argument("--gib", type=float, help="what a producer sends at least, and as much "
+                      "more as --seconds take at the speed of the warm-up, up to 8 times; default "
+                      "2, with --quick 0.4; a third of it in records of 100 bytes")
     much.add_argument("--warmup-gib", type=float, help="default 2, with --quick 0.3")
-    much.add_argument("--seconds", type=int, help="of each latency, and of consumers that read "
-                      "again and again; default 10, with --quick 4")
-    much.add_argument("--warmup-seconds", type=int, help="before latencies; default 10, with "
-                      "--quick 4")
+    much.add_argument("--seconds", type=int, help="of each load; default 10, with --quick 4; of a "
+                      "latency at 1,000 records/s three times as long")
+    much.add_argument("--warmup-seconds", type=int, help="before latencies, over all rates; "
+                      "default 45, with --quick 4")
     much.add_argument("--cold-budget-mib", type=int, default=256, help="Millrace's memory where "
                       "data is called cold, which is ten times as much (default: 256)")
     much.add_argument("--ready-gib", type=float, default=16)
@@ -63,7 +64,8 @@ def parse(arguments=None):
     where.add_argument("--client-core", type=int, default=1)
     where.add_argument("--lock", type=Path, metavar="FILE", help="hold this lock (flock) during "
                        "each turn, so that others who share the machine can keep still")
-    where.add_argument("--results", type=Path, default=ROOT / "perf" / "results")
+    where.add_argument("--results", type=Path, help="default perf/results, where the page is that "
+                       "the repository shows; with --quick or --only target/perf/results")
     where.add_argument("--json", action="store_true", help="print a summary as JSON")
     options = parser.parse_args(arguments)
     return completed(parser, options)
@@ -92,11 +94,14 @@ def completed(parser, options):
     if not {options.broker_core, options.client_core} <= os.sched_getaffinity(0):
         parser.error("--broker-core or --client-core is not there for us")
     for name, full, quick in (("repetitions", 5, 2), ("gib", 2.0, 0.4), ("warmup_gib", 2.0, 0.3),
-                              ("seconds", 10, 4), ("warmup_seconds", 10, 4)):
+                              ("seconds", 10, 4), ("warmup_seconds", 45, 4)):
         if getattr(options, name) is None:
             setattr(options, name, quick if options.quick else full)
         if getattr(options, name) <= 0:
             parser.error(f"--{name.replace('_', '-')} must be more than 0")
+    if options.results is None:
+        is_part = options.quick or options.only
+        options.results = WORK / "results" if is_part else ROOT / "perf" / "results"
     if options.clients is None:
         options.clients = ["millrace"] if options.quick else list(CLIENTS)
     options.are_brokers_named = options.brokers is not None

@@ -31,8 +31,8 @@ class Turn:
 
 
 def turns(workloads, brokers, clients, repetitions, are_named=False):
-    """Repetition by repetition, and in each the brokers in turn, so that what changes on the
-    machine in the meantime meets all of them."""
+    """Repetition by repetition, and in each the brokers in turn, A B and then B A, so that what
+    changes on the machine in the meantime meets all of them."""
     groups = {}
     for workload in workloads:
         groups.setdefault(workload.group or workload.name, []).append(workload)
@@ -46,6 +46,8 @@ def of_group(group, brokers, clients, repetition, are_named):
     chosen = [client for client in group[0].clients if client in clients or client == "start"]
     # Producers fill the disk, so that each gets a directory of its own.
     parts = [(client,) for client in chosen] if group[0].kind == "produce" else [tuple(chosen)]
+    # Who comes first changes from one repetition to the next.
+    brokers = brokers if repetition % 2 else brokers[::-1]
     for part in parts:
         for broker in brokers:
             if part and takes_part(broker, group[0], part, are_named):

@@ -7,14 +7,17 @@ import subprocess
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from brokers import Broker, Failed, KernelThreads, process_seconds, records_in
 
-from . import clients, wire
+from . import clients, machine, wire
 from .figures import GIB
 
 OVERRIDES = {"kafka-flush": {"log.flush.interval.messages": 1}}
 TOPIC_SERVED_WITHIN = 300
+# How long a broker is looked at to see what it uses with nothing to do.
+IDLE_SECONDS = 5
 # Kafka's controller takes no more than 10,000 changes in one request.
 PARTITIONS_AT_ONCE = 5_000
 
@@ -124,22 +127,44 @@ def records_for(size, workload):
 
 
 class Usage:
-    """What a broker's process, and beside it the kernel's own threads, have used from now on."""
+    """What a broker's process, and beside it the kernel's own threads, have used from now on, and
+    what was written to the disk."""
 
-    def __init__(self, broker):
+    def __init__(self, broker, directory):
         os.sync()
+        machine.touch_memory()
         self.broker = broker
+        self.directory = directory
+        self.written = machine.written_bytes(directory)
         self.kernel = KernelThreads()
         self.before = process_seconds(broker.pid)
+        self.began = time.monotonic()
 
-    def figures(self, size):
-        """By GiB. What is still dirty in the page cache is written first, by a sync(2): it is paid
-        for too."""
-        spent = process_seconds(self.broker.pid) - self.before
+    def figures(self, size, idle_share=0.0):
+        """By GiB, without what the broker would have used in the same time with nothing to do,
+        where that is given. What is still dirty in the page cache is written first, by a sync(2):
+        it is paid for too."""
+        idle = idle_share * (time.monotonic() - self.began)
+        spent = max(process_seconds(self.broker.pid) - self.before - idle, 0.0)
         os.sync()
         gib = size / GIB
         return {"cpu_seconds_per_gib": spent / gib,
-                "kernel_threads_seconds_per_gib": self.kernel.seconds() / gib}
+                "kernel_threads_seconds_per_gib": self.kernel.seconds() / gib,
+                "written_per_byte": (machine.written_bytes(self.directory) - self.written) / size}
+
+
+def idle_share(broker):
+    """CPU seconds in a second of a broker that has nothing to do."""
+    before = process_seconds(broker.pid)
+    time.sleep(IDLE_SECONDS)
+    return (process_seconds(broker.pid) - before) / IDLE_SECONDS
+
+
+def resident_mib(pid):
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise Failed("the broker has ended")
 
 
 @dataclass
@@ -156,10 +181,11 @@ def load(client, broker, topic, workload, records, options, before=0):
     """Writes so many records, or to the end of the last batch, to a topic that holds so many
     before; all must be there then."""
     command = clients.produce_command(client, broker, topic, workload, records)
-    usage = Usage(broker)
+    usage = Usage(broker, options.directory)
     outcome = clients.perform(client, command, options.client_core)
     size = outcome.records * workload.record_bytes
-    figures = {"mb_per_second": outcome.mb_per_second(workload.record_bytes), **usage.figures(size)}
+    figures = {"mb_per_second": outcome.mb_per_second(workload.record_bytes), **usage.figures(size),
+               "resident_mib": resident_mib(broker.pid)}
     # What `millrace perf` has measured beside: how long acknowledgements took.
     loads = outcome.report.get("loads", ())
     figures |= {f"ack_{name}": loads[0][name] for name in ("p50_ms", "p99_ms") if loads}

@@ -4,13 +4,12 @@ import signal
 import subprocess
 import time
 from dataclasses import replace
-from pathlib import Path
 
-from brokers import Failed, end, pinned, process_seconds, spawn
+from brokers import Failed, end, pinned, process_seconds, records_in, spawn
 
 from . import clients, wire
 from .figures import GIB
-from .serving import Topics, broker_for, load, records_for, sample
+from .serving import Topics, broker_for, load, records_for, resident_mib, sample
 
 # How long a broker is left alone before it is looked at, and how long it is looked at then.
 SETTLED_SECONDS = 5
@@ -58,14 +57,22 @@ def ready_full(turn, options):
         records = records_for(options.ready_gib * GIB, clean)
         load("millrace", broker, topic, clean, records, options)
         broker.end()
-        ms = started(broker, topic, partitions)
-        samples.append(sample(clean, turn, "start", {
-            "ready_ms": ms, "resident_mib": resident_mib(broker.pid)}))
+        if broker.is_unclean:
+            raise Failed(f"the broker did not stop cleanly: see {broker.log.name}")
+        samples.append(again(broker, topic, clean, turn, records))
         kill_while_written(broker, topic, killed, options)
-        ms = started(broker, topic, partitions)
-        samples.append(sample(killed, turn, "start", {
-            "ready_ms": ms, "resident_mib": resident_mib(broker.pid)}))
+        samples.append(again(broker, topic, killed, turn, records))
     return samples
+
+
+def again(broker, topic, workload, turn, records):
+    """Starts once more; at least so many records must be there."""
+    ms = started(broker, topic, workload.partitions)
+    figures = {"ready_ms": ms, "resident_mib": resident_mib(broker.pid)}
+    stored = records_in(broker.address, topic, workload.partitions)
+    if stored < records:
+        raise Failed(f"{broker.name} holds {stored} records of {records} after its start")
+    return sample(workload, turn, "start", figures)
 
 
 def kill_while_written(broker, topic, workload, options):
@@ -94,10 +101,3 @@ def idle(turn, options):
         figures = {"resident_mib": resident_mib(broker.pid),
                    "cpu_percent_of_a_core": 100 * spent / IDLE_SECONDS / workload.shards}
     return [sample(workload, turn, "start", figures)]
-
-
-def resident_mib(pid):
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise Failed("the broker has ended")

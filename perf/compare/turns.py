@@ -14,11 +14,14 @@ from brokers import Failed, end, pinned, records_in, spawn
 from . import clients, disk, floor, starts
 from .figures import GIB, MIB
 from .serving import (
-    FAILURES, Peer, Topics, Usage, attempted, broker_for, failed, load, records_for, sample)
+    FAILURES, Peer, Topics, Usage, attempted, broker_for, failed, idle_share, load, records_for,
+    sample)
 
 # What a consumer of fresh data reads, again and again: what was just written, a tenth of a second
 # to a second of it, which both brokers have in memory as they are shipped.
 FRESH_BYTES = 128 * MIB
+# What a producer sends is at most so many times what is asked for.
+LARGER_MAX = 8
 # How often the clients that read everything once do so.
 PASSES = 6
 
@@ -42,13 +45,26 @@ def perform(turn, options):
 def produce(turn, options):
     """Each client in a turn of its own: what they leave would fill the disk."""
     (workload,), (client,) = turn.workloads, turn.clients
-    with broker_for(turn, options, shards=workload.shards) as broker, \
+    advertised = {"millrace.advertise.shards": "true"} if workload.are_advertised else {}
+    with broker_for(turn, options, advertised, shards=workload.shards) as broker, \
             Topics(broker, turn) as topics:
-        for name, gib in (("warm", options.warmup_gib), ("load", options.gib)):
-            topic = topics.make(name, workload.partitions)
-            records = records_for(gib * GIB * workload.share, workload)
-            loaded = load(client, broker, topic, workload, records, options)
-    return [sample(workload, turn, client, loaded.figures, loaded.command)]
+        topic = topics.make("load", workload.partitions)
+        records = records_for(options.warmup_gib * GIB * workload.share, workload)
+        warm = load(client, broker, topic, workload, records, options)
+        loaded = load(client, broker, topic, workload, long_enough(warm, workload, options),
+                      options, warm.records)
+    # Whether the warm-up was long enough is seen where both cost the same.
+    figures = loaded.figures | {
+        f"warm_up_{name}": warm.figures[name] for name in ("mb_per_second", "cpu_seconds_per_gib")}
+    return [sample(workload, turn, client, figures, loaded.command)]
+
+
+def long_enough(warm, workload, options):
+    """As many records as take the seconds of a load at the speed of the warm-up, but not fewer than
+    are asked for, nor so many that they fill the disk."""
+    least = options.gib * GIB * workload.share
+    size = warm.figures["mb_per_second"] * 1e6 * options.seconds
+    return records_for(min(max(size, least), LARGER_MAX * least), workload)
 
 
 # --- consumers
@@ -73,11 +89,13 @@ def read_fresh(workload, turn, client, broker, topics, options):
     consume(client, broker, topic, workload, records, options)
     if client == "millrace":
         return read_again(workload, turn, broker, topic, options)
-    usage = Usage(broker)
+    # Most of a pass is the client's start and the forming of its group.
+    idle = 0.0 if isinstance(broker, Peer) else idle_share(broker)
+    usage = Usage(broker, options.directory)
     outcomes = [consume(client, broker, topic, workload, records, options) for _ in range(PASSES)]
     size = PASSES * records * workload.record_bytes
     seconds = sum(outcome.seconds for outcome in outcomes)
-    figures = {"mb_per_second": size / 1e6 / seconds, **usage.figures(size)}
+    figures = {"mb_per_second": size / 1e6 / seconds, **usage.figures(size, idle)}
     return sample(workload, turn, client, figures, outcomes[0].command)
 
 
@@ -129,20 +147,24 @@ def cold_bytes(options):
 
 
 def read_cold(workload, turn, client, broker, topic, records, options):
-    """All of it once, and beside it what bare direct reads of the same files reach; or by many, for
-    the whole time."""
+    """All of it once, or by many for the whole time; and beside it what bare direct reads of the
+    same files reach."""
     options.disk.drop_page_cache()
-    if workload.consumers > 1:
-        return read_again(workload, turn, broker, topic, options)
-    usage = Usage(broker)
-    outcome = consume(client, broker, topic, workload, records, options)
     size = records * workload.record_bytes
-    figures = {"mb_per_second": outcome.mb_per_second(workload.record_bytes), **usage.figures(size)}
+    if workload.consumers > 1:
+        taken = read_again(workload, turn, broker, topic, options)
+    else:
+        usage = Usage(broker, options.directory)
+        outcome = consume(client, broker, topic, workload, records, options)
+        speed = outcome.mb_per_second(workload.record_bytes)
+        figures = {"mb_per_second": speed, **usage.figures(size)}
+        taken = sample(workload, turn, client, figures, outcome.command)
     if not isinstance(broker, Peer):
         options.disk.drop_page_cache()
         files = broker.data.glob(f"{topic}-*/*.log")
-        figures["disk_mb_per_second"] = disk.bare_reads(files, size, options.broker_core)
-    return sample(workload, turn, client, figures, outcome.command)
+        taken["figures"]["disk_mb_per_second"] = disk.bare_reads(
+            files, options.broker_core, workload.consumers)
+    return taken
 
 
 # --- latency
@@ -157,16 +179,25 @@ def latency(turn, options):
         if is_cold:
             old, _ = fill(broker, topics, "old", turn.workloads[0], cold_bytes(options),
                           options)
+        # None is always the first, which has the coldest JVM.
+        first = (turn.repetition - 1) % len(turn.workloads)
         return [attempted(measure_latency, workload, turn, "millrace", broker, topics, old, options)
-                for workload in turn.workloads]
+                for workload in turn.workloads[first:] + turn.workloads[:first]]
 
 
 def warm_up(broker, topics, turn, options):
-    """The same kind of load at the highest rate; unmeasured, for Kafka's JVM above all."""
-    workload = max(turn.workloads, key=lambda each: each.rate)
-    topic = topics.make("warm", workload.partitions)
-    command = latency_command(broker, topic, workload, options.warmup_seconds, None)
-    clients.perform("millrace", command, options.client_core)
+    """The same kinds of load, the highest rate first; unmeasured, for Kafka's JVM above all."""
+    by_rate = sorted(turn.workloads, key=lambda each: each.rate, reverse=True)
+    for workload in by_rate:
+        topic = topics.make(f"warm-{workload.name}", workload.partitions)
+        seconds = max(options.warmup_seconds // len(by_rate), 1)
+        command = latency_command(broker, topic, workload, seconds, None)
+        clients.perform("millrace", command, options.client_core)
+
+
+def seconds_of(workload, options):
+    """A high percentile of few records is one of them."""
+    return options.seconds * 3 if workload.rate <= 1_000 else options.seconds
 
 
 def latency_command(broker, topic, workload, seconds, hdr):
@@ -180,14 +211,17 @@ def latency_command(broker, topic, workload, seconds, hdr):
 def measure_latency(workload, turn, client, broker, topics, old, options):
     topic = topics.make(workload.name, workload.partitions)
     hdr = options.times / f"{workload.name}.{turn.broker}.{turn.repetition}.hgrm"
-    command = latency_command(broker, topic, workload, options.seconds, hdr)
-    with cold_reader(broker, old, options) as reading:
+    seconds = seconds_of(workload, options)
+    command = latency_command(broker, topic, workload, seconds, hdr)
+    with cold_reader(broker, old, seconds, options) as reading:
         outcome = clients.perform(client, command, options.client_core)
     hdr.with_name(hdr.name + ".produce").unlink(missing_ok=True)
     produced, received = outcome.report["loads"]
-    due = workload.rate * options.seconds
+    due = workload.rate * seconds
     for counted in (produced, received):
-        if abs(counted["records"] - due) > max(workload.rate * 0.01, workload.partitions):
+        # At either end of the window a record of each partition may be on either side of it.
+        if abs(counted["records"] - due) > workload.partitions:
+            hdr.unlink(missing_ok=True)
             raise Failed(f"{counted['records']} records of {due} were timed ({counted['load']})")
     names = ("p50_ms", "p90_ms", "p99_ms", "p99_9_ms", "p99_99_ms", "max_ms")
     figures = {name: received[name] for name in names}
@@ -198,7 +232,7 @@ def measure_latency(workload, turn, client, broker, topics, old, options):
 
 
 @contextmanager
-def cold_reader(broker, topic, options):
+def cold_reader(broker, topic, lasting, options):
     """A consumer of old data at full speed, for as long as this lasts and on the clients' core,
     which it leaves to whoever else wants it; gives how fast it read, when it is over."""
     reading = {}
@@ -206,7 +240,7 @@ def cold_reader(broker, topic, options):
         yield reading
         return
     options.disk.drop_page_cache()
-    seconds = options.seconds + 3
+    seconds = lasting + 3
     command = [clients.MILLRACE, "perf", "consume", "--bootstrap-server", broker.address, "--topic",
                topic, "--again", "--warmup", "0s", "--duration", f"{seconds}s", "--json"]
     reader = spawn(["chrt", "--idle", "0", *pinned(options.client_core, [str(p) for p in command])],

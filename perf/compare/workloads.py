@@ -36,6 +36,8 @@ class Workload:
     # Of what is asked for with --gib: small records take longer.
     share: float = 1.0
     shards: int = 1
+    # Whether clients take each of them for a broker.
+    are_advertised: bool = False
     consumers: int = 1
     # A turn's seconds, before any was seen.
     estimate: int = 40
@@ -78,6 +80,8 @@ WORKLOADS = (
              producers=FEW),
     Workload("shards-2", "produce to two shards on two cores, of which the client has one too",
              "produce", brokers=("millrace",), shards=2, producers=FEW),
+    Workload("shards-2-advertised", "the same, each shard advertised as a broker of its own",
+             "produce", brokers=("millrace",), shards=2, are_advertised=True, producers=FEW),
     Workload("ready-clean", "from the start to ready, 10,000 partitions and 16 GiB, after a clean "
              "stop", "ready-full", set="starts", group="ready-full", clients=("start",),
              partitions=10_000, estimate=180),

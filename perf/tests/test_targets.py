@@ -9,13 +9,14 @@ from compare.workloads import NAMED
 COST, SPEED = "cpu_seconds_per_gib", "mb_per_second"
 
 
-def summary(figures, smaller=()):
+def summary(figures, smaller=(), failed=0):
     """From (workload, broker, client, figure): value."""
     rows = {}
     for (workload, broker, client, figure), value in figures.items():
         assert workload in NAMED, workload
         row = rows.setdefault((workload, broker, client), {
-            "workload": workload, "broker": broker, "client": client, "turns": 1, "figures": {}})
+            "workload": workload, "broker": broker, "client": client, "turns": 1,
+            "failed_turns": failed, "figures": {}})
         row["figures"][figure] = {"median": value, "min": value, "max": value}
     return Summary(rows.values(), smaller)
 
@@ -90,14 +91,21 @@ class Targets(unittest.TestCase):
              ("many-6", "millrace", "millrace", SPEED)),
             ("10,000 partitions: 60%", ("many-10000", "millrace", "millrace", SPEED), 60, 59,
              ("many-6", "millrace", "millrace", SPEED)),
-            ("two shards on two cores", ("shards-2", "millrace", "millrace", COST), 125, 126,
+            ("two shards on two cores:", ("shards-2", "millrace", "millrace", COST), 125, 126,
+             ("shards-1", "millrace", "millrace", COST)),
+            ("two shards on two cores, each advertised",
+             ("shards-2-advertised", "millrace", "millrace", COST), 125, 126,
              ("shards-1", "millrace", "millrace", COST)),
             ("produce MB/s: with 24", ("kept-24", "millrace", "millrace", SPEED), 95.1, 95,
              ("kept-2", "millrace", "millrace", SPEED)),
             ("100 consumers: CPU", ("consume-100", "millrace", "millrace", COST), 120, 121,
              ("consume-cold", "millrace", "millrace", COST)),
-            ("100 consumers: MB/s", ("consume-100", "millrace", "millrace", SPEED), 80, 79,
+            ("100 consumers: MB/s together at least 0.8 times that",
+             ("consume-100", "millrace", "millrace", SPEED), 80, 79,
              ("consume-cold", "millrace", "millrace", SPEED)),
+            ("100 consumers: MB/s together at least 0.8 times what",
+             ("consume-100", "millrace", "millrace", SPEED), 80, 79,
+             ("consume-100", "millrace", "millrace", "disk_mb_per_second")),
         ):
             self.holds_up_to(asked, key, bound, beyond, {other: 100})
 
@@ -106,6 +114,21 @@ class Targets(unittest.TestCase):
                    for client, cost in (("millrace", 0.5), ("java", 0.6))}
         self.assertTrue(verdict("1 MB batches, millrace perf: at most 0.55", figures))
         self.assertIs(verdict("1 MB batches, Kafka's own: at most 0.55", figures), False)
+
+    def test_a_turn_that_does_not_count_leaves_no_verdict(self):
+        figures = {("produce-1k-64k", "millrace", "millrace", COST): 0.1}
+        for failed, met in ((0, True), (1, None)):
+            lines = verdicts(summary(figures, failed=failed))
+            told = [line for line in lines if "64 KiB batches, millrace perf: at most 0.75"
+                    in line["asked"]]
+            self.assertEqual([line["met"] for line in told], [met])
+
+    def test_what_the_kernels_threads_cost_is_told_beside(self):
+        key = ("produce-1k-64k", "millrace", "millrace")
+        figures = {(*key, COST): 0.5, (*key, "kernel_threads_seconds_per_gib"): 0.3}
+        told = [line["figure"] for line in verdicts(summary(figures))
+                if "64 KiB batches, millrace perf: at most 0.75" in line["asked"]]
+        self.assertEqual(told, ["0.50 CPU s/GiB (0.800 with the kernel's threads)"])
 
     def test_less_data_than_is_asked_for_meets_nothing(self):
         figures = {("ready-clean", "millrace", "start", "ready_ms"): 1}

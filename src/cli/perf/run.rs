@@ -15,7 +15,7 @@ use super::consumer::Consumer;
 use super::producer::Producer;
 use super::socket::Socket;
 use super::tally::{Tally, Window};
-use super::usage::{Usage, kernel_threads_seconds};
+use super::usage::{KernelThreads, Usage};
 
 /// Waits that are shorter are not slept through: waking up would take longer.
 const SPUN_NANOSECONDS: u64 = 60_000;
@@ -85,7 +85,7 @@ pub struct BrokerUsage {
 struct Run {
     plan: Plan,
     began: Instant,
-    kernel_before: Option<f64>,
+    kernel_before: Option<KernelThreads>,
     used_before: Option<Usage>,
     used: Option<Usage>,
     ended: Option<u64>,
@@ -138,7 +138,7 @@ impl Run {
         // Looking at all processes takes its time, of which no record may have any.
         if self.kernel_before.is_none() && now + LOOKED_BEFORE_NANOSECONDS >= self.plan.window.from
         {
-            self.kernel_before = Some(kernel_threads_seconds());
+            self.kernel_before = Some(KernelThreads::now());
         }
         if self.used_before.is_none() && now >= self.plan.window.from {
             self.used_before = Some(Usage::of(pid)?);
@@ -279,10 +279,7 @@ impl Run {
         let usage = self.used.zip(self.used_before);
         let usage = usage.map(|(after, before)| BrokerUsage {
             seconds: after.seconds - before.seconds,
-            // One that has ended took its time along.
-            kernel_threads_seconds: (kernel_threads_seconds()
-                - self.kernel_before.unwrap_or_default())
-            .max(0.0),
+            kernel_threads_seconds: self.kernel_before.as_ref().map_or(0.0, |it| it.seconds()),
             resident_bytes: after.resident_bytes,
         });
         Ok(Measured {

@@ -1,6 +1,7 @@
 //! What a broker's process costs: its CPU time with all its threads, its memory, and, beside it,
 //! the CPU time of the kernel's own threads, which work for whoever uses the disk. From /proc.
 
+use std::collections::HashMap;
 use std::fs;
 
 use super::super::CliError;
@@ -31,11 +32,30 @@ impl Usage {
     }
 }
 
-/// CPU seconds of all threads of the kernel so far. It looks at every process of the machine, which
-/// takes milliseconds.
-pub fn kernel_threads_seconds() -> f64 {
-    let threads = all_processes().filter(Stat::is_of_kernel);
-    seconds(threads.map(|it| it.ticks).sum())
+/// What the threads of the kernel have used up to a moment, by id and start: ids come again.
+#[derive(Clone, Debug, Default)]
+pub struct KernelThreads(HashMap<(u32, u64), u64>);
+
+impl KernelThreads {
+    /// All of them. It looks at every process of the machine, which takes milliseconds.
+    pub fn now() -> Self {
+        let threads = all_processes().filter(|(_, stat)| stat.is_of_kernel());
+        Self(
+            threads
+                .map(|(id, it)| ((id, it.started), it.ticks))
+                .collect(),
+        )
+    }
+
+    /// CPU seconds since then. One that has ended meanwhile takes its last ones along.
+    pub fn seconds(&self) -> f64 {
+        let now = Self::now().0.into_iter();
+        let used = now.map(|(thread, ticks)| {
+            let before = self.0.get(&thread).copied().unwrap_or(0);
+            ticks.saturating_sub(before)
+        });
+        seconds(used.sum())
+    }
 }
 
 /// What one line of `/proc/PID/stat` says.
@@ -43,6 +63,8 @@ pub fn kernel_threads_seconds() -> f64 {
 struct Stat {
     flags: u64,
     ticks: u64,
+    /// When it started, in ticks since the machine did.
+    started: u64,
     resident_pages: u64,
 }
 
@@ -55,6 +77,7 @@ impl Stat {
         Some(Self {
             flags: number(9)?,
             ticks: number(14)? + number(15)?,
+            started: number(22)?,
             resident_pages: number(24)?,
         })
     }
@@ -64,13 +87,14 @@ impl Stat {
     }
 }
 
-fn all_processes() -> impl Iterator<Item = Stat> {
+fn all_processes() -> impl Iterator<Item = (u32, Stat)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     // A process that ends while it is looked at is none.
     entries.filter_map(|entry| {
         let name = entry.file_name();
-        name.to_str()?.parse::<u32>().ok()?;
-        Stat::parse(&fs::read_to_string(entry.path().join("stat")).ok()?)
+        let id = name.to_str()?.parse().ok()?;
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        Some((id, Stat::parse(&stat)?))
     })
 }
 
@@ -92,7 +116,10 @@ mod tests {
     fn a_name_may_hold_anything() {
         let line = "7 (a) b (c) R 1 2 3 4 5 2097152 7 8 9 10 100 23 13 14 15 16 17 18 19 20 4096";
         let stat = Stat::parse(line).expect("a line");
-        assert_eq!((stat.ticks, stat.resident_pages), (123, 4096));
+        assert_eq!(
+            (stat.ticks, stat.started, stat.resident_pages),
+            (123, 19, 4096)
+        );
         assert!(stat.is_of_kernel());
         assert_eq!(Stat::parse("7 (a) R 1"), None);
     }
@@ -106,6 +133,7 @@ mod tests {
             sum = (0..100_000).fold(sum, |sum, number| sum.wrapping_mul(31) ^ number);
         }
         assert!(usage().resident_bytes > 1 << 20, "{sum}");
-        assert!(kernel_threads_seconds() > 0.0);
+        assert!(KernelThreads::default().seconds() > 0.0);
+        assert!(KernelThreads::now().seconds() < KernelThreads::default().seconds());
     }
 }
