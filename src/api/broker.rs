@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 
 use super::fetch_session::FetchSessions;
+use super::metadata::view::View;
 use super::producer_ids::ProducerIds;
 use crate::base::clock::{Clock, TimestampMs};
 use crate::base::ids::NodeId;
@@ -18,6 +19,7 @@ use crate::controller::ControllerHandle;
 use crate::coordinator::group::coordinators::GroupRouter;
 use crate::metadata::image::MetadataImage;
 use crate::partition::router::Router;
+use crate::shard::advertised::AdvertisedShards;
 use crate::shard::reply;
 
 /// The ways from a shard to what requests are about.
@@ -42,6 +44,8 @@ pub struct Broker {
     pub cluster_id: ByteString,
     /// This broker's id.
     pub node_id: NodeId,
+    /// How many brokers clients take it for.
+    pub advertised: AdvertisedShards,
     /// The way to the partitions.
     pub router: Router,
     /// The way to consumer groups.
@@ -71,8 +75,13 @@ impl Broker {
         sessions: FetchSessions,
         image: Arc<MetadataImage>,
     ) -> Rc<Self> {
+        let advertised = match config.advertise_shards {
+            true => AdvertisedShards::each(ways.partitions.shards()),
+            false => AdvertisedShards::TOGETHER,
+        };
         Rc::new(Self {
             node_id: config.node_id,
+            advertised,
             config,
             clock,
             cluster_id,
@@ -91,6 +100,21 @@ impl Broker {
     /// The cluster's metadata as this shard knows it.
     pub fn image(&self) -> Arc<MetadataImage> {
         Arc::clone(&self.image.borrow())
+    }
+
+    /// The cluster of `image` as a connection's client sees it.
+    pub(super) fn view<'a>(
+        &'a self,
+        image: &'a MetadataImage,
+        connection: &'a Connection,
+    ) -> View<'a> {
+        View {
+            image,
+            config: &self.config,
+            cluster_id: &self.cluster_id,
+            listener: &connection.listener,
+            advertised: self.advertised,
+        }
     }
 
     pub(super) fn set_image(&self, image: Arc<MetadataImage>) {

@@ -24,6 +24,7 @@ use crate::protocol::messages::describe_configs_request::{
 use crate::protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
+use crate::shard::advertised::AdvertisedShards;
 
 /// What a log level that was never changed comes from, in Kafka's numbers.
 const BROKER_LOGGER_SOURCE: i8 = 6;
@@ -35,10 +36,18 @@ const ROOT_LOGGER: &str = "root";
 pub fn results<'a>(
     image: &'a MetadataImage,
     config: &'a BrokerConfig,
+    advertised: AdvertisedShards,
     log_level: LevelFilter,
     request: &'a DescribeConfigsRequest,
 ) -> impl Iterator<Item = DescribeConfigsResult> + 'a {
-    results_within(DESCRIBED_SETTINGS_MAX, image, config, log_level, request)
+    results_within(
+        DESCRIBED_SETTINGS_MAX,
+        image,
+        config,
+        advertised,
+        log_level,
+        request,
+    )
 }
 
 /// What has got `settings_max` settings already is refused the rest.
@@ -46,6 +55,7 @@ fn results_within<'a>(
     settings_max: usize,
     image: &'a MetadataImage,
     config: &'a BrokerConfig,
+    advertised: AdvertisedShards,
     log_level: LevelFilter,
     request: &'a DescribeConfigsRequest,
 ) -> impl Iterator<Item = DescribeConfigsResult> + 'a {
@@ -56,6 +66,7 @@ fn results_within<'a>(
     let describer = Describer {
         image,
         config,
+        advertised,
         log_level,
         request,
     };
@@ -187,6 +198,7 @@ fn result_of(
 struct Describer<'a> {
     image: &'a MetadataImage,
     config: &'a BrokerConfig,
+    advertised: AdvertisedShards,
     log_level: LevelFilter,
     request: &'a DescribeConfigsRequest,
 }
@@ -231,7 +243,7 @@ impl Describer<'_> {
         if name.is_empty() {
             return Ok(self.rows(resource, self.config.describe_cluster()));
         }
-        if broker_id(name)? != own {
+        if self.advertised.broker(broker_id(name)?) != own {
             return Err(Refusal::invalid_request(format!(
                 "Unexpected broker id, expected {own} or empty string, but received {name}"
             )));
@@ -246,7 +258,7 @@ impl Describer<'_> {
         if name.is_empty() {
             return Err(Refusal::invalid_request("Broker id must not be empty"));
         }
-        if broker_id(name)? != own {
+        if self.advertised.broker(broker_id(name)?) != own {
             return Err(Refusal::invalid_request(format!(
                 "Unexpected broker id, expected {own} but received {name}"
             )));

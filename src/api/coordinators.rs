@@ -12,10 +12,8 @@ use bytestring::ByteString;
 
 use super::broker::{Broker, Connection};
 use super::groups::requests::partition_of_group;
-use super::metadata::view::{NO_NODE, View};
+use super::metadata::view::{AdvertisedBroker, NO_NODE, View};
 use super::topics;
-use crate::base::ids::NodeId;
-use crate::metadata::image::Endpoint;
 use crate::metadata::topic_name;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::find_coordinator_request::FindCoordinatorRequest;
@@ -53,13 +51,7 @@ pub async fn find(
         topics::create_group_metadata(broker).await;
     }
     let image = broker.image();
-    let view = View {
-        image: &image,
-        config: &broker.config,
-        cluster_id: &broker.cluster_id,
-        listener: &connection.listener,
-    };
-    respond(view, version, request)
+    respond(broker.view(&image, connection), version, request)
 }
 
 /// Answers from what `view` shows.
@@ -108,15 +100,17 @@ fn coordinator<'a>(
     version: i16,
     kind: i8,
     key: &str,
-) -> Result<(NodeId, &'a Endpoint), ErrorCode> {
+) -> Result<AdvertisedBroker<'a>, ErrorCode> {
     match kind {
         GROUP => {
             let id = partition_of_group(view.image, key);
-            let leader = id.and_then(|id| view.image.partition(id)?.leader);
-            let mut alive = view.brokers().filter(|(broker, _)| !broker.is_fenced);
+            let leader = id.and_then(|id| {
+                let image = view.image.partition(id)?;
+                view.partition(&id, image).leader().ok()
+            });
+            let mut alive = view.brokers().filter(|broker| !broker.image.is_fenced);
             alive
-                .find(|(broker, _)| Some(broker.id) == leader)
-                .map(|(broker, endpoint)| (broker.id, endpoint))
+                .find(|broker| Some(broker.id) == leader)
                 .ok_or(ErrorCode::CoordinatorNotAvailable)
         }
         TRANSACTION => Err(ErrorCode::CoordinatorNotAvailable),
@@ -140,14 +134,14 @@ fn is_share_key(key: &str) -> bool {
 
 fn row<'a>(
     key: ByteString,
-    find: impl FnOnce(&str) -> Result<(NodeId, &'a Endpoint), ErrorCode>,
+    find: impl FnOnce(&str) -> Result<AdvertisedBroker<'a>, ErrorCode>,
 ) -> Coordinator {
     match find(&key) {
-        Ok((node, endpoint)) => Coordinator {
+        Ok(broker) => Coordinator {
             key,
-            node_id: node.0,
-            host: endpoint.host.clone(),
-            port: endpoint.port.into(),
+            node_id: broker.id.0,
+            host: broker.host.clone(),
+            port: broker.port.into(),
             error_message: Some(ByteString::new()),
             ..Coordinator::default()
         },

@@ -13,7 +13,6 @@ use tracing::level_filters::LevelFilter;
 
 use super::broker::{Broker, Connection};
 use super::groups::requests;
-use super::metadata::view::View;
 use super::metadata::{cluster, topic_partitions};
 use super::{
     api_versions, configs, coordinators, fetch, metadata, offsets, produce, producer_ids,
@@ -248,7 +247,7 @@ async fn describe_configs(
     let image = broker.image();
     let level = LevelFilter::current();
     let mut results = Vec::new();
-    for result in configs::results(&image, &broker.config, level, request) {
+    for result in configs::results(&image, &broker.config, broker.advertised, level, request) {
         results.push(result);
         crate::runtime::yield_if_needed().await;
     }
@@ -266,12 +265,7 @@ fn describe(
 ) -> Result<Reply, DispatchError> {
     let header = &request.header;
     let image = broker.image();
-    let view = View {
-        image: &image,
-        config: &broker.config,
-        cluster_id: &broker.cluster_id,
-        listener: &connection.listener,
-    };
+    let view = broker.view(&image, connection);
     match header.key {
         ApiKey::ApiVersions if request.is_unsupported_api_versions() => Ok(frame::reply(
             header.key,

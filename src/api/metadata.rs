@@ -18,7 +18,7 @@ use std::sync::Arc;
 use ahash::AHashSet;
 use bytestring::ByteString;
 
-use self::view::{Missing, View};
+use self::view::{Missing, PartitionView, View};
 use super::authorized_operations;
 use crate::base::ids::{PartitionIndex, TopicId};
 use crate::metadata::image::{PartitionImage, TopicImage};
@@ -199,11 +199,13 @@ impl Rows<'_> {
     }
 
     fn known(&self, topic: &TopicImage) -> MetadataResponseTopic {
-        let row =
-            |(index, image): (PartitionIndex, &Arc<PartitionImage>)| MetadataResponsePartition {
+        let row = |(index, image): (PartitionIndex, &Arc<PartitionImage>)| {
+            let view = self.view.partition(&topic.topic_id_partition(index), image);
+            MetadataResponsePartition {
                 partition_index: index.0,
-                ..self.partition(image)
-            };
+                ..self.partition(view, image)
+            }
+        };
         MetadataResponseTopic {
             name: Some(topic.name.clone()),
             topic_id: topic.id,
@@ -215,13 +217,16 @@ impl Rows<'_> {
     }
 
     /// One partition, all but its number.
-    fn partition(&self, image: &PartitionImage) -> MetadataResponsePartition {
-        let view = self.view;
+    fn partition(
+        &self,
+        view: PartitionView<'_>,
+        image: &PartitionImage,
+    ) -> MetadataResponsePartition {
         // Version 0 knows nothing of brokers out of reach: it leaves them out, with an error.
         let shows_unreachable = self.version > 0;
         let replica_nodes = view.nodes(&image.replicas, shows_unreachable);
         let isr_nodes = view.nodes(&image.isr, shows_unreachable);
-        let leader = view.leader(image);
+        let leader = view.leader();
         let code = match leader {
             Ok(_) if replica_nodes.len() < image.replicas.len() => ErrorCode::ReplicaNotAvailable,
             Ok(_) if isr_nodes.len() < image.isr.len() => ErrorCode::ReplicaNotAvailable,
@@ -237,20 +242,20 @@ impl Rows<'_> {
             leader_epoch: image.leader_epoch.0,
             replica_nodes,
             isr_nodes,
-            offline_replicas: view.offline_replicas(image),
+            offline_replicas: view.offline_replicas(),
             ..MetadataResponsePartition::default()
         }
     }
 }
 
 fn brokers(view: View<'_>) -> Vec<MetadataResponseBroker> {
-    let alive = view.brokers().filter(|(broker, _)| !broker.is_fenced);
+    let alive = view.brokers().filter(|broker| !broker.image.is_fenced);
     alive
-        .map(|(broker, endpoint)| MetadataResponseBroker {
+        .map(|broker| MetadataResponseBroker {
             node_id: broker.id.0,
-            host: endpoint.host.clone(),
-            port: endpoint.port.into(),
-            rack: broker.rack.clone(),
+            host: broker.host.clone(),
+            port: broker.port.into(),
+            rack: broker.image.rack.clone(),
         })
         .collect()
 }

@@ -8,7 +8,7 @@ use bytestring::ByteString;
 
 use super::broker::Broker;
 use super::errors::{topic_error, unavailable};
-use crate::base::ids::TopicId;
+use crate::base::ids::{NodeId, TopicId};
 use crate::base::log_limit::LeftOut;
 use crate::config::{BrokerConfig, Source};
 use crate::controller::topics::CreateTopicResult;
@@ -44,8 +44,12 @@ const FIRST_DELETE_VERSION_WITH_DISABLED: i16 = 3;
 pub async fn create(
     broker: &Broker,
     header: &RequestHeader,
-    request: CreateTopicsRequest,
+    mut request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
+    let assignments = request.topics.iter_mut().flat_map(|t| &mut t.assignments);
+    for assignment in assignments {
+        name_brokers(broker, &mut assignment.broker_ids);
+    }
     let names: Vec<_> = request
         .topics
         .iter()
@@ -66,6 +70,13 @@ pub async fn create(
     CreateTopicsResponse {
         topics,
         ..CreateTopicsResponse::default()
+    }
+}
+
+/// Puts brokers for the shards that clients take for brokers.
+fn name_brokers(broker: &Broker, ids: &mut [i32]) {
+    for id in ids {
+        *id = broker.advertised.broker(NodeId(*id)).0;
     }
 }
 
@@ -308,8 +319,12 @@ fn deletable_result(deleted: DeletedTopic) -> DeletableTopicResult {
 /// Answers CreatePartitions.
 pub async fn create_partitions(
     broker: &Broker,
-    request: CreatePartitionsRequest,
+    mut request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
+    let assignments = request.topics.iter_mut().flat_map(|t| &mut t.assignments);
+    for assignment in assignments.flatten() {
+        name_brokers(broker, &mut assignment.broker_ids);
+    }
     let names: Vec<_> = request
         .topics
         .iter()

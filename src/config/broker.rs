@@ -38,6 +38,8 @@ pub struct BrokerConfig {
 
     /// `millrace.shards`; `None` for one for each core that the process may use.
     pub shards: Option<u16>,
+    /// `millrace.advertise.shards`: whether clients take each shard for a broker.
+    pub advertise_shards: bool,
     /// `millrace.memory.bytes`; `None` for a share of the machine's.
     pub memory_bytes: Option<u64>,
 
@@ -151,6 +153,7 @@ impl BrokerConfig {
             log_dir: log_dir(read)?,
             // The table bounds it to 1024.
             shards: read.optional_integer("millrace.shards")?.map(|n| n as u16),
+            advertise_shards: read.boolean("millrace.advertise.shards")?,
             memory_bytes: read
                 .optional_integer("millrace.memory.bytes")?
                 .map(|n| n as u64),

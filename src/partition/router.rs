@@ -34,6 +34,11 @@ impl Router {
         self.mailboxes.shard()
     }
 
+    /// How many shards there are.
+    pub fn shards(&self) -> u16 {
+        self.mailboxes.shards()
+    }
+
     /// The shard that owns `id`.
     pub fn owner(&self, id: &TopicIdPartition) -> ShardId {
         placement::owner(id, self.mailboxes.shards())

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::config::sources::{Given, SourceError};
 use crate::config::{AdvertisedListener, BrokerConfig, Layers, Settings};
+use crate::shard::advertised::{AdvertisedShards, NODE_IDS_A_SHARD};
 use crate::shard::executor::ExecutorConfig;
 
 use super::Exit;
@@ -106,9 +107,11 @@ pub fn prepare(given: &Given, started: Instant) -> Result<Prepared, BootError> {
         ring_depth: machine::RING_DEPTH,
         ..ExecutorConfig::default()
     };
-    let listeners = listeners::reserve(&config.listeners)?;
+    let advertised = advertised_shards(&config, shards)?;
+    let listeners = listeners::reserve(&config.listeners, advertised)?;
+    let advertised_listeners =
+        listeners::advertise(&config.advertised_listeners, &listeners, advertised)?;
     let directory = DataDirectory::open(&config.log_dir, config.node_id)?;
-    let advertised_listeners = listeners::advertise(&config.advertised_listeners, &listeners);
     Ok(Prepared {
         config,
         executor,
@@ -120,6 +123,19 @@ pub fn prepare(given: &Given, started: Instant) -> Result<Prepared, BootError> {
         advertised_listeners,
         started,
     })
+}
+
+/// The brokers that clients are told of. Their ids must be no other broker's.
+fn advertised_shards(config: &BrokerConfig, shards: u16) -> Result<AdvertisedShards, BootError> {
+    let node = config.node_id;
+    match config.advertise_shards {
+        false => Ok(AdvertisedShards::TOGETHER),
+        true if node.0 < NODE_IDS_A_SHARD => Ok(AdvertisedShards::each(shards)),
+        true => Err(BootError::Setting(format!(
+            "node.id={node} is too high for millrace.advertise.shards=true: shard n has the id \
+             {NODE_IDS_A_SHARD} n higher, so the node's own must be below {NODE_IDS_A_SHARD}"
+        ))),
+    }
 }
 
 /// A request is held in memory as a whole, so the ceiling bounds it as well: a larger one would

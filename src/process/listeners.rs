@@ -16,10 +16,15 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::base::ids::ShardId;
 use crate::config::{AdvertisedListener, Listener};
+use crate::shard::advertised::AdvertisedShards;
 
 /// How long the port of a broker that was killed may stay taken.
 const FREED_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often a port is sought behind which others are free.
+const FREE_RANGE_ATTEMPTS: usize = 16;
 
 /// Why a listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +52,17 @@ pub enum ListenError {
         address: IpAddr,
         /// The port.
         port: u16,
+    },
+    /// With millrace.advertise.shards each shard has a port, and there are not so many.
+    #[error(
+        "the listener {name} needs a port for each shard, the first being {first}, and there is \
+         none above 65535: set a lower one in listeners and advertised.listeners"
+    )]
+    NoPorts {
+        /// The listener's name.
+        name: String,
+        /// The port of the first shard.
+        first: u16,
     },
     /// The host of a listener has no address.
     #[error("the host {host} of the listener {name} cannot be resolved: {error}")]
@@ -87,7 +103,9 @@ fn elsewhere(address: IpAddr, port: u16) -> String {
 pub struct ReservedListener {
     /// The listener's name.
     pub name: String,
-    /// Where each shard opens it, with SO_REUSEPORT; the port is never 0.
+    /// The shard that opens it, where each is advertised by itself; otherwise 0, and all do.
+    pub shard: ShardId,
+    /// Where it is opened, with SO_REUSEPORT; the port is never 0.
     pub address: SocketAddr,
     /// Bound and never listening, so that nobody else gets the port; takes no connection.
     _reservation: Socket,
@@ -95,12 +113,56 @@ pub struct ReservedListener {
     _lock: UnixListener,
 }
 
-/// Checks and keeps the ports of all listeners.
-pub(super) fn reserve(listeners: &[Listener]) -> Result<Vec<ReservedListener>, ListenError> {
-    listeners.iter().map(reserve_one).collect()
+/// Checks and keeps the ports of all listeners: of each one a port for every shard that is
+/// advertised, the first first.
+pub(super) fn reserve(
+    listeners: &[Listener],
+    advertised: AdvertisedShards,
+) -> Result<Vec<ReservedListener>, ListenError> {
+    let reserve = |listener| reserve_ports(listener, advertised);
+    let ports: Vec<_> = listeners.iter().map(reserve).collect::<Result<_, _>>()?;
+    Ok(ports.into_iter().flatten().collect())
 }
 
-fn reserve_one(listener: &Listener) -> Result<ReservedListener, ListenError> {
+fn reserve_ports(
+    listener: &Listener,
+    advertised: AdvertisedShards,
+) -> Result<Vec<ReservedListener>, ListenError> {
+    let mut attempts = if listener.port == 0 {
+        FREE_RANGE_ATTEMPTS
+    } else {
+        1
+    };
+    loop {
+        attempts -= 1;
+        let mut reserved: Vec<ReservedListener> = Vec::new();
+        let all = advertised.iter().try_for_each(|shard| {
+            let first = reserved.first().map(|first| first.address.port());
+            let first = first.unwrap_or(listener.port);
+            let port = advertised.port(first, shard);
+            let port = port.ok_or_else(|| ListenError::NoPorts {
+                name: listener.name.clone(),
+                first,
+            })?;
+            reserved.push(reserve_one(
+                &Listener {
+                    port,
+                    ..listener.clone()
+                },
+                shard,
+            )?);
+            Ok(())
+        });
+        match all {
+            Ok(()) => return Ok(reserved),
+            // What follows a free port need not be free.
+            Err(_) if attempts > 0 => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn reserve_one(listener: &Listener, shard: ShardId) -> Result<ReservedListener, ListenError> {
     let wanted = resolve(listener)?;
     let refused = |error: io::Error| refusal(&listener.name, wanted, error);
     if wanted.port() != 0 {
@@ -115,6 +177,7 @@ fn reserve_one(listener: &Listener) -> Result<ReservedListener, ListenError> {
     let lock = lock(address, &listener.name)?;
     Ok(ReservedListener {
         name: listener.name.clone(),
+        shard,
         address,
         _reservation: reservation,
         _lock: lock,
@@ -247,7 +310,8 @@ fn refusal(name: &str, address: SocketAddr, error: io::Error) -> ListenError {
 pub(super) fn advertise(
     advertised: &[AdvertisedListener],
     reserved: &[ReservedListener],
-) -> Vec<AdvertisedListener> {
+    shards: AdvertisedShards,
+) -> Result<Vec<AdvertisedListener>, ListenError> {
     let of = |listener: &AdvertisedListener| {
         let mut listener = listener.clone();
         if listener.host.is_empty() {
@@ -257,7 +321,14 @@ pub(super) fn advertise(
         if let (0, Some(bound)) = (listener.port, bound) {
             listener.port = bound.address.port();
         }
-        listener
+        let has_port = |shard| shards.port(listener.port, shard).is_some();
+        if shards.iter().all(has_port) {
+            return Ok(listener);
+        }
+        Err(ListenError::NoPorts {
+            name: listener.name,
+            first: listener.port,
+        })
     };
     advertised.iter().map(of).collect()
 }

@@ -211,7 +211,12 @@ fn plans(
                 .map(|bytes| bytes as usize),
             send_buffer_bytes: config.socket_send_buffer_bytes.map(|bytes| bytes as usize),
         };
-        for (sockets, socket) in listeners.iter_mut().zip(bind(&wanted, shards)?) {
+        let openers = match config.advertise_shards {
+            true => &mut listeners[usize::from(listener.shard.0)..][..1],
+            false => &mut listeners[..],
+        };
+        let bound = bind(&wanted, openers.len() as u16)?;
+        for (sockets, socket) in openers.iter_mut().zip(bound) {
             sockets.push(ShardListener {
                 name: listener.name.clone(),
                 socket,

@@ -15,6 +15,7 @@ use super::signals::{Meaning, Meanings};
 use super::*;
 use crate::base::ids::NodeId;
 use crate::config::{AdvertisedListener, Listener};
+use crate::shard::advertised::AdvertisedShards;
 
 #[test]
 fn the_command_line_is_read() {
@@ -384,8 +385,34 @@ fn listener(host: &str, port: u16) -> Listener {
 }
 
 fn reserve(host: &str, port: u16) -> Result<ReservedListener, ListenError> {
-    let mut reserved = listeners::reserve(&[listener(host, port)])?;
+    let mut reserved = listeners::reserve(&[listener(host, port)], AdvertisedShards::TOGETHER)?;
     Ok(reserved.remove(0))
+}
+
+#[test]
+fn each_advertised_shard_gets_the_next_port() {
+    let four = AdvertisedShards::each(4);
+    let reserved = listeners::reserve(&[listener("127.0.0.1", 0)], four).expect("free ports");
+    let first = reserved[0].address.port();
+    let ports = reserved
+        .iter()
+        .map(|port| (port.shard.0, port.address.port()));
+    let expected = (0..4).map(|shard| (shard, first + shard));
+    assert!(ports.eq(expected), "{reserved:?}");
+
+    let none_above = listeners::reserve(&[listener("127.0.0.1", 65_533)], four);
+    let error = none_above.expect_err("three ports at most");
+    assert!(matches!(error, ListenError::NoPorts { .. }), "{error}");
+    let told = AdvertisedListener {
+        name: "PLAINTEXT".to_owned(),
+        host: "h".to_owned(),
+        port: 65_533,
+    };
+    let error = listeners::advertise(&[told], &reserved, four).expect_err("likewise");
+    assert!(
+        matches!(error, ListenError::NoPorts { first: 65_533, .. }),
+        "{error}"
+    );
 }
 
 /// A socket as each shard opens it.
@@ -511,7 +538,9 @@ fn advertised_addresses_are_completed() {
         host: host.to_owned(),
         port,
     };
-    let told = listeners::advertise(&[advertised("h", 0), advertised("", 5)], &reserved);
+    let wanted = [advertised("h", 0), advertised("", 5)];
+    let told = listeners::advertise(&wanted, &reserved, AdvertisedShards::TOGETHER);
+    let told = told.expect("ports for all");
     assert_eq!(told[0], advertised("h", reserved[0].address.port()));
     assert_eq!(told[1].port, 5);
     assert!(!told[1].host.is_empty());

@@ -14,6 +14,7 @@
 //!   on another shard, and the frames kept for reuse are part of it;
 //! - a shard that fails, or panics, stops the others: half a broker is worse than none.
 
+pub mod advertised;
 mod bell;
 pub mod budget;
 pub mod executor;

@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::advertised::AdvertisedShards;
 use super::budget::{Budget, LargerThanBudget};
 use super::executor::{ExecutorConfig, ShardContext, ShardError, StartError, allowed_cpus, start};
 use super::frames::Frames;
 use super::mailbox::{self, Closed, TrySendError};
+use super::placement;
 use super::reply;
 use super::shutdown::Stopper;
-use crate::base::ids::ShardId;
+use crate::base::ids::{NodeId, PartitionIndex, ShardId, TopicId, TopicIdPartition};
 use crate::runtime::{TaskQueue, Timer, yield_now};
 
 const PAUSE: Duration = Duration::from_millis(20);
@@ -534,4 +536,45 @@ fn detached_tasks_run_on_their_queue() {
         Timer::new(PAUSE).await;
     });
     assert_eq!(count.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn advertised_ids_lead_back_to_their_broker() {
+    let four = AdvertisedShards::each(4);
+    for broker in [0, 1, 999] {
+        for shard in four.iter() {
+            let node = four.node(NodeId(broker), shard);
+            assert_eq!(node, NodeId(broker + 1000 * i32::from(shard.0)));
+            assert_eq!(four.broker(node), NodeId(broker));
+        }
+    }
+    for unknown in [-1, 4001, i32::MAX] {
+        assert_eq!(four.broker(NodeId(unknown)), NodeId(unknown));
+    }
+    assert_eq!(four.port(9092, ShardId(3)), Some(9095));
+    assert_eq!(four.port(u16::MAX - 2, ShardId(3)), None);
+}
+
+#[test]
+fn a_broker_that_is_advertised_as_one_keeps_its_ids() {
+    let together = AdvertisedShards::TOGETHER;
+    assert!(together.iter().eq([ShardId(0)]));
+    for id in [0, 1, 1001, 70_000] {
+        assert_eq!(together.broker(NodeId(id)), NodeId(id));
+        assert_eq!(together.node(NodeId(id), ShardId(0)), NodeId(id));
+    }
+    assert_eq!(together.of_connection(ShardId(7)), ShardId(0));
+}
+
+#[test]
+fn the_advertised_owner_is_the_owner() {
+    let four = AdvertisedShards::each(4);
+    for partition in (0..16).map(PartitionIndex) {
+        let id = TopicIdPartition {
+            topic_id: TopicId(0x1234_5678),
+            partition,
+        };
+        assert_eq!(four.owner(&id), placement::owner(&id, 4));
+        assert_eq!(AdvertisedShards::TOGETHER.owner(&id), ShardId(0));
+    }
 }

@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod advertised_shards;
 mod consuming;
 mod consuming_in_groups;
 mod dump;

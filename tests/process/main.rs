@@ -150,6 +150,16 @@ fn what_is_wrong_is_told_with_its_code() {
 }
 
 #[test]
+fn a_node_id_that_leaves_no_room_for_those_of_its_shards_is_refused() {
+    let data = directory();
+    let start = with_override(command(data.path()), "millrace.advertise.shards=true");
+    let (code, log) = told(&run(with_override(start, "node.id=1000")));
+    assert_eq!(code, Some(78), "{log}");
+    assert!(log.contains("node.id=1000 is too high"), "{log}");
+    assert_eq!(fs::read_dir(data.path()).expect("a directory").count(), 0);
+}
+
+#[test]
 fn a_request_bound_that_memory_cannot_hold_is_refused_and_the_default_gives_way() {
     let bound = "socket.request.max.bytes";
     let small = |data: &Path| with_override(command(data), "millrace.memory.bytes=67108864");

@@ -17,6 +17,9 @@ use tempfile::TempDir;
 
 use super::{command, java, wire};
 
+/// The shards of each broker.
+const SHARDS: u16 = 2;
+
 /// How long a broker may take until it serves; Kafka's JVM on a busy machine needs most of it.
 const READY_WITHIN: Duration = Duration::from_secs(90);
 
@@ -106,7 +109,8 @@ impl Broker {
         let data = data.map_or_else(|| home.path().join("data"), Path::to_path_buf);
         let mut broker = Self {
             peer,
-            port: free_port(),
+            // One a shard, where shards are advertised.
+            port: free_ports(SHARDS),
             settings: owned(settings),
             environment: environment.to_vec(),
             home,
@@ -267,7 +271,7 @@ impl Broker {
         let own = owned(&[
             ("listeners", &format!("PLAINTEXT://{}", self.bootstrap())),
             ("log.dirs", &self.data.to_string_lossy()),
-            ("millrace.shards", "2"),
+            ("millrace.shards", &SHARDS.to_string()),
         ]);
         for (key, value) in own.iter().chain(&self.settings) {
             command.arg("--override").arg(format!("{key}={value}"));
@@ -336,14 +340,20 @@ fn owned(settings: &[(&str, &str)]) -> Vec<(String, String)> {
 /// A port that nobody listens on. It lies below the kernel's range for outgoing connections, so
 /// that no client takes it while its broker is down.
 pub fn free_port() -> u16 {
+    free_ports(1)
+}
+
+/// As [`free_port`], the first of so many in a row.
+fn free_ports(count: u16) -> u16 {
     const FIRST: u16 = 16_000;
     const COUNT: u16 = 16_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() * 61 % u32::from(COUNT)).expect("below COUNT");
-    for _ in 0..COUNT {
-        let port = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() && claim(port) {
-            return port;
+    for _ in 0..COUNT / count {
+        let first = FIRST + (start + NEXT.fetch_add(count, Ordering::Relaxed)) % COUNT;
+        let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok() && claim(port);
+        if (first..first + count).all(is_free) {
+            return first;
         }
     }
     panic!("no free port");

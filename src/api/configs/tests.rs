@@ -27,9 +27,17 @@ fn asking(resources: Vec<DescribeConfigsResource>) -> DescribeConfigsRequest {
 }
 
 fn ask(cluster: &Cluster, request: &DescribeConfigsRequest) -> Vec<DescribeConfigsResult> {
-    let level = LevelFilter::INFO;
+    ask_one_of(AdvertisedShards::TOGETHER, cluster, request)
+}
+
+fn ask_one_of(
+    advertised: AdvertisedShards,
+    cluster: &Cluster,
+    request: &DescribeConfigsRequest,
+) -> Vec<DescribeConfigsResult> {
+    let (image, config) = (&cluster.image, &cluster.config);
     let response = DescribeConfigsResponse {
-        results: results(&cluster.image, &cluster.config, level, request).collect(),
+        results: results(image, config, advertised, LevelFilter::INFO, request).collect(),
         ..DescribeConfigsResponse::default()
     };
     for version in 1..=4 {
@@ -297,6 +305,7 @@ fn one_reply_holds_so_many_settings_and_refuses_the_rest() {
             settings_max,
             &cluster.image,
             &cluster.config,
+            AdvertisedShards::TOGETHER,
             LevelFilter::INFO,
             &request,
         );
@@ -307,4 +316,28 @@ fn one_reply_holds_so_many_settings_and_refuses_the_rest() {
     assert_eq!(told(6), [(0, 2), (3, 0), (0, 2), (0, 1), (17, 0)]);
     assert_eq!(told(4), [(0, 2), (3, 0), (0, 2), (42, 0), (42, 0)]);
     assert_eq!(told(1), [(0, 2), (42, 0), (42, 0), (42, 0), (42, 0)]);
+}
+
+#[test]
+fn an_advertised_shard_has_the_settings_of_its_broker() {
+    let cluster = Cluster::new();
+    let three = AdvertisedShards::each(3);
+    // The types of a broker and of its loggers.
+    for kind in [4, 8] {
+        for (advertised, name, code) in [
+            (AdvertisedShards::TOGETHER, "1", 0),
+            (AdvertisedShards::TOGETHER, "1001", 42),
+            (three, "1", 0),
+            (three, "2001", 0),
+            (three, "2002", 42),
+            (three, "3001", 42),
+        ] {
+            let request = asking(vec![resource(kind, name, None)]);
+            let results = ask_one_of(advertised, &cluster, &request);
+            assert_eq!(
+                results[0].error_code, code,
+                "{kind} {name} of {advertised:?}"
+            );
+        }
+    }
 }

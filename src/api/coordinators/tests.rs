@@ -1,7 +1,7 @@
 //! What FindCoordinator answers in every version.
 
 use super::*;
-use crate::api::metadata::fixtures::Cluster;
+use crate::api::metadata::fixtures::{self, Cluster, OFFSETS};
 
 fn ask_by(listener: &str, version: i16, key_type: i8) -> FindCoordinatorResponse {
     let request = FindCoordinatorRequest {
@@ -33,6 +33,34 @@ fn a_group_is_with_the_leader_of_its_partition() {
             .map(|row| (&*row.key, row.error_code, row.node_id, row.port))
             .collect();
         assert_eq!(rows, [("one", 0, 1, 9001), ("two", 0, 1, 9001)]);
+    }
+}
+
+/// The topic's id is 0x0ff = 3 * 85, so its one partition is on shard 0.
+#[test]
+fn a_group_is_with_the_shard_of_its_partition() {
+    let mut cluster = Cluster::new();
+    let groups = 7;
+    for partition in 1..groups {
+        cluster.replay(fixtures::partition(OFFSETS, partition, &[1], Some(1)));
+    }
+    for group in ["one", "two", "three", "four"] {
+        let view = cluster.view_of_shards("OTHER");
+        let request = FindCoordinatorRequest {
+            coordinator_keys: vec![group.into()],
+            ..FindCoordinatorRequest::default()
+        };
+        let answer = respond(view, MANY_SINCE, request);
+        let row = &answer.coordinators[0];
+        let partition = partition_of_group(&cluster.image, group)
+            .expect("a partition")
+            .partition;
+        let shard = partition.0 % 3;
+        assert_eq!(
+            (row.node_id, row.port),
+            (1 + shard * 1000, 9001 + shard),
+            "{group}"
+        );
     }
 }
 

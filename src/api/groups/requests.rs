@@ -231,5 +231,9 @@ pub async fn list_groups(broker: &Rc<Broker>, request: ListGroupsRequest) -> Lis
         let all = topic.iter();
         all.map(|(partition, _)| topic.topic_id_partition(partition))
     });
+    // Clients ask every broker that they know and put the lists together: where shards are brokers
+    // to them, each tells of its own groups.
+    let own = broker.advertised.of_connection(broker.router.shard());
+    let partitions = partitions.filter(|id| broker.advertised.owner(id) == own);
     describe::list(broker.groups.list(&filter, partitions).await)
 }

@@ -23,13 +23,13 @@ pub fn respond(
     }
     let brokers: Vec<_> = view
         .brokers()
-        .filter(|(broker, _)| request.include_fenced_brokers || !broker.is_fenced)
-        .map(|(broker, endpoint)| DescribeClusterBroker {
+        .filter(|broker| request.include_fenced_brokers || !broker.image.is_fenced)
+        .map(|broker| DescribeClusterBroker {
             broker_id: broker.id.0,
-            host: endpoint.host.clone(),
-            port: endpoint.port.into(),
-            rack: broker.rack.clone(),
-            is_fenced: broker.is_fenced,
+            host: broker.host.clone(),
+            port: broker.port.into(),
+            rack: broker.image.rack.clone(),
+            is_fenced: broker.image.is_fenced,
         })
         .collect();
     // A controller that is not among the brokers would be of no use to the client.

@@ -14,6 +14,7 @@ use crate::protocol::messages::feature_level_record::FeatureLevelRecord;
 use crate::protocol::messages::partition_record::PartitionRecord;
 use crate::protocol::messages::register_broker_record::{BrokerEndpoint, RegisterBrokerRecord};
 use crate::protocol::messages::topic_record::TopicRecord;
+use crate::shard::advertised::AdvertisedShards;
 
 pub(crate) const ABC: TopicId = TopicId(0xabc);
 pub(crate) const B: TopicId = TopicId(0xb);
@@ -56,6 +57,15 @@ impl Cluster {
             config: &self.config,
             cluster_id: &self.cluster_id,
             listener,
+            advertised: AdvertisedShards::TOGETHER,
+        }
+    }
+
+    /// As [`Cluster::view`], with three shards a broker that are advertised.
+    pub(crate) fn view_of_shards<'a>(&'a self, listener: &'a str) -> View<'a> {
+        View {
+            advertised: AdvertisedShards::each(3),
+            ..self.view(listener)
         }
     }
 

@@ -279,6 +279,41 @@ fn the_brokers_are_those_that_can_be_reached_by_the_listener() {
     assert_eq!(empty.view("PLAINTEXT").controller_id(), -1);
 }
 
+/// The topics' ids are 0xabc = 3 * 916 and 0xb = 3 * 3 + 2, so that they begin at the shards 0 and
+/// 2.
+#[test]
+fn shards_are_advertised_as_the_brokers_that_own_the_partitions() {
+    let cluster = Cluster::new();
+    let view = cluster.view_of_shards("PLAINTEXT");
+    let response = respond(view, NEWEST, &named(&["abc", "b"])).response;
+    let brokers = response.brokers.iter().map(|row| (row.node_id, row.port));
+    let each_of_both = [
+        (1, 9001),
+        (1001, 9002),
+        (2001, 9003),
+        (2, 9002),
+        (1002, 9003),
+        (2002, 9004),
+    ];
+    assert_eq!(brokers.collect::<Vec<_>>(), each_of_both);
+    assert_eq!(response.controller_id, 1);
+    assert_eq!(
+        partitions(&response.topics[0]),
+        "0: e0 l1 @10 [1, 2] [1, 2] []; 1: e0 l1002 @11 [1002, 1001] [1002, 1001] []; \
+         2: e5 l-1 @12 [2001, 2009] [2001, 2009] [2009]"
+    );
+    let b = "0: e0 l2001 @10 [2001, 2003] [2001, 2003] [2003]";
+    assert_eq!(partitions(&response.topics[1]), b);
+
+    let response = cluster::respond(view, 0, &DescribeClusterRequest::default());
+    let brokers = response.brokers.iter().map(|row| (row.broker_id, row.port));
+    assert_eq!(brokers.collect::<Vec<_>>(), each_of_both);
+    let request = describe(10, None, &["abc"]);
+    let topic = &topic_partitions::respond(view, &request).topics[0];
+    let leaders = topic.partitions.iter().map(|row| row.leader_id);
+    assert_eq!(leaders.collect::<Vec<_>>(), [1, 1002, -1]);
+}
+
 #[test]
 fn operations_are_told_to_who_asks() {
     let cluster = Cluster::new();

@@ -7,7 +7,7 @@ use bytestring::ByteString;
 
 use super::super::authorized_operations;
 use super::unknown_name;
-use super::view::{self, View};
+use super::view::{self, PartitionView, View};
 use crate::base::ids::NodeId;
 use crate::metadata::image::{PartitionImage, TopicImage};
 use crate::metadata::topic_name;
@@ -103,7 +103,10 @@ impl<'a> Page<'a> {
         let partitions: Vec<_> = rows
             .map(|(index, image)| DescribeTopicPartitionsResponsePartition {
                 partition_index: index.0,
-                ..partition(self.view, image)
+                ..partition(
+                    self.view.partition(&topic.topic_id_partition(index), image),
+                    image,
+                )
             })
             .collect();
         self.room -= partitions.len();
@@ -137,16 +140,19 @@ impl<'a> Page<'a> {
 }
 
 /// One partition, all but its number. A leader that cannot be reached is no error here, only none.
-fn partition(view: View<'_>, image: &PartitionImage) -> DescribeTopicPartitionsResponsePartition {
+fn partition(
+    view: PartitionView<'_>,
+    image: &PartitionImage,
+) -> DescribeTopicPartitionsResponsePartition {
     let ids = |nodes: &[NodeId]| view.nodes(nodes, true);
     DescribeTopicPartitionsResponsePartition {
-        leader_id: view.leader(image).map_or(view::NO_NODE, |node| node.0),
+        leader_id: view.leader().map_or(view::NO_NODE, |node| node.0),
         leader_epoch: image.leader_epoch.0,
         replica_nodes: ids(&image.replicas),
         isr_nodes: ids(&image.isr),
         eligible_leader_replicas: Some(ids(&image.eligible_leader_replicas)),
         last_known_elr: Some(ids(&image.last_known_eligible_leader_replicas)),
-        offline_replicas: view.offline_replicas(image),
+        offline_replicas: view.offline_replicas(),
         ..DescribeTopicPartitionsResponsePartition::default()
     }
 }

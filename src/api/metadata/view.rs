@@ -3,9 +3,10 @@
 
 use bytestring::ByteString;
 
-use crate::base::ids::{NodeId, Uuid};
+use crate::base::ids::{NodeId, ShardId, TopicIdPartition, Uuid};
 use crate::config::BrokerConfig;
-use crate::metadata::image::{BrokerImage, Endpoint, MetadataImage, PartitionImage};
+use crate::metadata::image::{BrokerImage, MetadataImage, PartitionImage};
+use crate::shard::advertised::AdvertisedShards;
 
 /// The id that the protocol sends where there is no broker or leader.
 pub const NO_NODE: i32 = -1;
@@ -27,6 +28,21 @@ pub struct View<'a> {
     pub cluster_id: &'a ByteString,
     /// The name of the listener that the client came in by.
     pub listener: &'a str,
+    /// How many brokers clients take each broker for.
+    pub advertised: AdvertisedShards,
+}
+
+/// A broker as clients know it.
+#[derive(Clone, Copy, Debug)]
+pub struct AdvertisedBroker<'a> {
+    /// The id that clients know it by.
+    pub id: NodeId,
+    /// The host that the client connects to.
+    pub host: &'a ByteString,
+    /// The port that the client connects to.
+    pub port: u16,
+    /// What is registered.
+    pub image: &'a BrokerImage,
 }
 
 /// Why a leader cannot be told.
@@ -40,10 +56,20 @@ pub enum Missing {
 
 impl<'a> View<'a> {
     /// The brokers that the client could reach, fenced or not, and where.
-    pub fn brokers(self) -> impl Iterator<Item = (&'a BrokerImage, &'a Endpoint)> {
-        self.image.brokers().filter_map(move |broker| {
+    pub fn brokers(self) -> impl Iterator<Item = AdvertisedBroker<'a>> {
+        let reachable = self.image.brokers().filter_map(move |broker| {
             let endpoint = broker.endpoint(self.listener)?;
             Some((&**broker, endpoint))
+        });
+        reachable.flat_map(move |(broker, endpoint)| {
+            self.advertised.iter().filter_map(move |shard| {
+                Some(AdvertisedBroker {
+                    id: self.advertised.node(broker.id, shard),
+                    host: &endpoint.host,
+                    port: self.advertised.port(endpoint.port, shard)?,
+                    image: broker,
+                })
+            })
         })
     }
 
@@ -57,12 +83,36 @@ impl<'a> View<'a> {
             .map_or(NO_NODE, |broker| broker.id.0)
     }
 
-    /// A partition's leader, if the client can reach it.
-    pub(super) fn leader(self, partition: &PartitionImage) -> Result<NodeId, Missing> {
-        let leader = partition.leader.ok_or(Missing::Leader)?;
-        let broker = self.image.broker(leader).ok_or(Missing::Leader)?;
-        match broker.endpoint(self.listener) {
-            Some(_) => Ok(leader),
+    /// One partition.
+    pub fn partition(self, id: &TopicIdPartition, image: &'a PartitionImage) -> PartitionView<'a> {
+        PartitionView {
+            cluster: self,
+            image,
+            owner: self.advertised.owner(id),
+        }
+    }
+
+    fn is_reachable(self, broker: &BrokerImage) -> bool {
+        !broker.is_fenced && broker.endpoint(self.listener).is_some()
+    }
+}
+
+/// A partition as one client sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct PartitionView<'a> {
+    cluster: View<'a>,
+    image: &'a PartitionImage,
+    /// The shard that has it, on each broker that has it.
+    owner: ShardId,
+}
+
+impl PartitionView<'_> {
+    /// Its leader, if the client can reach it.
+    pub fn leader(self) -> Result<NodeId, Missing> {
+        let leader = self.image.leader.ok_or(Missing::Leader)?;
+        let broker = self.cluster.image.broker(leader).ok_or(Missing::Leader)?;
+        match broker.endpoint(self.cluster.listener) {
+            Some(_) => Ok(self.node(leader)),
             None => Err(Missing::Listener),
         }
     }
@@ -70,33 +120,34 @@ impl<'a> View<'a> {
     /// The ids of `nodes`; only of those that the client can reach, unless `shows_unreachable`.
     pub(super) fn nodes(self, nodes: &[NodeId], shows_unreachable: bool) -> Vec<i32> {
         let is_reachable = |node: &&NodeId| {
-            let broker = self.image.broker(**node);
-            broker.is_some_and(|broker| self.is_reachable(broker))
+            let broker = self.cluster.image.broker(**node);
+            broker.is_some_and(|broker| self.cluster.is_reachable(broker))
         };
         nodes
             .iter()
             .filter(|node| shows_unreachable || is_reachable(node))
-            .map(|node| node.0)
+            .map(|node| self.node(*node).0)
             .collect()
     }
 
     /// The replicas that serve nobody now: their broker or their log directory is away.
-    pub(super) fn offline_replicas(self, partition: &PartitionImage) -> Vec<i32> {
+    pub(super) fn offline_replicas(self) -> Vec<i32> {
         let is_online = |at: usize, node: NodeId| {
-            self.image.broker(node).is_some_and(|broker| {
-                let directory = partition.directories.get(at).copied();
-                self.is_reachable(broker) && is_online(broker, directory.unwrap_or(MIGRATING))
+            self.cluster.image.broker(node).is_some_and(|broker| {
+                let directory = self.image.directories.get(at).copied();
+                self.cluster.is_reachable(broker)
+                    && is_online(broker, directory.unwrap_or(MIGRATING))
             })
         };
-        let replicas = partition.replicas.iter().enumerate();
+        let replicas = self.image.replicas.iter().enumerate();
         replicas
             .filter(|(at, node)| !is_online(*at, **node))
-            .map(|(_, node)| node.0)
+            .map(|(_, node)| self.node(*node).0)
             .collect()
     }
 
-    fn is_reachable(self, broker: &BrokerImage) -> bool {
-        !broker.is_fenced && broker.endpoint(self.listener).is_some()
+    fn node(self, broker: NodeId) -> NodeId {
+        self.cluster.advertised.node(broker, self.owner)
     }
 }
 

@@ -183,7 +183,12 @@ fn the_defaults_differ_from_kafkas_in_these_alone() {
         .collect();
     assert_eq!(
         own,
-        ["millrace.flush", "millrace.memory.bytes", "millrace.shards"]
+        [
+            "millrace.advertise.shards",
+            "millrace.flush",
+            "millrace.memory.bytes",
+            "millrace.shards"
+        ]
     );
 }
 
