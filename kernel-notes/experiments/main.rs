@@ -12,6 +12,7 @@ mod executor;
 mod kernel_threads;
 mod measure;
 mod memory;
+mod pace;
 mod page_cache;
 mod parking;
 mod partitions;
@@ -22,6 +23,7 @@ mod sending;
 mod sockets;
 mod system;
 mod tcp;
+mod wakes;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -75,10 +77,14 @@ enum Subject {
     Blocks,
     /// Fresh and recycled blocks on the file system at hand: preallocation.md.
     Durable,
+    /// Durable writes at the pace of one client: pace.md.
+    Pace,
     /// Direct and buffered writes and reads, readahead: page-cache.md.
     PageCache,
     /// SO_REUSEPORT, and requests for another shard: connections.md.
     Connections,
+    /// How a sleeping core is woken: wakes.md.
+    Wakes,
     /// On which CPU who stands: pinning.md.
     Pinning,
     /// Open files by the thousand: partitions.md.
@@ -97,8 +103,10 @@ fn main() -> Result<()> {
         Subject::Parking => parking::measure(&options),
         Subject::Blocks => blocks::measure(&options),
         Subject::Durable => durable::measure(&options),
+        Subject::Pace => pace::measure(&options),
         Subject::PageCache => page_cache::measure(&options),
         Subject::Connections => connections::measure(&options),
+        Subject::Wakes => wakes::measure(&options),
         Subject::Pinning => pinning::measure(&options),
         Subject::Partitions => partitions::measure(&options),
     }?;
