@@ -23,7 +23,6 @@ mod sending;
 mod sockets;
 mod system;
 mod tcp;
-mod wakes;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -83,8 +82,6 @@ enum Subject {
     PageCache,
     /// SO_REUSEPORT, and requests for another shard: connections.md.
     Connections,
-    /// How a sleeping core is woken: wakes.md.
-    Wakes,
     /// On which CPU who stands: pinning.md.
     Pinning,
     /// Open files by the thousand: partitions.md.
@@ -106,7 +103,6 @@ fn main() -> Result<()> {
         Subject::Pace => pace::measure(&options),
         Subject::PageCache => page_cache::measure(&options),
         Subject::Connections => connections::measure(&options),
-        Subject::Wakes => wakes::measure(&options),
         Subject::Pinning => pinning::measure(&options),
         Subject::Partitions => partitions::measure(&options),
     }?;
