@@ -6,7 +6,7 @@ from pathlib import Path
 
 from brokers import ROOT, WORK, Failed, pinned, run
 
-from .serving import sample
+from .serving import sample, seconds_of
 
 PROGRAM = WORK / "floor"
 WARMUP_SECONDS = 2
@@ -23,7 +23,7 @@ def turn(planned, options):
 
 def measure(workload, planned, options):
     path = options.directory / "floor-data"
-    seconds = options.seconds * 3 if workload.rate <= 1_000 else options.seconds
+    seconds = seconds_of(workload, options)
     size = workload.rate * workload.record_bytes * (seconds + WARMUP_SECONDS)
     hdr = options.times / f"{workload.name}.floor.{planned.repetition}.hgrm"
     command = [PROGRAM, path, workload.rate, workload.record_bytes, WARMUP_SECONDS,

@@ -126,6 +126,11 @@ def records_for(size, workload):
     return max(int(size) // workload.record_bytes, 1)
 
 
+def seconds_of(workload, options):
+    """How long a latency is measured: a high percentile of few records is one of them."""
+    return options.seconds * 3 if workload.rate <= 1_000 else options.seconds
+
+
 class Usage:
     """What a broker's process, and beside it the kernel's own threads, have used from now on, and
     what was written to the disk."""

@@ -15,7 +15,7 @@ from . import clients, disk, floor, starts
 from .figures import GIB, MIB
 from .serving import (
     FAILURES, Peer, Topics, Usage, attempted, broker_for, failed, idle_share, load, records_for,
-    sample)
+    sample, seconds_of)
 
 # What a consumer of fresh data reads, again and again: what was just written, a tenth of a second
 # to a second of it, which both brokers have in memory as they are shipped.
@@ -193,11 +193,6 @@ def warm_up(broker, topics, turn, options):
         seconds = max(options.warmup_seconds // len(by_rate), 1)
         command = latency_command(broker, topic, workload, seconds, None)
         clients.perform("millrace", command, options.client_core)
-
-
-def seconds_of(workload, options):
-    """A high percentile of few records is one of them."""
-    return options.seconds * 3 if workload.rate <= 1_000 else options.seconds
 
 
 def latency_command(broker, topic, workload, seconds, hdr):
