@@ -32,8 +32,12 @@ pub const READ_PIECE_BYTES: u64 = 256 << 10;
 /// So many pieces may be on their way from the disk for one shard that writes.
 pub const READS_BESIDE_WRITES_MAX: usize = 1;
 
-/// So many where nothing is written.
-pub const READS_IN_FLIGHT_MAX: usize = 3;
+/// Where nothing is written, neighbours that are asked for are read together, up to so many bytes:
+/// a disk is fastest with such requests.
+pub const READ_TOGETHER_BYTES_MAX: u64 = 1 << 20;
+
+/// So many such requests are in flight where nothing is written.
+pub const READS_IN_FLIGHT_MAX: usize = 4;
 
 /// So many of those that readers wait for, where nothing is written.
 pub const DEMANDED_IN_FLIGHT_MAX: usize = 8;

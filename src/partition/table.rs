@@ -8,16 +8,18 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
+use bytes::Bytes;
 
 use crate::base::clock::TimestampMs;
 use crate::base::ids::{LeaderEpoch, Offset, TopicIdPartition};
 use crate::base::limits::{COLD_READ_BYTES_MAX, OVERDRAWN_READ_BYTES_MAX};
 use crate::config::TopicConfig;
+use crate::runtime::spawn_local;
 use crate::shard::reply::Sender;
 use crate::storage::checkpoint::RecoveryPoints;
 use crate::storage::doomed::Doomed;
 use crate::storage::error::{FileError, LogError};
-use crate::storage::reader::{ReadPlan, ReadRange};
+use crate::storage::reader::{ColdRead, ReadPlan, ReadRange};
 use crate::storage::recovery::RecoveryPoint;
 use crate::storage::shard::ShardStorage;
 
@@ -193,6 +195,7 @@ impl PartitionTable {
         let mut results = Vec::with_capacity(requests.len());
         let mut cold = Vec::new();
         let (mut left, mut at_least_one) = (bytes_max, true);
+        let mut memory_left = self.storage.turn_bytes_max();
         for (index, request) in requests.iter().enumerate() {
             let limit = request.bytes_max.min(left);
             let (mut result, plan) = self.plan_read(request, limit, at_least_one);
@@ -205,9 +208,12 @@ impl PartitionTable {
                 }
                 Ok(ReadPlan::Cold(_)) if limit == 0 && !at_least_one => {}
                 Ok(ReadPlan::Cold(read)) => {
-                    if self.storage.is_read_cache_overdrawn() {
-                        left = left.min(OVERDRAWN_READ_BYTES_MAX);
+                    let memory = read.memory_max();
+                    if memory > memory_left && !cold.is_empty() {
+                        results.push(result);
+                        continue;
                     }
+                    memory_left = memory_left.saturating_sub(memory);
                     // How much it gives is known later; it may take all that it is allowed.
                     left = left.saturating_sub(limit.min(COLD_READ_BYTES_MAX as usize));
                     at_least_one = false;
@@ -225,17 +231,41 @@ impl PartitionTable {
         }
         let table = Rc::clone(self);
         self.shared.queue.detach(async move {
-            for (index, read) in cold {
-                match read.run().await {
-                    Ok(chunks) => results[index].chunks = chunks,
-                    Err(error) => results[index].error = Some(error.into()),
-                }
-            }
+            table.read_disk(cold, &mut results).await;
             if results.iter().all(|result| result.chunks.is_empty()) {
                 table.read_first(&requests, bytes_max, &mut results).await;
             }
             let _gone = reply.send(results);
         });
+    }
+
+    /// Brings what is not in memory, all in one turn.
+    async fn read_disk(&self, reads: Vec<(usize, ColdRead)>, results: &mut [ReadResult]) {
+        let mut set = |index: usize, read: Result<Vec<Bytes>, LogError>| match read {
+            Ok(chunks) => results[index].chunks = chunks,
+            Err(error) => results[index].error = Some(error.into()),
+        };
+        let memory = reads.iter().map(|(_, read)| read.memory_max()).sum();
+        let turn = Rc::new(self.storage.turn_to_read(memory).await);
+        let mut reads = reads.into_iter();
+        // The first may turn out to be larger, and where turns are small one after the other is
+        // asked until one gives something.
+        for (index, read) in reads.by_ref() {
+            set(index, read.run_in(&turn).await);
+            if turn.is_over() {
+                return;
+            }
+            if !turn.is_small() {
+                break;
+            }
+        }
+        let at_once = reads.map(|(index, read)| {
+            let turn = Rc::clone(&turn);
+            (index, spawn_local(async move { read.run_in(&turn).await }))
+        });
+        for (index, read) in at_once.collect::<Vec<_>>() {
+            set(index, read.await);
+        }
     }
 
     /// What was expected of the disk has come to nothing, and the others were held back by it: the

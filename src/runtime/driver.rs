@@ -45,8 +45,8 @@ pub(super) enum Held {
     Path(CString),
     /// The descriptor that it works on.
     File(Arc<OwnedFd>),
-    /// A buffer that it fills.
-    Read(DmaBuffer, Arc<OwnedFd>),
+    /// Buffers that it fills one after the other, and where they are.
+    Read(Box<[libc::iovec]>, Vec<DmaBuffer>, Arc<OwnedFd>),
     /// Buffers that it reads one after the other, and where they are.
     Write(Box<[libc::iovec]>, Vec<Part>, Arc<OwnedFd>),
 }
@@ -202,7 +202,7 @@ impl Driver {
                     self.close_unattended(file);
                 }
             }
-            Held::File(file) | Held::Read(_, file) | Held::Write(_, _, file) => {
+            Held::File(file) | Held::Read(_, _, file) | Held::Write(_, _, file) => {
                 if let Some(file) = Arc::into_inner(file) {
                     self.close_unattended(file);
                 }

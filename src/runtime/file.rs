@@ -75,23 +75,35 @@ impl File {
         (types::Fd(fd.as_raw_fd()), Arc::clone(fd))
     }
 
-    /// Reads up to `length` bytes at `position`; fewer at the file's end.
+    /// Reads what lies at `position` into buffers of these lengths, one after the other; fewer
+    /// bytes at the file's end.
     ///
     /// # Errors
-    /// As pread(2).
-    pub async fn read(&self, position: u64, length: usize) -> io::Result<DmaBuffer> {
+    /// As preadv(2).
+    pub async fn read(&self, position: u64, lengths: &[usize]) -> io::Result<Vec<DmaBuffer>> {
         let (fd, held) = self.fd();
-        let mut buffer = DmaBuffer::new(length);
-        let length = u32::try_from(length).expect("a read is below 4 GiB");
-        let entry = opcode::Read::new(fd, buffer.as_mut_ptr(), length).offset(position);
-        let held = Held::Read(buffer, held);
+        let buffers = lengths.iter().map(|length| DmaBuffer::new(*length));
+        let mut buffers: Vec<_> = buffers.collect();
+        let iovec = |buffer: &mut DmaBuffer| libc::iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: buffer.len(),
+        };
+        let vectors: Box<[_]> = buffers.iter_mut().map(iovec).collect();
+        let count = u32::try_from(vectors.len()).expect("a read has few parts");
+        let entry = opcode::Readv::new(fd, vectors.as_ptr(), count).offset(position);
+        let held = Held::Read(vectors, buffers, held);
         let reads = Submission::new(&current().driver, entry.build(), held);
         let (result, held) = reads.await;
-        let Held::Read(mut buffer, _) = held else {
-            unreachable!("a read comes back with its buffer")
+        let Held::Read(_, mut buffers, _) = held else {
+            unreachable!("a read comes back with its buffers")
         };
-        buffer.trim_to_size(result? as usize);
-        Ok(buffer)
+        let mut left = result? as usize;
+        for buffer in &mut buffers {
+            let length = left.min(buffer.len());
+            buffer.trim_to_size(length);
+            left -= length;
+        }
+        Ok(buffers)
     }
 
     /// Writes the beginnings of buffers, one after the other, at `position`; how many bytes were

@@ -379,8 +379,8 @@ impl Log {
         size: u64,
         partial: usize,
     ) -> Result<Vec<u8>, LogError> {
-        let reason = match file.read(size - partial as u64, partial).await {
-            Ok(read) if read.len() == partial => return Ok(read.as_bytes().to_vec()),
+        let reason = match file.read(size - partial as u64, &[partial]).await {
+            Ok(read) if read[0].len() == partial => return Ok(read[0].as_bytes().to_vec()),
             Ok(_) => "its file is shorter than it was".to_owned(),
             Err(error) => error.to_string(),
         };

@@ -125,13 +125,19 @@ impl File {
         self.after(Call::Truncate, fault)
     }
 
-    /// Reads `length` bytes at `position`, a multiple of the block; fewer if the file ends before.
-    pub async fn read(&self, position: u64, length: usize) -> Result<DmaBuffer> {
+    /// Reads what lies at `position`, a multiple of the block, into buffers of these lengths, one
+    /// after the other; fewer bytes if the file ends before. All but the last are whole blocks.
+    pub async fn read(&self, position: u64, lengths: &[usize]) -> Result<Vec<DmaBuffer>> {
         let fault = self.before(Call::Read)?;
-        let blocks = length.next_multiple_of(BLOCK_BYTES as usize);
-        let done = self.file.read(position, blocks).await;
+        let blocks = lengths.iter();
+        let blocks: Vec<_> = blocks
+            .map(|length| length.next_multiple_of(BLOCK_BYTES as usize))
+            .collect();
+        let done = self.file.read(position, &blocks).await;
         let mut read = done.map_err(|error| self.failed(Call::Read, error))?;
-        read.trim_to_size(read.len().min(length));
+        for (buffer, length) in read.iter_mut().zip(lengths) {
+            buffer.trim_to_size(buffer.len().min(*length));
+        }
         self.after(Call::Read, fault).map(|()| read)
     }
 

@@ -29,6 +29,7 @@ pub mod recovery;
 pub mod retention;
 pub mod shard;
 pub mod sweep;
+pub mod turn;
 pub mod unit;
 
 mod admission;

@@ -5,23 +5,27 @@
 //! their way from the disk at a time, since a write that is to be acknowledged waits behind them
 //! (`kernel-notes/cold-reads.md`): first those that a reader waits for, in the order in which they
 //! were asked for, then those that are read ahead. They stay until the budget is used up, and go
-//! least recently used first. What replies hold of them stays beyond that, see
-//! [`ReadCache::is_overdrawn`]; what readers collect at a time is bounded by [`ReadCache::admit`].
+//! least recently used first; what was read ahead and is not wanted yet stays longer. If some of
+//! that goes all the same, there are more readers than can be read ahead of, and none is for a
+//! while. What replies hold of the pieces stays beyond that, see [`ReadCache::is_overdrawn`]; what
+//! readers collect at a time is bounded by [`ReadCache::admit`].
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::future::poll_fn;
 use std::ops::Range;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::base::ids::Offset;
 use crate::base::limits::{
-    DEMANDED_IN_FLIGHT_MAX, READ_PIECE_BYTES, READS_BESIDE_WRITES_MAX, READS_IN_FLIGHT_MAX,
+    DEMANDED_IN_FLIGHT_MAX, READ_PIECE_BYTES, READ_TOGETHER_BYTES_MAX, READS_BESIDE_WRITES_MAX,
+    READS_IN_FLIGHT_MAX,
 };
-use crate::runtime::TaskQueue;
+use crate::runtime::{DmaBuffer, TaskQueue, Timer};
 
 use super::admission::{Admission, Admitted};
 use super::error::FileError;
@@ -52,7 +56,7 @@ pub(super) struct Piece {
     waiting: RefCell<Vec<Waker>>,
     /// Asked for ahead of a reader, and not yet wanted.
     is_ahead: Cell<bool>,
-    /// When it was wanted last, counted in uses, once it is loaded.
+    /// When it was wanted last, counted in uses, once it is loaded; later, if it was read ahead.
     used_at: Cell<Option<u64>>,
 }
 
@@ -104,14 +108,24 @@ impl Piece {
 /// After so many loads without an append between nobody is taken to write.
 const UNDISTURBED_LOADS: u32 = 64;
 
+/// So many pieces are loaded before anything is read ahead again.
+const AHEAD_PAUSE_PIECES: usize = 1024;
+
+/// How long a reader waits for replies to be taken that hold too much, and how often it looks.
+/// Enough for what the cache keeps to be sent at a gigabit a second, mostly.
+const TAKEN_WITHIN: Duration = Duration::from_millis(100);
+const TAKEN_LOOK: Duration = Duration::from_micros(200);
+
 /// The pieces of one shard.
 #[derive(Debug)]
 pub(super) struct ReadCache {
     queue: TaskQueue,
     bytes_max: u64,
     home: UnitHome,
-    /// Pieces that readers may collect at a time.
+    /// Bytes that readers may collect at a time.
     admission: Admission,
+    /// Replies hold too much and were waited for in vain.
+    is_stuck: Cell<bool>,
     state: RefCell<State>,
 }
 
@@ -119,9 +133,11 @@ pub(super) struct ReadCache {
 struct State {
     pieces: BTreeMap<PieceKey, Rc<Piece>>,
     /// The loaded ones, the least recently used first.
-    by_use: BTreeMap<u64, PieceKey>,
+    by_use: BTreeSet<(u64, PieceKey)>,
     loaded_bytes: u64,
     uses: u64,
+    /// By so many uses does what was read ahead outlast what was used when it came.
+    uses_outlasted: u64,
     /// What is to be loaded; a piece that is on its way already is passed over.
     demanded: VecDeque<Rc<Piece>>,
     /// What is to be loaded after that; all of them are asked for.
@@ -131,6 +147,8 @@ struct State {
     undisturbed: u32,
     /// Bytes that were asked for ahead and are not yet wanted.
     ahead_bytes: u64,
+    /// So many pieces are to be loaded before anything is read ahead again.
+    ahead_pause: usize,
     ends: Ends,
 }
 
@@ -142,8 +160,14 @@ impl ReadCache {
             queue,
             bytes_max: pieces_max * READ_PIECE_BYTES,
             home: UnitHome::new(),
-            admission: Admission::new(pieces_max),
-            state: RefCell::default(),
+            admission: Admission::new(pieces_max * READ_PIECE_BYTES),
+            is_stuck: Cell::default(),
+            state: RefCell::new(State {
+                // Until what was read ahead is wanted, as many pieces as are kept come and are
+                // wanted, those at the ends of reads twice.
+                uses_outlasted: 4 * pieces_max,
+                ..State::default()
+            }),
         })
     }
 
@@ -169,65 +193,77 @@ impl ReadCache {
 
     /// Whether replies that wait for their receivers hold half as much memory again as the cache
     /// may keep. Then reads are small, and copies. With what readers collect meanwhile, pieces take
-    /// at most two and a half times what the cache may keep.
+    /// at most two and a half times what the cache may keep, beside what is being read ahead.
     pub fn is_overdrawn(&self) -> bool {
         let live = self.live_bytes() + self.copied_bytes();
         live as u64 > self.bytes_max / 2 * 3
     }
 
-    /// The most that a reader may collect, but for a batch that is larger.
-    pub fn collected_max(&self) -> u64 {
-        self.bytes_max - READ_PIECE_BYTES
+    /// Waits a while for replies to be taken, if they hold too much. Whether they still do.
+    pub async fn stays_overdrawn(&self) -> bool {
+        let began = Instant::now();
+        while self.is_overdrawn() {
+            // They are for consumers that do not read. Nobody else waits for those.
+            if self.is_stuck.get() || began.elapsed() >= TAKEN_WITHIN {
+                self.is_stuck.set(true);
+                return true;
+            }
+            Timer::new(TAKEN_LOOK).await;
+        }
+        self.is_stuck.set(false);
+        false
     }
 
-    /// Waits until a reader may collect `bytes` of pieces: all readers together at most what the
-    /// cache may keep. Whoever comes first is first.
+    /// The most that one reply may collect, but for a batch that is larger: two collect at a time.
+    pub fn collected_max(&self) -> u64 {
+        self.bytes_max / READ_PIECE_BYTES / 2 * READ_PIECE_BYTES
+    }
+
+    /// Waits until a reader may collect pieces of so many bytes: all readers together at most what
+    /// the cache may keep. Whoever comes first is first.
     pub async fn admit(&self, bytes: u64) -> Admitted {
-        let pieces = bytes.div_ceil(READ_PIECE_BYTES) + 1;
-        self.admission.admit(pieces).await
+        self.admission.admit(bytes).await
+    }
+
+    /// Whether those that go on are read ahead of.
+    pub fn reads_ahead(&self) -> bool {
+        self.state.borrow().ahead_pause == 0
     }
 
     /// A piece that a reader wants, with at least what lies in `wanted`; if it is not there, `load`
-    /// is read from `file`.
+    /// is read from `file` once [`ReadCache::start_loads`] is called.
     pub fn demand(
-        self: &Rc<Self>,
+        &self,
         key: PieceKey,
         file: &Rc<File>,
         wanted: Range<u64>,
         load: Range<u64>,
     ) -> Rc<Piece> {
         debug_assert!(load.start <= wanted.start && wanted.end <= load.end);
-        let piece = {
-            let mut state = self.state.borrow_mut();
-            let piece = match state.pieces.get(&key).cloned() {
-                Some(piece) if piece.holds(&wanted) => piece,
-                // What is read again is longer, so that two readers do not evict each other.
-                Some(piece) if piece.touches(&load) => {
-                    let start = piece.range.start.min(load.start);
-                    let end = piece.range.end.max(load.end);
-                    state.add(key, file, start..end, false)
-                }
-                _ => state.add(key, file, load, false),
-            };
-            state.wanted(&piece);
-            piece
+        let mut state = self.state.borrow_mut();
+        let piece = match state.pieces.get(&key).cloned() {
+            Some(piece) if piece.holds(&wanted) => piece,
+            // What is read again is longer, so that two readers do not evict each other.
+            Some(piece) if piece.touches(&load) => {
+                let start = piece.range.start.min(load.start);
+                let end = piece.range.end.max(load.end);
+                state.add(key, file, start..end, false)
+            }
+            _ => state.add(key, file, load, false),
         };
-        self.load_next();
+        state.wanted(&piece);
         piece
     }
 
-    /// Has `load` read before it is wanted, unless some of that piece is there or too much was read
-    /// ahead already.
-    pub fn read_ahead(self: &Rc<Self>, key: PieceKey, file: &Rc<File>, load: Range<u64>) {
-        {
-            let mut state = self.state.borrow_mut();
-            if state.pieces.contains_key(&key) || state.ahead_bytes >= self.bytes_max / 2 {
-                return;
-            }
-            state.add(key, file, load, true);
-            state.ahead.push_back(key);
+    /// Has `load` read before it is wanted, once [`ReadCache::start_loads`] is called, unless some
+    /// of that piece is there or three quarters of what the cache keeps were read ahead already.
+    pub fn read_ahead(&self, key: PieceKey, file: &Rc<File>, load: Range<u64>) {
+        let mut state = self.state.borrow_mut();
+        if state.pieces.contains_key(&key) || state.ahead_bytes >= self.bytes_max / 4 * 3 {
+            return;
         }
-        self.load_next();
+        state.add(key, file, load, true);
+        state.ahead.push_back(key);
     }
 
     /// Something was appended, and is about to be written: reads leave room for it.
@@ -235,51 +271,66 @@ impl ReadCache {
         self.state.borrow_mut().undisturbed = 0;
     }
 
-    /// Starts loads while there may be more.
-    fn load_next(self: &Rc<Self>) {
+    /// Starts loads of what was asked for, as many as there may be.
+    pub fn start_loads(self: &Rc<Self>) {
         loop {
             let mut state = self.state.borrow_mut();
-            let Some(piece) = state.next_to_load() else {
+            let Some(first) = state.next_to_load() else {
                 return;
             };
-            let Stage::Asked(file) = piece.stage.replace(Stage::Loading) else {
+            let pieces = state.read_together(first);
+            let Stage::Asked(file) = pieces[0].stage.replace(Stage::Loading) else {
                 unreachable!("what is to be loaded was asked for");
             };
+            for piece in &pieces[1..] {
+                piece.stage.replace(Stage::Loading);
+            }
             state.loading += 1;
             state.undisturbed = state.undisturbed.saturating_add(1);
+            state.ahead_pause = state.ahead_pause.saturating_sub(pieces.len());
             drop(state);
             let cache = Rc::clone(self);
             self.queue
-                .detach(async move { cache.load(&piece, &file).await });
+                .detach(async move { cache.load(&pieces, &file).await });
         }
     }
 
-    async fn load(self: Rc<Self>, piece: &Rc<Piece>, file: &File) {
-        let read = file.read(piece.range.start, piece.bytes() as usize).await;
+    /// Reads pieces that lie one behind the other in one go.
+    async fn load(self: Rc<Self>, pieces: &[Rc<Piece>], file: &File) {
+        let lengths: Vec<_> = pieces.iter().map(|it| it.bytes() as usize).collect();
+        let read = file.read(pieces[0].range.start, &lengths).await;
         let mut state = self.state.borrow_mut();
         state.loading -= 1;
-        let stage = match read {
-            Ok(read) => {
-                let unit = self.home.adopt(read);
-                // What came short is not kept: whoever asks again has it read again.
-                match unit.len() as u64 == piece.bytes() {
-                    true => state.loaded(piece),
-                    false => state.remove(piece),
+        match read.map_err(Rc::new) {
+            Ok(buffers) => {
+                for (piece, buffer) in pieces.iter().zip(buffers) {
+                    self.loaded(&mut state, piece, buffer);
                 }
-                Stage::Loaded(unit)
             }
             Err(error) => {
-                state.remove(piece);
-                Stage::Failed(Rc::new(error))
+                for piece in pieces {
+                    state.remove(piece);
+                    *piece.stage.borrow_mut() = Stage::Failed(Rc::clone(&error));
+                }
             }
-        };
-        *piece.stage.borrow_mut() = stage;
+        }
         while state.loaded_bytes > self.bytes_max && state.evict_oldest() {}
         // What replies hold is no less for it, but nothing else stays beside that.
         while self.live_bytes() as u64 > 2 * self.bytes_max && state.evict_oldest() {}
         drop(state);
-        piece.waiting.take().into_iter().for_each(Waker::wake);
-        self.load_next();
+        let wakers = pieces.iter().flat_map(|piece| piece.waiting.take());
+        wakers.for_each(Waker::wake);
+        self.start_loads();
+    }
+
+    fn loaded(&self, state: &mut State, piece: &Rc<Piece>, buffer: DmaBuffer) {
+        let unit = self.home.adopt(buffer);
+        // What came short is not kept: whoever asks again has it read again.
+        match unit.len() as u64 == piece.bytes() {
+            true => state.loaded(piece),
+            false => state.remove(piece),
+        }
+        *piece.stage.borrow_mut() = Stage::Loaded(unit);
     }
 
     /// Whether nothing is on its way from the disk or waits for it.
@@ -394,14 +445,22 @@ impl State {
     /// Takes note of a use of a loaded piece.
     fn touch(&mut self, piece: &Piece) {
         self.uses += 1;
-        if let Some(before) = piece.used_at.replace(Some(self.uses)) {
-            self.by_use.remove(&before);
+        let used_at = match piece.is_ahead.get() {
+            true => self.uses + self.uses_outlasted,
+            false => self.uses,
+        };
+        if let Some(before) = piece.used_at.replace(Some(used_at)) {
+            self.by_use.remove(&(before, piece.key));
         }
-        self.by_use.insert(self.uses, piece.key);
+        self.by_use.insert((used_at, piece.key));
+    }
+
+    fn is_undisturbed(&self) -> bool {
+        self.undisturbed >= UNDISTURBED_LOADS
     }
 
     fn next_to_load(&mut self) -> Option<Rc<Piece>> {
-        let (ahead_max, demanded_max) = match self.undisturbed >= UNDISTURBED_LOADS {
+        let (ahead_max, demanded_max) = match self.is_undisturbed() {
             true => (READS_IN_FLIGHT_MAX, DEMANDED_IN_FLIGHT_MAX),
             false => (READS_BESIDE_WRITES_MAX, READS_BESIDE_WRITES_MAX),
         };
@@ -421,6 +480,34 @@ impl State {
             }
         }
         None
+    }
+
+    /// A piece that is to be loaded, with those behind it that are read in one go with it.
+    fn read_together(&self, first: Rc<Piece>) -> Vec<Rc<Piece>> {
+        let bytes_max = match self.is_undisturbed() {
+            true => READ_TOGETHER_BYTES_MAX,
+            false => READ_PIECE_BYTES,
+        };
+        let start = first.range.start;
+        let mut last = first;
+        let mut together = vec![Rc::clone(&last)];
+        loop {
+            let key = PieceKey {
+                number: last.key.number + 1,
+                ..last.key
+            };
+            match self.pieces.get(&key) {
+                Some(next)
+                    if next.is_asked()
+                        && next.range.start == last.range.end
+                        && next.range.end - start <= bytes_max =>
+                {
+                    last = Rc::clone(next);
+                    together.push(Rc::clone(&last));
+                }
+                _ => return together,
+            }
+        }
     }
 
     /// A piece has come. It is kept, if it is still in.
@@ -444,16 +531,19 @@ impl State {
         self.pieces.remove(&piece.key);
         self.no_longer_ahead(piece);
         if let Some(used_at) = piece.used_at.take() {
-            self.by_use.remove(&used_at);
+            self.by_use.remove(&(used_at, piece.key));
             self.loaded_bytes -= piece.bytes();
         }
     }
 
     fn evict_oldest(&mut self) -> bool {
-        let Some((_, oldest)) = self.by_use.first_key_value() else {
+        let Some((_, oldest)) = self.by_use.first() else {
             return false;
         };
         let oldest = Rc::clone(&self.pieces[oldest]);
+        if oldest.is_ahead.get() {
+            self.ahead_pause = AHEAD_PAUSE_PIECES;
+        }
         self.remove(&oldest);
         true
     }

@@ -27,6 +27,7 @@ use super::read_cache::{Piece, PieceKey};
 use super::segment::Segment;
 use super::shard::ShardStorage;
 use super::tail::TailUnit;
+use super::turn::Turn;
 use super::unit::SealedUnit;
 
 /// So many pieces does one read ask for at a time, so that others come between.
@@ -170,11 +171,6 @@ impl ShardStorage {
         self.tails.is_overdrawn(live)
     }
 
-    /// Whether reads of older data are small now, for the same reason.
-    pub fn is_read_cache_overdrawn(&self) -> bool {
-        self.read_cache.is_overdrawn()
-    }
-
     /// Bytes that small reads have copied and that replies still hold.
     pub fn copied_bytes(&self) -> usize {
         self.units.copied_bytes() + self.read_cache.copied_bytes()
@@ -266,10 +262,37 @@ impl State {
 }
 
 impl ColdRead {
-    /// Brings the bytes: whole batches, as many as are wanted and there.
+    /// The most memory that what it collects takes, in bytes, unless its first batch is larger.
+    pub fn memory_max(&self) -> u64 {
+        let bytes = self.bytes_max();
+        match self.goes_on {
+            true => (bytes.div_ceil(READ_PIECE_BYTES) + 1) * READ_PIECE_BYTES,
+            false => bytes + FIND_BYTES + 2 * BLOCK_BYTES,
+        }
+    }
+
+    /// As many bytes as there may be of what is wanted.
+    fn bytes_max(&self) -> u64 {
+        let end = self.file_limit + self.carry.len() as u64;
+        let there = end.saturating_sub(self.position.unwrap_or_default());
+        there
+            .min(self.range.bytes_max as u64)
+            .min(COLD_READ_BYTES_MAX)
+            .min(self.log.shard.turn_bytes_max() - READ_PIECE_BYTES)
+    }
+
+    /// Brings the bytes: whole batches, as many as are wanted and there. It takes a turn of its own.
     pub async fn run(self) -> Result<Vec<Bytes>, LogError> {
+        let shard = Rc::clone(&self.log.shard);
+        let turn = shard.turn_to_read(self.memory_max()).await;
+        self.run_in(&turn).await
+    }
+
+    /// As [`ColdRead::run`], in a turn with others. A batch that is larger than asked for may only
+    /// be wanted by the first of them, which is run alone.
+    pub async fn run_in(self, turn: &Turn) -> Result<Vec<Bytes>, LogError> {
         let from = self.range.from;
-        self.collect().await.map_err(|error| match error {
+        self.collect(turn).await.map_err(|error| match error {
             // Files that are gone are no failure once the log says so.
             ReadError::File(error) => self.log.deleted(from).unwrap_or_else(|| {
                 tracing::error!(%error, "read failed");
@@ -284,16 +307,12 @@ impl ColdRead {
         })
     }
 
-    async fn collect(&self) -> Result<Vec<Bytes>, ReadError> {
+    async fn collect(&self, turn: &Turn) -> Result<Vec<Bytes>, ReadError> {
         let (log, from) = (&self.log, self.range.from);
         let cache = &log.shard.read_cache;
-        let bytes_max = COLD_READ_BYTES_MAX.min(self.range.bytes_max as u64);
-        let bytes_max = bytes_max.min(cache.collected_max());
-        let mut admitted = cache.admit(bytes_max).await;
-        let is_overdrawn = cache.is_overdrawn();
-        let bytes_max = match is_overdrawn {
-            true => bytes_max.min(OVERDRAWN_READ_BYTES_MAX as u64),
-            false => bytes_max,
+        let bytes_max = match turn.is_small() {
+            true => self.bytes_max().min(OVERDRAWN_READ_BYTES_MAX as u64),
+            false => self.bytes_max(),
         };
         let mut stretch = Stretch::new(self, self.file().await?, bytes_max);
         let first = stretch.find(self.position().await?, from).await?;
@@ -307,15 +326,14 @@ impl ColdRead {
         if first.bytes() > bytes_max {
             // It is collected whole. Nobody waits while holding what others wait for.
             stretch.begin_at(stretch.limit());
-            drop(admitted);
-            admitted = cache.admit(first.bytes()).await;
+            turn.exceed(first.bytes() + READ_PIECE_BYTES).await;
             stretch.begin_at(first.start);
         }
         let wanted = (first.start + bytes_max)
             .max(first.end)
             .min(stretch.limit());
         stretch.ask(wanted)?;
-        if self.goes_on && !is_overdrawn {
+        if self.is_read_ahead_of() && !turn.is_small() {
             let ahead = READ_AHEAD_BYTES_MAX.min(2 * (wanted - first.start));
             stretch.read_ahead(wanted, wanted + ahead);
         }
@@ -338,12 +356,17 @@ impl ColdRead {
             let from = (log.number, from);
             cache.ended(from, last.next_offset, self.segment, last.end);
         }
-        drop(admitted);
+        turn.gives();
         let slices = stretch.slices(first.start, last.end);
-        match is_overdrawn {
+        match turn.is_small() {
             true => Ok(slices.iter().map(|slice| cache.copy(slice)).collect()),
             false => Ok(slices),
         }
+    }
+
+    /// Whether what comes next is loaded before the reader asks.
+    fn is_read_ahead_of(&self) -> bool {
+        self.goes_on && self.log.shard.read_cache.reads_ahead()
     }
 
     /// The segment's file, open for reads.
@@ -482,10 +505,10 @@ impl<'a> Stretch<'a> {
     }
 
     /// What is loaded of the piece that holds `wanted`: all that is behind it, if the reader is one
-    /// that goes on, else what it is likely to take.
+    /// that is read ahead of, else what it is likely to take.
     fn load_for(&self, wanted: &Range<u64>) -> Range<u64> {
         let piece_end = (wanted.start / READ_PIECE_BYTES + 1) * READ_PIECE_BYTES;
-        let end = match self.read.goes_on {
+        let end = match self.read.is_read_ahead_of() {
             true => piece_end,
             false => {
                 let likely = self.start + self.likely_bytes + FIND_BYTES;
@@ -512,6 +535,7 @@ impl<'a> Stretch<'a> {
             cache.read_ahead(self.key(start), &self.file, start..end);
             start += READ_PIECE_BYTES;
         }
+        cache.start_loads();
     }
 
     /// Asks for what is missing up to `to`, or to the limit, as much as may be asked for at a time.
@@ -519,6 +543,7 @@ impl<'a> Stretch<'a> {
         let to = to.min(self.file_limit());
         let reached = self.reached();
         let mut next = self.asked.back().map_or(reached, |(_, reaches)| *reaches);
+        let cache = &self.read.log.shard.read_cache;
         while next < to && self.asked.len() < PIECES_ASKED_MAX {
             if self.read.log.deleted(self.read.range.from).is_some() {
                 return Err(ReadError::Damaged { position: next });
@@ -527,11 +552,11 @@ impl<'a> Stretch<'a> {
             let wanted = next..to.min(piece_end);
             let load = self.load_for(&wanted);
             let reaches = wanted.end;
-            let cache = &self.read.log.shard.read_cache;
             let piece = cache.demand(self.key(next), &self.file, wanted, load);
             self.asked.push_back((piece, reaches));
             next = reaches;
         }
+        cache.start_loads();
         Ok(())
     }
 

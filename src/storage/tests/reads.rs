@@ -3,13 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::base::limits::{OVERDRAWN_READ_BYTES_MAX, READ_PIECE_BYTES, READS_IN_FLIGHT_MAX};
+use crate::base::limits::{OVERDRAWN_READ_BYTES_MAX, READ_PIECE_BYTES};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// Two and a half times what the cache of the tests may keep, and what is on its way.
-const LIVE_MAX: usize = 5 * MIB + (READS_IN_FLIGHT_MAX + 1) * READ_PIECE_BYTES as usize;
+/// Two and a half times what the cache of the tests may keep, and three quarters of that ahead.
+const LIVE_MAX: usize = 5 * MIB + 3 * MIB / 2;
 
 /// Nothing stays in the tail.
 fn no_tail() -> StorageLimits {
@@ -205,11 +205,11 @@ fn replies_of_old_data_that_nobody_takes_hold_a_bounded_part_of_memory() {
             );
         }
         let bytes = |reply: &Vec<Bytes>| reply.iter().map(Bytes::len).sum::<usize>();
-        assert!(bytes(&held[0]) > 900_000, "{}", bytes(&held[0]));
+        assert!(bytes(&held[0]) > 700_000, "{}", bytes(&held[0]));
         let small: Vec<_> = held
             .iter()
             .map(bytes)
-            .filter(|bytes| *bytes < 900_000)
+            .filter(|bytes| *bytes < 700_000)
             .collect();
         assert!(small.len() > 100, "the bound was never met");
         assert!(small.iter().all(|bytes| *bytes <= OVERDRAWN_READ_BYTES_MAX));
@@ -218,7 +218,126 @@ fn replies_of_old_data_that_nobody_takes_hold_a_bounded_part_of_memory() {
         held.clear();
         assert_eq!(storage.copied_bytes(), 0);
         let reply = read(&log, from(Offset(0), end, MIB)).await.expect("a read");
-        assert!(reply.len() > 900_000, "{}", reply.len());
+        assert!(reply.len() > 700_000, "{}", reply.len());
+    });
+}
+
+/// Reads all of a log as one reader that goes on. How often the disk was asked.
+async fn calls_to_read(log: &Rc<Log>, end: Offset, plan: &Plan, appends: bool) -> u64 {
+    let before = plan.calls.load(Ordering::Relaxed);
+    let mut next = Offset(0);
+    while next < end {
+        if appends {
+            log.shard.read_cache.appended();
+        }
+        next = next_offset(&read(log, from(next, end, MIB)).await.expect("a read"));
+    }
+    while !log.shard.read_cache.is_idle() {
+        crate::runtime::Timer::new(std::time::Duration::from_millis(1)).await;
+    }
+    plan.calls.load(Ordering::Relaxed) - before
+}
+
+#[test]
+fn neighbours_are_read_together_unless_something_is_written() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    let (directory, plan) = failing(&home, Some(Call::Read), ".log", 0);
+    let limits = StorageLimits {
+        read_cache_bytes_max: 16 * MIB,
+        ..no_tail()
+    };
+    on_shard(directory, limits, async move |storage| {
+        let (log, _) = open(&storage, &path, large_segments(), None, false);
+        for seed in 0..4000 {
+            append(&log, &batch(seed, 10, 1000)).await.expect("room");
+        }
+        durable(&log).await;
+        let pieces = log.size_bytes().div_ceil(READ_PIECE_BYTES);
+        assert!(pieces > 2 * 64, "more than the cache keeps: {pieces}");
+        let beside_writes = calls_to_read(&log, log.end(), &plan, true).await;
+        assert!(beside_writes >= pieces, "{beside_writes} of {pieces}");
+        // The first 64 calls are those that find out that nothing is written.
+        let undisturbed = calls_to_read(&log, log.end(), &plan, false).await;
+        let rest = undisturbed.saturating_sub(64);
+        assert!(
+            rest <= (pieces - 64).div_ceil(3),
+            "{undisturbed} of {pieces}"
+        );
+    });
+}
+
+#[test]
+fn more_readers_than_the_cache_has_room_for_are_not_read_ahead_of() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), no_tail(), async move |storage| {
+        let (log, _) = open(&storage, &path, large_segments(), None, false);
+        for seed in 0..4000 {
+            append(&log, &batch(seed, 10, 1000)).await.expect("room");
+        }
+        durable(&log).await;
+        let end = log.end();
+        let read_on = async |next: &mut Offset| {
+            let bytes = read(&log, from(*next, end, 300 * KIB)).await;
+            *next = next_offset(&bytes.expect("a read"));
+        };
+        let mut one = Offset(0);
+        for _ in 0..20 {
+            read_on(&mut one).await;
+            assert!(storage.read_cache.reads_ahead(), "one reader has room");
+        }
+        let mut many: Vec<_> = (0..30).map(|reader| Offset(reader * 1000)).collect();
+        let mut is_paused = false;
+        for _ in 0..3 {
+            for next in &mut many {
+                read_on(next).await;
+                is_paused |= !storage.read_cache.reads_ahead();
+            }
+        }
+        assert!(is_paused, "what was read ahead of thirty was thrown away");
+        // Once so much was read that the others may have gone, it is tried again.
+        let mut turns = 0;
+        while !storage.read_cache.reads_ahead() {
+            read_on(&mut one).await;
+            if one >= end {
+                one = Offset(0);
+            }
+            turns += 1;
+            assert!(turns < 2000, "never read ahead again");
+        }
+    });
+}
+
+#[test]
+fn a_reader_waits_for_replies_that_are_on_their_way() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), no_tail(), async move |storage| {
+        let (log, _) = open(&storage, &path, large_segments(), None, false);
+        for seed in 0..1000 {
+            append(&log, &batch(seed, 10, 1000)).await.expect("room");
+        }
+        durable(&log).await;
+        let end = log.end();
+        let plan = |next| match log.read(from(next, end, MIB)) {
+            Ok(ReadPlan::Cold(cold)) => cold,
+            read => panic!("nothing stays in the tail: {read:?}"),
+        };
+        let (mut held, mut next) = (Vec::new(), Offset(0));
+        while !storage.read_cache.is_overdrawn() {
+            let reply = plan(next).run().await.expect("a read");
+            next = next_offset(&Bytes::from(reply.concat()));
+            held.push(reply);
+        }
+        let waiting = crate::runtime::spawn_local(plan(next).run());
+        crate::runtime::Timer::new(std::time::Duration::from_millis(2)).await;
+        assert!(!waiting.is_finished(), "there is no room yet");
+        held.clear();
+        let reply = waiting.await.expect("a read");
+        let bytes: usize = reply.iter().map(Bytes::len).sum();
+        assert!(bytes > 700_000, "as large as ever: {bytes}");
+        assert_eq!(storage.copied_bytes(), 0);
     });
 }
 
