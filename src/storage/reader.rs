@@ -281,7 +281,7 @@ impl ColdRead {
             .min(self.log.shard.turn_bytes_max() - READ_PIECE_BYTES)
     }
 
-    /// Brings the bytes: whole batches, as many as are wanted and there. It takes a turn of its own.
+    /// Brings the bytes: whole batches, as many as are wanted and there, in a turn of its own.
     pub async fn run(self) -> Result<Vec<Bytes>, LogError> {
         let shard = Rc::clone(&self.log.shard);
         let turn = shard.turn_to_read(self.memory_max()).await;
