@@ -1,19 +1,19 @@
 //! The page `partitions.md`: what a partition's open files cost in time and in memory, by the
-//! thousand.
+//! thousand, in the broker's own executor.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
-use glommio::io::{DmaFile, OpenOptions};
-use glommio::{LocalExecutorBuilder, Placement};
+use millrace::runtime::{self, DmaBuffer, File, Part};
 
 use crate::measure::{self, Table};
-use crate::tcp::HERE;
 use crate::{KIB, Options, Result};
 
 const PREALLOCATED_BYTES: u64 = 64 << 10;
+const DIRECT: i32 = libc::O_RDWR | libc::O_DIRECT;
 const FILES: [usize; 2] = [1000, 10_000];
 
 pub fn measure(options: &Options) -> Result<()> {
@@ -70,8 +70,8 @@ struct Measured {
 
 fn in_executor(dir: &Path, files: usize) -> Result<Measured> {
     fs::create_dir_all(dir)?;
-    let executor = LocalExecutorBuilder::new(Placement::Fixed(HERE)).make()?;
-    executor.run(run(dir, files))
+    let dir = dir.to_owned();
+    runtime::block_on(async move { run(&dir, files).await })
 }
 
 /// Measures steps, each over all files.
@@ -106,16 +106,12 @@ async fn run(dir: &Path, files: usize) -> Result<Measured> {
         cpu: measure::thread_seconds()?,
     };
     for index in 0..files {
-        let mut how = OpenOptions::new();
-        how.read(true)
-            .write(true)
-            .create(true)
-            .custom_flags(libc::O_DSYNC);
-        open.push(Rc::new(how.dma_open(path(index)).await?));
+        let flags = DIRECT | libc::O_CREAT | libc::O_DSYNC;
+        open.push(Rc::new(File::open(&path(index), flags).await?));
     }
     clock.lap()?;
     for file in &open {
-        file.pre_allocate(PREALLOCATED_BYTES, false).await?;
+        file.allocate(PREALLOCATED_BYTES).await?;
     }
     clock.lap()?;
     write_all(&open).await?;
@@ -131,13 +127,7 @@ async fn run(dir: &Path, files: usize) -> Result<Measured> {
     clock.lap()?;
     let mut again = Vec::with_capacity(files);
     for index in 0..files {
-        again.push(
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .dma_open(path(index))
-                .await?,
-        );
+        again.push(File::open(&path(index), DIRECT).await?);
     }
     clock.lap()?;
     for file in again {
@@ -150,17 +140,17 @@ async fn run(dir: &Path, files: usize) -> Result<Measured> {
     })
 }
 
-async fn write_all(files: &[Rc<DmaFile>]) -> Result<()> {
+async fn write_all(files: &[Rc<File>]) -> Result<()> {
     let mut tasks = Vec::new();
     for lane in 0..64.min(files.len()) {
         let own: Vec<_> = files.iter().skip(lane).step_by(64).cloned().collect();
-        tasks.push(glommio::spawn_local(async move {
+        tasks.push(runtime::spawn_local(async move {
             for file in own {
-                let mut buffer = file.alloc_dma_buffer(4 * KIB);
+                let mut buffer = DmaBuffer::new(4 * KIB);
                 buffer.as_bytes_mut().fill(7);
-                let written = file.write_at(buffer, 0).await;
-                if written.map_err(|error| error.to_string())? != 4 * KIB {
-                    return Err("a short write".to_owned());
+                let part = Part::new(Rc::new(buffer), 4 * KIB);
+                if file.write(vec![part], 0).await? != 4 * KIB {
+                    return Err(io::Error::other("a short write"));
                 }
             }
             Ok(())

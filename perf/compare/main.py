@@ -17,6 +17,7 @@ from brokers import ROOT, TARGET, WORK, run
 from . import clients, disk, figures, floor, machine, plan, report, targets, turns
 from .disk import Disk
 from .options import parse
+from .record import OfAnother, Record
 
 RESULTS = "comparison"
 OPEN_FILES = 1 << 17
@@ -35,7 +36,9 @@ def main():
         try:
             compare(options)
         except KeyboardInterrupt:
-            sys.exit("stopped: nothing was written")
+            sys.exit("stopped: nothing was written; --go-on measures what is missing")
+        except OfAnother as why:
+            sys.exit(f"--go-on: {why}")
 
 
 def compare(options):
@@ -45,8 +48,9 @@ def compare(options):
     options.results.mkdir(parents=True, exist_ok=True)
     # Those of an earlier run stay until this one has come to its end.
     options.times = WORK / "times"
-    shutil.rmtree(options.times, ignore_errors=True)
-    options.times.mkdir()
+    if not options.goes_on:
+        shutil.rmtree(options.times, ignore_errors=True)
+    options.times.mkdir(exist_ok=True)
     options.disk = Disk(options.data_dir, options.filesystem, options.image_gib)
     options.directory = options.disk.directory
     try:
@@ -79,27 +83,29 @@ def prepare(options, planned):
 def measure(options, planned):
     described = {"machine": machine.describe(options.directory),
                  "versions": machine.versions(options.clients)}
-    # What there is of a run that does not come to its end.
-    (WORK / "samples.jsonl").unlink(missing_ok=True)
-    progress, samples, began = plan.Progress(planned), [], time.monotonic()
+    run_of = {"versions": described["versions"], "settings": settings(options),
+              "workloads": [workload.name for workload in options.workloads]}
+    record = Record(WORK / "samples.jsonl", run_of, options.goes_on)
+    left = [turn for turn in planned if not record.has(turn)]
+    progress = plan.Progress(left)
     # What this program does itself, it does not do on the broker's core.
     os.sched_setaffinity(0, {options.client_core})
-    stolen, ticks = machine.ticks()
-    for turn in planned:
+    for turn in left:
         with locked(options.lock):
             progress.begin(turn)
+            (stolen, ticks), began = machine.ticks(), time.monotonic()
             came = turns.perform(turn, options)
-        samples += came
-        with (WORK / "samples.jsonl").open("a") as file:
-            file.writelines(json.dumps(sample) + "\n" for sample in came)
+            now_stolen, now_ticks = machine.ticks()
+            record.add(turn, came, time.monotonic() - began, now_stolen - stolen,
+                       now_ticks - ticks)
         progress.end(turn, [line(sample) for sample in came])
-    now_stolen, now_ticks = machine.ticks()
     described["machine"] |= {
-        "stolen by the hypervisor": f"{(now_stolen - stolen) / max(now_ticks - ticks, 1):.1%}",
-        "the run took": plan.clock(time.monotonic() - began),
+        "stolen by the hypervisor": f"{record.sum('stolen') / max(record.sum('ticks'), 1):.1%}",
+        "the run took": plan.clock(record.sum("seconds"))
+        + (", not all at one time" if options.goes_on else ""),
         "page cache": "dropped as root" if options.disk.is_cache_dropped
         else "dropped by file, without root"}
-    return summed_up(described, samples, options)
+    return summed_up(described, record.samples(), options)
 
 
 @contextmanager
@@ -152,9 +158,10 @@ def scope(options):
 def settings(options):
     return {
         "repetitions": options.repetitions, "produced in a turn, at least": f"{options.gib} GiB",
-        "produced to warm up": f"{options.warmup_gib} GiB",
+        "produced to warm up, at least": f"{options.warmup_gib} GiB",
+        "seconds of that": options.produce_warmup_seconds,
         "seconds of a load": options.seconds,
-        "seconds of its warm-up": options.warmup_seconds,
+        "seconds of the warm-up of latencies": options.warmup_seconds,
         "data in starts": f"{options.ready_gib} GiB in {options.ready_partitions} partitions",
         "data kept": " and ".join(f"{gib:g} GiB" for gib in options.kept_gib),
         "the broker's core": options.broker_core, "the client's core": options.client_core,

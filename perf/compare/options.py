@@ -34,6 +34,8 @@ def parse(arguments=None):
                       "row alone unless it is named here")
     what.add_argument("--clients", type=listed(CLIENTS), metavar="CLIENT,...",
                       help=f"of {', '.join(CLIENTS)} (default: all, with --quick millrace)")
+    what.add_argument("--go-on", action="store_true", dest="goes_on", help="measure what a run with "
+                      "the same arguments and versions, which was stopped, has not")
     what.add_argument("--peer", metavar="HOST:PORT", help="a broker on this machine that runs "
                       "already; it is neither pinned nor started anew between turns")
     what.add_argument("--peer-pid", type=int, metavar="PID", help="its process, for its CPU time")
@@ -42,7 +44,10 @@ def parse(arguments=None):
     much.add_argument("--gib", type=float, help="what a producer sends at least, and as much "
                       "more as --seconds take at the speed of the warm-up, up to 8 times; default "
                       "2, with --quick 0.4; a third of it in records of 100 bytes")
-    much.add_argument("--warmup-gib", type=float, help="default 2, with --quick 0.3")
+    much.add_argument("--warmup-gib", type=float, help="what it sends before, at least; default 2, "
+                      "with --quick 0.3")
+    much.add_argument("--produce-warmup-seconds", type=int, help="and for how long, but no more "
+                      "than 8 times as much; default 25, with --quick 2")
     much.add_argument("--seconds", type=int, help="of each load; default 10, with --quick 4; of a "
                       "latency at 1,000 records/s three times as long")
     much.add_argument("--warmup-seconds", type=int, help="before latencies, over all rates; "
@@ -94,7 +99,8 @@ def completed(parser, options):
     if not {options.broker_core, options.client_core} <= os.sched_getaffinity(0):
         parser.error("--broker-core or --client-core is not there for us")
     for name, full, quick in (("repetitions", 5, 2), ("gib", 2.0, 0.4), ("warmup_gib", 2.0, 0.3),
-                              ("seconds", 10, 4), ("warmup_seconds", 45, 4)):
+                              ("seconds", 10, 4), ("warmup_seconds", 45, 4),
+                              ("produce_warmup_seconds", 25, 2)):
         if getattr(options, name) is None:
             setattr(options, name, quick if options.quick else full)
         if getattr(options, name) <= 0:

@@ -53,9 +53,10 @@ What is unfair to Kafka: one core is not where it is run, and its JVM keeps coll
 on that core; 1 GiB of heap is what it ships with, and no more. Its server.properties sets socket
 buffers of 100 KiB, which cost it CPU where much is in flight on a loopback; Millrace lets the kernel
 choose that of receiving. It was made for many replicas that do not sync; here it is one node. Its
-warm-up is a minute at most, where a server runs for weeks: compare the columns of the warm-up in
-the JSON. Where latencies are measured each record goes out when it is due, with nothing to wait for
-others (`linger.ms=0`, where Kafka's producer waits 5 ms by default), which makes more requests.
+warm-up is half a minute to a minute, where a server runs for weeks: compare the columns of the
+warm-up in the JSON. Where latencies are measured each record goes out when it is due, with nothing
+to wait for others (`linger.ms=0`, where Kafka's producer waits 5 ms by default), which makes more
+requests.
 
 What is unfair to Millrace: as shipped, Kafka answers before anything is on the disk, and Millrace
 only when all of it is, so that a loss of power costs the one records and the other none. The one

@@ -49,22 +49,33 @@ def produce(turn, options):
     with broker_for(turn, options, advertised, shards=workload.shards) as broker, \
             Topics(broker, turn) as topics:
         topic = topics.make("load", workload.partitions)
-        records = records_for(options.warmup_gib * GIB * workload.share, workload)
-        warm = load(client, broker, topic, workload, records, options)
-        loaded = load(client, broker, topic, workload, long_enough(warm, workload, options),
-                      options, warm.records)
+        warm, before = warmed_up(client, broker, topic, workload, options)
+        least = options.gib * GIB * workload.share
+        size = max(lasting(options.seconds, warm, least), least)
+        loaded = load(client, broker, topic, workload, records_for(size, workload), options, before)
     # Whether the warm-up was long enough is seen where both cost the same.
     figures = loaded.figures | {
         f"warm_up_{name}": warm.figures[name] for name in ("mb_per_second", "cpu_seconds_per_gib")}
     return [sample(workload, turn, client, figures, loaded.command)]
 
 
-def long_enough(warm, workload, options):
-    """As many records as take the seconds of a load at the speed of the warm-up, but not fewer than
-    are asked for, nor so many that they fill the disk."""
-    least = options.gib * GIB * workload.share
-    size = warm.figures["mb_per_second"] * 1e6 * options.seconds
-    return records_for(min(max(size, least), LARGER_MAX * least), workload)
+def warmed_up(client, broker, topic, workload, options):
+    """Sends what is asked for, and then what fills the time: a JVM compiles while it is used. Gives
+    the last of the two, and how many records there are."""
+    least = options.warmup_gib * GIB * workload.share
+    first = load(client, broker, topic, workload, records_for(least, workload), options)
+    left = options.produce_warmup_seconds - first.bytes / 1e6 / first.figures["mb_per_second"]
+    if left < 1:
+        return first, first.records
+    records = records_for(lasting(left, first, least), workload)
+    second = load(client, broker, topic, workload, records, options, first.records)
+    return second, first.records + second.records
+
+
+def lasting(seconds, loaded, least):
+    """How many bytes take so long at the speed of a load, but not so many that they fill the
+    disk."""
+    return min(loaded.figures["mb_per_second"] * 1e6 * seconds, LARGER_MAX * least)
 
 
 # --- consumers

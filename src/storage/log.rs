@@ -27,6 +27,7 @@ use bytes::Bytes;
 use crate::base::clock::TimestampMs;
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::limits::BLOCK_BYTES;
+use crate::record::header::ATTRIBUTES_AT;
 use crate::runtime::{Part, Semaphore};
 
 use super::ahead::Ahead;
@@ -234,8 +235,6 @@ const UNIT_BYTES_MIN: usize = BLOCK_BYTES as usize;
 const UNIT_BYTES_MAX: usize = 1 << 20;
 /// Bytes copied and checked in one go, so that the check finds them in the first-level cache.
 const COPY_BYTES: usize = 16 << 10;
-/// The CRC of a batch covers it from here on.
-const CRC_START: usize = 21;
 
 impl Log {
     pub(super) fn new(
@@ -715,7 +714,7 @@ impl Ready {
 
 /// Copies a batch and computes the CRC of the part that Kafka's covers.
 fn copy_with_crc(batch: &[u8], copy: &mut [u8]) -> u32 {
-    let head = CRC_START.min(batch.len());
+    let head = ATTRIBUTES_AT.min(batch.len());
     copy[..head].copy_from_slice(&batch[..head]);
     let mut crc = 0;
     for (from, to) in batch[head..]

@@ -1,32 +1,46 @@
 //! What stands in a journal's file. Pure.
 //!
 //! The first block says that it is one: magic, CRC-32C of what follows, the file's secret. Commits
-//! follow, whole blocks each: magic, CRC-32C of what follows, the secret, the commit's number, how
-//! many bytes it has and how many entries; then the entries: the lengths of three, the segment's
-//! base offset, the position in it; then the three: the name of the partition's directory, its
-//! `partition.metadata`, bytes. All numbers are little-endian. Numbers of commits go up by one,
-//! over both files of a shard.
+//! follow, whole blocks each. A commit has a head: magic, CRC-32C of what follows, the secret, the
+//! commit's number, how many bytes the head has and how many entries; then the entries: the lengths
+//! of three, the segment's base offset, the position in it, two numbers that are explained below;
+//! then the three: the name of the partition's directory, its `partition.metadata`, bytes. All
+//! numbers are little-endian. Numbers of commits go up by one, over both files of a shard.
+//!
+//! Of larger entries the bytes are not in the head but behind it, each in whole blocks of its own:
+//! the blocks that will be written to the segment, so that nothing is copied. The two numbers say
+//! where the bytes begin in the first of them, and what the CRC-32C is of what the batches' own CRC
+//! does not cover, the beginnings of all batches one after the other. So nothing is summed up twice
+//! either. For bytes that are in the head they are all ones, and 0. Commits of the former format
+//! have neither number, and all bytes in the head.
 //!
 //! What clients send lies in these files, so a part of it could look like a commit. The secret is
 //! random, and nobody outside is told.
 
 use crate::base::ids::Offset;
-use crate::base::limits::BLOCK_BYTES;
+use crate::base::limits::{BATCH_HEADER_BYTES, BLOCK_BYTES};
+use crate::record::header::{ATTRIBUTES_AT, CRC_AT};
 use crate::runtime::DmaBuffer;
 
 use super::At;
-use crate::storage::log::Log;
 
 const FILE_MAGIC: u32 = u32::from_le_bytes(*b"MRF1");
-const MAGIC: u32 = u32::from_le_bytes(*b"MRJ1");
+const MAGIC: u32 = u32::from_le_bytes(*b"MRJ2");
+/// Of a commit of the former format.
+const FORMER_MAGIC: u32 = u32::from_le_bytes(*b"MRJ1");
 /// The first block: magic, CRC, secret.
 const FILE_HEAD_BYTES: usize = 4 + 4 + 16;
 /// Magic, CRC, secret, number, bytes, entries.
 pub const HEAD_BYTES: usize = 4 + 4 + 16 + 8 + 4 + 4;
 /// What the CRC does not cover.
 const CRC_END: usize = 8;
-/// Lengths of name, identity and bytes; segment; position.
-const ENTRY_HEAD_BYTES: usize = 2 + 2 + 4 + 8 + 8;
+/// Lengths of name, identity and bytes; segment; position; where the bytes begin in their blocks;
+/// CRC of the batches' beginnings.
+const ENTRY_HEAD_BYTES: usize = 2 + 2 + 4 + 8 + 8 + 2 + 4;
+/// Where the bytes begin that are in the head.
+const IN_HEAD: u16 = u16::MAX;
+/// So many bytes are copied into the head; a write of their own blocks would cost more.
+const IN_HEAD_BYTES_MAX: usize = 16 << 10;
 
 /// Bytes of a log, and where they belong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,19 +79,55 @@ pub fn decode_head(bytes: &[u8]) -> Option<Secret> {
     is_sound.then(|| head.array())?
 }
 
-/// What an entry of `bytes` takes.
-pub fn entry_bytes(log: &Log, bytes: usize) -> usize {
-    ENTRY_HEAD_BYTES + log.name().len() + log.identity().len() + bytes
+/// Whether so many bytes are not copied into the head.
+pub fn is_beside(bytes: usize) -> bool {
+    bytes > IN_HEAD_BYTES_MAX
 }
 
-/// A commit of `entries`, which take `bytes` with its head.
+/// What a commit takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    head: usize,
+    beside: usize,
+}
+
+impl Size {
+    /// Without entries.
+    pub fn new() -> Self {
+        Self {
+            head: HEAD_BYTES,
+            beside: 0,
+        }
+    }
+
+    /// With one more entry: so many bytes, behind so many in their first block.
+    pub fn add(&mut self, name: &[u8], identity: &[u8], carry: usize, bytes: usize) {
+        self.head += ENTRY_HEAD_BYTES + name.len() + identity.len();
+        match is_beside(bytes) {
+            true => self.beside += whole_blocks(carry + bytes),
+            false => self.head += bytes,
+        }
+    }
+
+    /// In bytes, whole blocks.
+    pub fn bytes(&self) -> usize {
+        whole_blocks(self.head) + self.beside
+    }
+}
+
+fn whole_blocks(bytes: usize) -> usize {
+    bytes.next_multiple_of(BLOCK_BYTES as usize)
+}
+
+/// The head of a commit of entries, each with how many bytes are before its own in their first
+/// block. [`is_beside`] tells of which the blocks follow.
 pub fn encode<'a>(
     secret: &Secret,
     number: u64,
-    entries: impl Iterator<Item = Entry<'a>>,
-    bytes: usize,
+    entries: impl Iterator<Item = (Entry<'a>, usize)>,
+    size: Size,
 ) -> DmaBuffer {
-    let mut buffer = DmaBuffer::new(bytes.next_multiple_of(BLOCK_BYTES as usize));
+    let mut buffer = DmaBuffer::new(whole_blocks(size.head));
     let target = buffer.as_bytes_mut();
     let mut at = HEAD_BYTES;
     let mut put = |part: &[u8]| {
@@ -85,27 +135,71 @@ pub fn encode<'a>(
         at += part.len();
     };
     let mut count = 0u32;
-    for entry in entries {
+    for (entry, carry) in entries {
+        let is_beside = is_beside(entry.bytes.len());
+        let (begins, crc) = match is_beside {
+            true => (carry as u16, crc_of_beginnings(entry.bytes).unwrap_or(0)),
+            false => (IN_HEAD, 0),
+        };
         put(&(entry.name.len() as u16).to_le_bytes());
         put(&(entry.identity.len() as u16).to_le_bytes());
         put(&(entry.bytes.len() as u32).to_le_bytes());
         put(&entry.at.segment.0.to_le_bytes());
         put(&entry.at.position.to_le_bytes());
+        put(&begins.to_le_bytes());
+        put(&crc.to_le_bytes());
         put(entry.name);
         put(entry.identity);
-        put(entry.bytes);
+        if !is_beside {
+            put(entry.bytes);
+        }
         count += 1;
     }
-    assert_eq!(at, bytes, "entries take what they were said to");
+    assert_eq!(at, size.head, "entries take what they were said to");
     target[at..].fill(0);
     target[..4].copy_from_slice(&MAGIC.to_le_bytes());
     target[8..24].copy_from_slice(secret);
     target[24..32].copy_from_slice(&number.to_le_bytes());
-    target[32..36].copy_from_slice(&(bytes as u32).to_le_bytes());
+    target[32..36].copy_from_slice(&(size.head as u32).to_le_bytes());
     target[36..40].copy_from_slice(&count.to_le_bytes());
-    let crc = crc32c::crc32c(&target[CRC_END..bytes]);
+    let crc = crc32c::crc32c(&target[CRC_END..size.head]);
     target[4..8].copy_from_slice(&crc.to_le_bytes());
     buffer
+}
+
+/// The CRC-32C of all that the CRCs of whole batches do not cover; `None` if these are none.
+fn crc_of_beginnings(mut batches: &[u8]) -> Option<u32> {
+    let mut crc = 0;
+    while !batches.is_empty() {
+        let (batch, rest) = split_batch(batches)?;
+        crc = crc32c::crc32c_append(crc, &batch[..ATTRIBUTES_AT]);
+        batches = rest;
+    }
+    Some(crc)
+}
+
+/// Whether these are whole batches, and the beginnings have this CRC.
+fn is_whole(mut batches: &[u8], crc: u32) -> bool {
+    if crc_of_beginnings(batches) != Some(crc) {
+        return false;
+    }
+    while let Some((batch, rest)) = split_batch(batches) {
+        let of_batch = batch[CRC_AT..].first_chunk();
+        let of_batch = of_batch.map(|crc| u32::from_be_bytes(*crc));
+        if of_batch != Some(crc32c::crc32c(&batch[ATTRIBUTES_AT..])) {
+            return false;
+        }
+        batches = rest;
+    }
+    batches.is_empty()
+}
+
+/// The first of some batches, and the others, as far as its length says.
+fn split_batch(batches: &[u8]) -> Option<(&[u8], &[u8])> {
+    let length = batches.get(8..)?.first_chunk()?;
+    let bytes = 12 + usize::try_from(i32::from_be_bytes(*length)).ok()?;
+    let is_batch = bytes >= BATCH_HEADER_BYTES;
+    is_batch.then(|| batches.split_at_checked(bytes))?
 }
 
 /// A commit that was found whole.
@@ -122,9 +216,11 @@ pub struct Found<'a> {
 /// The commit of a file with this secret that `bytes` begin with, if they do, and it is whole.
 pub fn decode<'a>(secret: &Secret, bytes: &'a [u8]) -> Option<Found<'a>> {
     let mut head = Reader(bytes);
-    if u32::from_le_bytes(head.array()?) != MAGIC {
-        return None;
-    }
+    let is_former = match u32::from_le_bytes(head.array()?) {
+        MAGIC => false,
+        FORMER_MAGIC => true,
+        _ => return None,
+    };
     let crc = u32::from_le_bytes(head.array()?);
     if head.array()? != *secret {
         return None;
@@ -132,21 +228,50 @@ pub fn decode<'a>(secret: &Secret, bytes: &'a [u8]) -> Option<Found<'a>> {
     let number = u64::from_le_bytes(head.array()?);
     let length = u32::from_le_bytes(head.array()?) as usize;
     let count = u32::from_le_bytes(head.array()?);
-    let body = bytes.get(CRC_END..length)?;
-    if crc32c::crc32c(body) != crc {
+    if crc32c::crc32c(bytes.get(CRC_END..length)?) != crc {
         return None;
     }
     let mut reader = Reader(bytes.get(HEAD_BYTES..length)?);
-    let entries: Option<Vec<_>> = (0..count).map(|_| reader.entry()).collect();
+    let mut end = whole_blocks(length);
+    let mut entries = Vec::new();
+    for _ in 0..count {
+        let head = reader.entry_head(is_former)?;
+        let (name, identity) = (reader.take(head.name)?, reader.take(head.identity)?);
+        let body = match head.begins {
+            IN_HEAD => reader.take(head.bytes)?,
+            carry => {
+                let start = end + usize::from(carry);
+                let body = bytes.get(start..)?.get(..head.bytes)?;
+                end = whole_blocks(start + head.bytes);
+                is_whole(body, head.crc).then_some(body)?
+            }
+        };
+        entries.push(Entry {
+            name,
+            identity,
+            at: head.at,
+            bytes: body,
+        });
+    }
     Some(Found {
         number,
-        entries: entries?,
-        blocks: length.div_ceil(BLOCK_BYTES as usize),
+        entries,
+        blocks: end / BLOCK_BYTES as usize,
     })
 }
 
 /// What is left to read.
 struct Reader<'a>(&'a [u8]);
+
+/// What an entry begins with.
+struct EntryHead {
+    name: usize,
+    identity: usize,
+    bytes: usize,
+    at: At,
+    begins: u16,
+    crc: u32,
+}
 
 impl<'a> Reader<'a> {
     fn take(&mut self, length: usize) -> Option<&'a [u8]> {
@@ -159,19 +284,23 @@ impl<'a> Reader<'a> {
         self.take(N)?.try_into().ok()
     }
 
-    fn entry(&mut self) -> Option<Entry<'a>> {
-        let name = u16::from_le_bytes(self.array()?).into();
-        let identity = u16::from_le_bytes(self.array()?).into();
-        let bytes = u32::from_le_bytes(self.array()?) as usize;
-        let at = At {
-            segment: Offset(i64::from_le_bytes(self.array()?)),
-            position: u64::from_le_bytes(self.array()?),
-        };
-        Some(Entry {
-            name: self.take(name)?,
-            identity: self.take(identity)?,
-            at,
-            bytes: self.take(bytes)?,
+    fn entry_head(&mut self, is_former: bool) -> Option<EntryHead> {
+        Some(EntryHead {
+            name: u16::from_le_bytes(self.array()?).into(),
+            identity: u16::from_le_bytes(self.array()?).into(),
+            bytes: u32::from_le_bytes(self.array()?) as usize,
+            at: At {
+                segment: Offset(i64::from_le_bytes(self.array()?)),
+                position: u64::from_le_bytes(self.array()?),
+            },
+            begins: match is_former {
+                true => IN_HEAD,
+                false => u16::from_le_bytes(self.array()?),
+            },
+            crc: match is_former {
+                true => 0,
+                false => u32::from_le_bytes(self.array()?),
+            },
         })
     }
 }
@@ -194,21 +323,75 @@ mod tests {
         }
     }
 
-    fn commit(number: u64, bodies: &[&[u8]]) -> DmaBuffer {
-        let overhead = ENTRY_HEAD_BYTES + 3 + 10;
-        let bodies_bytes: usize = bodies.iter().map(|body| overhead + body.len()).sum();
-        let entries = bodies.iter().map(|body| entry(body));
-        encode(&SECRET, number, entries, HEAD_BYTES + bodies_bytes)
+    /// What the batch of so many bytes looks like to a journal.
+    fn batch(bytes: usize) -> Vec<u8> {
+        let mut batch: Vec<_> = (0..bytes).map(|at| (at * 7 + bytes) as u8).collect();
+        batch[8..12].copy_from_slice(&(bytes as i32 - 12).to_be_bytes());
+        let crc = crc32c::crc32c(&batch[ATTRIBUTES_AT..]);
+        batch[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
+        batch
+    }
+
+    /// A commit as it lies in the file; behind how much each entry begins in its blocks.
+    fn commit(number: u64, bodies: &[(usize, &[u8])]) -> Vec<u8> {
+        let mut size = Size::new();
+        for (carry, body) in bodies {
+            size.add(b"t-0", b"version: 0", *carry, body.len());
+        }
+        let entries = bodies.iter().map(|(carry, body)| (entry(body), *carry));
+        let head = encode(&SECRET, number, entries, size);
+        let mut commit = head.as_bytes().to_vec();
+        for (carry, body) in bodies.iter().filter(|(_, body)| is_beside(body.len())) {
+            commit.extend_from_slice(&vec![0xcc; *carry]);
+            commit.extend_from_slice(body);
+            commit.resize(whole_blocks(commit.len()), 0);
+        }
+        assert_eq!(commit.len(), size.bytes());
+        commit
     }
 
     #[test]
     fn a_commit_is_found_as_it_was_written() {
-        let large = vec![5; 9000];
-        let buffer = commit(42, &[b"abc", &large]);
-        assert_eq!(buffer.len(), 12 << 10);
-        let found = decode(&SECRET, buffer.as_bytes()).expect("a commit");
-        assert_eq!((found.number, found.blocks), (42, 3));
-        assert_eq!(found.entries, [entry(b"abc"), entry(&large)]);
+        let (copied, two) = (vec![5; 9000], [batch(20_000), batch(61)].concat());
+        let beside = batch(40_000);
+        let bodies = [(100, &b"abc"[..]), (4095, &two), (0, &copied), (7, &beside)];
+        let mut bytes = commit(42, &bodies);
+        let length = bytes.len();
+        assert_eq!(length, (12 << 10) + (24 << 10) + (40 << 10));
+        bytes.extend_from_slice(&[0xee; 5000]);
+        let found = decode(&SECRET, &bytes).expect("a commit");
+        assert_eq!((found.number, found.blocks), (42, length / 4096));
+        assert_eq!(found.entries, bodies.map(|(_, body)| entry(body)));
+    }
+
+    #[test]
+    fn a_commit_of_the_former_format_is_found() {
+        let mut bytes = vec![0; 4096];
+        let (head, body) = (HEAD_BYTES, b"\x03\0\x02\0\x03\0\0\0");
+        let rest = [7_u64.to_le_bytes(), 9_u64.to_le_bytes()].concat();
+        let body = [&body[..], &rest, b"t-0idabc"].concat();
+        let length = head + body.len();
+        bytes[..4].copy_from_slice(b"MRJ1");
+        bytes[8..24].copy_from_slice(&SECRET);
+        bytes[24] = 5;
+        bytes[32] = length as u8;
+        bytes[36] = 1;
+        bytes[head..length].copy_from_slice(&body);
+        let crc = crc32c::crc32c(&bytes[8..length]);
+        bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+        let found = decode(&SECRET, &bytes).expect("a commit");
+        let at = At {
+            segment: Offset(7),
+            position: 9,
+        };
+        let expected = Entry {
+            name: b"t-0",
+            identity: b"id",
+            at,
+            bytes: b"abc",
+        };
+        assert_eq!((found.number, found.blocks), (5, 1));
+        assert_eq!(found.entries, [expected]);
     }
 
     #[test]
@@ -225,18 +408,21 @@ mod tests {
 
     #[test]
     fn no_part_of_a_commit_and_no_commit_that_was_changed_is_one() {
-        let buffer = commit(1, &[b"abc", b"d"]);
-        assert_eq!(decode(&[4; 16], buffer.as_bytes()), None, "another file's");
-        let bytes = buffer.as_bytes();
-        let length = HEAD_BYTES + 2 * (ENTRY_HEAD_BYTES + 13) + 4;
-        for cut in 0..length {
+        let beside = [batch(100), batch(17_000)].concat();
+        let bytes = commit(1, &[(0, b"abc"), (10, &beside), (0, b"d")]);
+        assert_eq!(decode(&[4; 16], &bytes), None, "another file's");
+        let head = HEAD_BYTES + 3 * (ENTRY_HEAD_BYTES + 13) + 4;
+        let behind = 4096 + 10..4096 + 10 + beside.len();
+        for cut in (0..head).chain(behind.clone()) {
             assert_eq!(decode(&SECRET, &bytes[..cut]), None, "{cut}");
         }
-        for at in 0..length {
-            let mut changed = bytes.to_vec();
+        let mut changed = bytes.clone();
+        for at in (0..head).chain(behind) {
             changed[at] ^= 0x10;
             assert_eq!(decode(&SECRET, &changed), None, "{at}");
+            changed[at] ^= 0x10;
         }
+        assert!(decode(&SECRET, &changed).is_some());
         assert_eq!(decode(&SECRET, &[0; 4096]), None);
     }
 }

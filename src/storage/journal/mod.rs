@@ -36,7 +36,7 @@ use super::file::File;
 use super::layout;
 use super::log::Log;
 use super::unit::SealedUnit;
-use format::{Entry, Secret};
+use format::{Entry, Secret, Size};
 
 /// A journal of a shard.
 #[derive(Clone, Copy, Debug)]
@@ -167,8 +167,22 @@ struct JournalFile {
 struct Commit {
     file: Rc<File>,
     position: u64,
-    part: Part,
+    parts: Vec<Part>,
     logs: Vec<(Rc<Log>, Offset)>,
+}
+
+/// A unit of a log that goes into a commit; so many bytes of it were durable before.
+struct Taken {
+    log: Rc<Log>,
+    at: At,
+    unit: SealedUnit,
+    carry: usize,
+}
+
+impl Taken {
+    fn bytes(&self) -> &[u8] {
+        &self.unit.as_bytes()[self.carry..]
+    }
 }
 
 impl Journal {
@@ -328,7 +342,7 @@ impl Journal {
     /// Commits what logs have pending, and what has gathered meanwhile, until there is nothing.
     async fn commit_all(self: Rc<Self>) {
         while let Some(commit) = self.next_commit() {
-            let written = commit.file.write(vec![commit.part], commit.position).await;
+            let written = commit.file.write(commit.parts, commit.position).await;
             if let Err(error) = &written {
                 self.directory.fail(error);
             }
@@ -353,19 +367,24 @@ impl Journal {
             self.turn();
         }
         let mut logs = Vec::new();
-        let mut entries: Vec<(Rc<Log>, At, SealedUnit, usize)> = Vec::new();
-        let mut bytes = format::HEAD_BYTES;
+        let mut taken: Vec<Taken> = Vec::new();
+        let mut size = Size::new();
         loop {
             // Those that find it closed go to their segments, and those that come back wait.
             let enlisted = self.enlisted.take();
             let mut rest = enlisted.into_iter();
             for log in rest.by_ref().filter_map(|log| log.upgrade()) {
-                let taken = log.take_pending(|at, unit, carry| {
-                    bytes += format::entry_bytes(&log, unit.len() - carry);
-                    entries.push((Rc::clone(&log), at, unit.clone(), carry));
+                let goes_to = log.take_pending(|at, unit, carry| {
+                    size.add(log.name(), log.identity(), carry, unit.len() - carry);
+                    taken.push(Taken {
+                        log: Rc::clone(&log),
+                        at,
+                        unit: unit.clone(),
+                        carry,
+                    });
                 });
-                logs.extend(taken.map(|next_offset| (log, next_offset)));
-                if bytes >= COMMIT_BYTES {
+                logs.extend(goes_to.map(|next_offset| (log, next_offset)));
+                if size.bytes() >= COMMIT_BYTES {
                     break;
                 }
             }
@@ -373,39 +392,43 @@ impl Journal {
             let came_back = std::mem::take(&mut *enlisted);
             enlisted.extend(rest);
             enlisted.extend(came_back);
-            if !entries.is_empty() || enlisted.is_empty() {
+            if !taken.is_empty() || enlisted.is_empty() {
                 break;
             }
         }
-        if entries.is_empty() {
+        if taken.is_empty() {
             self.committing.set(self.committing.get() - 1);
             return None;
         }
-        Some(self.put_together(&entries, bytes, logs))
+        Some(self.put_together(&taken, size, logs))
     }
 
-    fn put_together(
-        &self,
-        entries: &[(Rc<Log>, At, SealedUnit, usize)],
-        bytes: usize,
-        logs: Vec<(Rc<Log>, Offset)>,
-    ) -> Commit {
+    fn put_together(&self, taken: &[Taken], size: Size, logs: Vec<(Rc<Log>, Offset)>) -> Commit {
         let sequence = self.sequence.get() + 1;
         self.sequence.set(sequence);
-        let entries_of = entries.iter().map(|(log, at, unit, carry)| Entry {
-            name: log.name(),
-            identity: log.identity(),
-            at: *at,
-            bytes: &unit.as_bytes()[*carry..],
+        let entries = taken.iter().map(|taken| {
+            let entry = Entry {
+                name: taken.log.name(),
+                identity: taken.log.identity(),
+                at: taken.at,
+                bytes: taken.bytes(),
+            };
+            (entry, taken.carry)
         });
         let mut files = self.files.borrow_mut();
         let file = &mut files[self.active.get()];
-        let buffer = format::encode(&file.secret, sequence, entries_of, bytes);
-        let length = buffer.len();
+        let head = format::encode(&file.secret, sequence, entries, size);
+        let length = head.len();
+        let mut parts = vec![Part::new(Rc::new(head), length)];
+        // The blocks that go to the segment later go here as they are.
+        let beside = taken
+            .iter()
+            .filter(|it| format::is_beside(it.bytes().len()));
+        parts.extend(beside.map(|it| Part::new(it.unit.for_write(), it.unit.padded_len())));
         let position = file.position;
-        file.position += length as u64;
+        file.position += size.bytes() as u64;
         file.is_free = false;
-        let memory = entries.iter().map(|(_, _, unit, _)| unit.memory_bytes());
+        let memory = taken.iter().map(|it| it.unit.memory_bytes());
         file.memory_bytes += memory.sum::<usize>();
         for (log, next_offset) in &logs {
             let reached = (Rc::downgrade(log), *next_offset);
@@ -414,7 +437,7 @@ impl Journal {
         Commit {
             file: Rc::clone(&file.file),
             position,
-            part: Part::new(Rc::new(buffer), length),
+            parts,
             logs,
         }
     }

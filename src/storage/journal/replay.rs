@@ -250,7 +250,8 @@ mod tests {
     fn file(numbers: &[u64]) -> Vec<u8> {
         let mut bytes = format::encode_head(&SECRET).as_bytes().to_vec();
         for number in numbers {
-            let commit = format::encode(&SECRET, *number, [].into_iter(), format::HEAD_BYTES);
+            let size = format::Size::new();
+            let commit = format::encode(&SECRET, *number, [].into_iter(), size);
             bytes.extend_from_slice(commit.as_bytes());
             let last = bytes.len() - BLOCK_BYTES as usize;
             bytes[last + 9] ^= u8::from(*number == 0);

@@ -107,6 +107,46 @@ fn what_only_the_journal_holds_is_read_and_survives_a_crash() {
 }
 
 #[test]
+fn large_appends_and_small_ones_survive_a_crash_alike() {
+    let home = home(Faults::default());
+    let paths = [home.log.clone(), home.log.with_file_name("u-3")];
+    let written = on_shard(home.directory.clone(), journaled(0), {
+        let paths = paths.clone();
+        async move |storage| {
+            let first = with_journal(&storage, &paths[0]).await;
+            let (second, _) = open(&storage, &paths[1], config(), None, false);
+            let logs = [first, second];
+            for seed in 1..60 {
+                let log = &logs[seed % 2];
+                // From 100 bytes to 100 KiB, so on either side of what is copied.
+                let batch = batch(seed, 1 + seed * 7 % 20, 100 + seed * 379 % 5000);
+                append(log, &batch).await.expect("an append");
+                log.make_durable(log.end()).await.expect("a sync");
+            }
+            let mut written = Vec::new();
+            for log in &logs {
+                assert!(
+                    settled(log.path()) < log.size_bytes(),
+                    "some is in it alone"
+                );
+                written.push((log.end(), read_all(log, Offset(0), 200_000).await));
+            }
+            crash(&storage, &logs).await;
+            written
+        }
+    });
+    let replayed = replay(&home.directory, false).expect("a journal");
+    assert_eq!((replayed.segments, replayed.damaged.len()), (2, 0));
+    on_shard(home.directory.clone(), limits(), async move |storage| {
+        for (path, (end, headers)) in paths.iter().zip(written) {
+            let (log, reports) = open(&storage, path, config(), None, false);
+            assert_eq!((log.end(), reports), (end, Vec::new()));
+            assert_eq!(read_all(&log, Offset(0), 200_000).await, headers);
+        }
+    });
+}
+
+#[test]
 fn parking_and_much_at_once_bring_all_into_the_segment() {
     let home = home(Faults::default());
     let path = home.log.clone();

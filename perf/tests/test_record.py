@@ -1,0 +1,50 @@
+"""Going on with a run that was stopped."""
+
+import tempfile
+import unittest
+from pathlib import Path
+
+from compare import plan
+from compare.record import OfAnother, Record
+from compare.workloads import NAMED
+
+TURNS = plan.turns([NAMED["produce-1k-1m"]], ["millrace", "kafka"], ["millrace"], 2)
+RUN = {"versions": "1", "settings": {"gib": 2}}
+
+
+class Stopped(unittest.TestCase):
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.path = Path(directory.name) / "samples.jsonl"
+
+    def test_turns_that_came_to_their_end_are_not_measured_again(self):
+        record = Record(self.path, RUN, False)
+        for turn in TURNS[:2]:
+            record.add(turn, [{"of": str(turn)}], 10.5, 1, 100)
+        with self.path.open("a") as file:
+            file.write('{"turn": ["cut o')
+        again = Record(self.path, RUN, True)
+        self.assertEqual([again.has(turn) for turn in TURNS], [True, True, False, False])
+        again.add(TURNS[2], [{"of": "third"}], 1, 0, 10)
+        last = Record(self.path, RUN, True)
+        self.assertEqual([sample["of"] for sample in last.samples()],
+                         [str(TURNS[0]), str(TURNS[1]), "third"])
+        self.assertEqual((last.sum("seconds"), last.sum("stolen"), last.sum("ticks")),
+                         (22, 2, 210))
+
+    def test_another_run_is_not_gone_on_with(self):
+        with self.assertRaisesRegex(OfAnother, "there is no run"):
+            Record(self.path, RUN, True)
+        Record(self.path, RUN, False)
+        with self.assertRaisesRegex(OfAnother, "differs in settings, versions"):
+            Record(self.path, {"versions": "2", "settings": {}}, True)
+
+    def test_a_new_run_forgets_the_one_before(self):
+        Record(self.path, RUN, False).add(TURNS[0], [], 1, 0, 1)
+        Record(self.path, RUN, False)
+        self.assertFalse(Record(self.path, RUN, True).has(TURNS[0]))
+
+
+if __name__ == "__main__":
+    unittest.main()
