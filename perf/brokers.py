@@ -114,10 +114,14 @@ def end_all():
         end(process, within=30)
 
 
+class Stopped(SystemExit):
+    """By a signal."""
+
+
 def obey_signals():
     """Lets a signal to end this program go through its `finally` clauses."""
     def leave(number, _frame):
-        sys.exit(128 + number)
+        raise Stopped(128 + number)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         # Under nohup it is to go on.

@@ -35,7 +35,7 @@ def main():
             sys.exit("another perf/run is running here: they would measure each other")
         try:
             compare(options)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, brokers.Stopped):
             sys.exit("stopped: nothing was written; --go-on measures what is missing")
         except OfAnother as why:
             sys.exit(f"--go-on: {why}")
