@@ -14,12 +14,13 @@ from pathlib import Path
 import brokers
 from brokers import ROOT, TARGET, WORK, run
 
-from . import clients, disk, figures, floor, machine, plan, report, targets, turns
+from . import clients, disk, figures, floor, headline, machine, plan, report, targets, turns
 from .disk import Disk
-from .options import parse
+from .options import PUBLISHED, parse
 from .record import OfAnother, Record
 
 RESULTS = "comparison"
+README = ROOT / "README.md"
 OPEN_FILES = 1 << 17
 
 
@@ -201,6 +202,8 @@ def write(results, options):
     results["plots"] = draw(path, options.results)
     page = report.page(results)
     path.with_suffix(".md").write_text(page)
+    if options.results.resolve() == PUBLISHED:
+        README.write_text(headline.put(README.read_text(), results))
     plan.Progress.say(f"written to {path.with_suffix('.md')}")
     if options.json:
         keys = ("scope", "machine", "versions", "targets", "rows", "complaints")

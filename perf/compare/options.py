@@ -17,6 +17,9 @@ as JSON, and plots into perf/results/. Needs Linux, two cores, Python 3, cargo, 
 librdkafka's client cc and make. Everything is built and written under target/.
 """
 
+# What the repository shows.
+PUBLISHED = ROOT / "perf" / "results"
+
 
 def parse(arguments=None):
     parser = argparse.ArgumentParser(description=ABOUT, epilog=listing(),
@@ -107,7 +110,7 @@ def completed(parser, options):
             parser.error(f"--{name.replace('_', '-')} must be more than 0")
     if options.results is None:
         is_part = options.quick or options.only
-        options.results = WORK / "results" if is_part else ROOT / "perf" / "results"
+        options.results = WORK / "results" if is_part else PUBLISHED
     if options.clients is None:
         options.clients = ["millrace"] if options.quick else list(CLIENTS)
     options.are_brokers_named = options.brokers is not None

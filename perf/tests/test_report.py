@@ -14,7 +14,7 @@ def row(workload, broker, figures, client="millrace"):
 def results(**others):
     return {
         "scope": "5 repetitions.", "complaints": [], "machine": {"processor": "a fast one"},
-        "versions": {"kafka": "4.3.1"}, 
+        "versions": {"kafka": "4.3.1"},
         "settings": {"repetitions": 5, "seconds of a load": 10},
         "kafka": {"properties": "num.io.threads=8\n", "jvm": "-Xmx1G"}, "commands": ["run this"],
         "targets": [{"target": 3, "asked": "much", "figure": "9", "met": True},

@@ -17,8 +17,8 @@ use crate::base::ids::{NodeId, TopicId};
 use crate::base::limits::BLOCK_BYTES;
 
 /// The version of our layout that this program writes, and the highest that it reads. Since 2 there
-/// are journals, without which what was acknowledged is not all there; since 3 most of what those
-/// hold lies beside the heads of their commits.
+/// are journals, without which what was acknowledged is not all there; since 3 larger entries of
+/// theirs lie beside the heads of their commits.
 const FORMAT: u32 = 3;
 
 /// The version of `meta.properties` itself, as Kafka writes it in KRaft mode.

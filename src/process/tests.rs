@@ -297,8 +297,8 @@ fn directories_that_are_not_ours_are_refused_and_left_alone() {
         ),
         (
             "meta.properties",
-            ours.replace("format=1", "format=3"),
-            "has the format 3",
+            ours.replace("format=1", "format=9"),
+            "has the format 9",
         ),
         (
             "meta.properties",

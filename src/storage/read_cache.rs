@@ -25,7 +25,7 @@ use crate::base::limits::{
     DEMANDED_IN_FLIGHT_MAX, READ_PIECE_BYTES, READ_TOGETHER_BYTES_MAX, READS_BESIDE_WRITES_MAX,
     READS_IN_FLIGHT_MAX,
 };
-use crate::runtime::{DmaBuffer, TaskQueue, Timer};
+use crate::runtime::{DmaBuffer, Semaphore, TaskQueue, Timer};
 
 use super::admission::{Admission, Admitted};
 use super::error::FileError;
@@ -105,15 +105,26 @@ impl Piece {
     }
 }
 
-/// After so many loads without an append between nobody is taken to write.
-const UNDISTURBED_LOADS: u32 = 64;
+fn lengths(pieces: &[Rc<Piece>]) -> Vec<usize> {
+    pieces.iter().map(|it| it.bytes() as usize).collect()
+}
+
+/// Whether all that was asked for has been read.
+fn is_all(pieces: &[Rc<Piece>], buffers: &[DmaBuffer]) -> bool {
+    let mut both = pieces.iter().zip(buffers);
+    both.all(|(piece, buffer)| buffer.len() as u64 == piece.bytes())
+}
+
+/// After so long without an append nobody is taken to write.
+const UNDISTURBED_AFTER: Duration = Duration::from_millis(250);
 
 /// So many pieces are loaded before anything is read ahead again.
 const AHEAD_PAUSE_PIECES: usize = 1024;
 
-/// How long a reader waits for replies to be taken that hold too much, and how often it looks.
-/// Enough for what the cache keeps to be sent at a gigabit a second, mostly.
-const TAKEN_WITHIN: Duration = Duration::from_millis(100);
+/// How long a reader waits for replies to be taken that hold too much: until half of what the cache
+/// keeps could be sent at a gigabit a second, but at least so long. And how often it looks.
+const TAKEN_WITHIN_MIN: Duration = Duration::from_millis(100);
+const TAKEN_BYTES_A_MICROSECOND: u64 = 125;
 const TAKEN_LOOK: Duration = Duration::from_micros(200);
 
 /// The pieces of one shard.
@@ -126,6 +137,8 @@ pub(super) struct ReadCache {
     admission: Admission,
     /// Replies hold too much and were waited for in vain.
     is_stuck: Cell<bool>,
+    /// One reader at a time looks whether they still do.
+    looking: Semaphore,
     state: RefCell<State>,
 }
 
@@ -143,8 +156,8 @@ struct State {
     /// What is to be loaded after that; all of them are asked for.
     ahead: VecDeque<PieceKey>,
     loading: usize,
-    /// Loads begun since the last append.
-    undisturbed: u32,
+    /// When something was appended last.
+    appended_at: Option<Instant>,
     /// Bytes that were asked for ahead and are not yet wanted.
     ahead_bytes: u64,
     /// So many pieces are to be loaded before anything is read ahead again.
@@ -162,6 +175,7 @@ impl ReadCache {
             home: UnitHome::new(),
             admission: Admission::new(pieces_max * READ_PIECE_BYTES),
             is_stuck: Cell::default(),
+            looking: Semaphore::new(1),
             state: RefCell::new(State {
                 // Until what was read ahead is wanted, as many pieces as are kept come and are
                 // wanted, those at the ends of reads twice.
@@ -193,7 +207,7 @@ impl ReadCache {
 
     /// Whether replies that wait for their receivers hold half as much memory again as the cache
     /// may keep. Then reads are small, and copies. With what readers collect meanwhile, pieces take
-    /// at most two and a half times what the cache may keep, beside what is being read ahead.
+    /// about two and a half times what the cache may keep, beside what is being read ahead.
     pub fn is_overdrawn(&self) -> bool {
         let live = self.live_bytes() + self.copied_bytes();
         live as u64 > self.bytes_max / 2 * 3
@@ -201,10 +215,16 @@ impl ReadCache {
 
     /// Waits a while for replies to be taken, if they hold too much. Whether they still do.
     pub async fn stays_overdrawn(&self) -> bool {
+        if !self.is_overdrawn() {
+            self.is_stuck.set(false);
+            return false;
+        }
+        let _looks = self.looking.acquire_permit(1).await;
+        let enough = Duration::from_micros(self.bytes_max / 2 / TAKEN_BYTES_A_MICROSECOND);
         let began = Instant::now();
         while self.is_overdrawn() {
             // They are for consumers that do not read. Nobody else waits for those.
-            if self.is_stuck.get() || began.elapsed() >= TAKEN_WITHIN {
+            if self.is_stuck.get() || began.elapsed() >= enough.max(TAKEN_WITHIN_MIN) {
                 self.is_stuck.set(true);
                 return true;
             }
@@ -268,7 +288,7 @@ impl ReadCache {
 
     /// Something was appended, and is about to be written: reads leave room for it.
     pub fn appended(&self) {
-        self.state.borrow_mut().undisturbed = 0;
+        self.state.borrow_mut().appended_at = Some(Instant::now());
     }
 
     /// Starts loads of what was asked for, as many as there may be.
@@ -286,7 +306,6 @@ impl ReadCache {
                 piece.stage.replace(Stage::Loading);
             }
             state.loading += 1;
-            state.undisturbed = state.undisturbed.saturating_add(1);
             state.ahead_pause = state.ahead_pause.saturating_sub(pieces.len());
             drop(state);
             let cache = Rc::clone(self);
@@ -295,42 +314,62 @@ impl ReadCache {
         }
     }
 
-    /// Reads pieces that lie one behind the other in one go.
+    /// Reads pieces that lie one behind the other, in one go if all of that can be read.
     async fn load(self: Rc<Self>, pieces: &[Rc<Piece>], file: &File) {
-        let lengths: Vec<_> = pieces.iter().map(|it| it.bytes() as usize).collect();
-        let read = file.read(pieces[0].range.start, &lengths).await;
-        let mut state = self.state.borrow_mut();
-        state.loading -= 1;
-        match read.map_err(Rc::new) {
-            Ok(buffers) => {
+        match file.read(pieces[0].range.start, &lengths(pieces)).await {
+            Ok(buffers) if pieces.len() == 1 || is_all(pieces, &buffers) => {
                 for (piece, buffer) in pieces.iter().zip(buffers) {
-                    self.loaded(&mut state, piece, buffer);
+                    self.loaded(piece, Ok(buffer));
                 }
             }
-            Err(error) => {
+            Err(error) if pieces.len() == 1 => self.loaded(&pieces[0], Err(error)),
+            // What cannot be read of one is no harm to the others.
+            _ => {
                 for piece in pieces {
-                    state.remove(piece);
-                    *piece.stage.borrow_mut() = Stage::Failed(Rc::clone(&error));
+                    let alone = std::slice::from_ref(piece);
+                    let read = file.read(piece.range.start, &lengths(alone)).await;
+                    self.loaded(piece, read.map(|mut buffers| buffers.remove(0)));
                 }
             }
         }
-        while state.loaded_bytes > self.bytes_max && state.evict_oldest() {}
-        // What replies hold is no less for it, but nothing else stays beside that.
-        while self.live_bytes() as u64 > 2 * self.bytes_max && state.evict_oldest() {}
-        drop(state);
+        self.state.borrow_mut().loading -= 1;
+        self.make_room();
         let wakers = pieces.iter().flat_map(|piece| piece.waiting.take());
         wakers.for_each(Waker::wake);
         self.start_loads();
     }
 
-    fn loaded(&self, state: &mut State, piece: &Rc<Piece>, buffer: DmaBuffer) {
-        let unit = self.home.adopt(buffer);
-        // What came short is not kept: whoever asks again has it read again.
-        match unit.len() as u64 == piece.bytes() {
-            true => state.loaded(piece),
-            false => state.remove(piece),
+    fn loaded(&self, piece: &Rc<Piece>, read: Result<DmaBuffer, FileError>) {
+        let mut state = self.state.borrow_mut();
+        let stage = match read {
+            Ok(buffer) => {
+                let unit = self.home.adopt(buffer);
+                // What came short is not kept: whoever asks again has it read again.
+                match unit.len() as u64 == piece.bytes() {
+                    true => state.loaded(piece),
+                    false => state.remove(piece),
+                }
+                Stage::Loaded(unit)
+            }
+            Err(error) => {
+                state.remove(piece);
+                Stage::Failed(Rc::new(error))
+            }
+        };
+        *piece.stage.borrow_mut() = stage;
+    }
+
+    fn make_room(&self) {
+        let mut state = self.state.borrow_mut();
+        while state.loaded_bytes > self.bytes_max
+            && let Some(was_ahead) = state.evict_oldest()
+        {
+            if was_ahead {
+                state.ahead_pause = AHEAD_PAUSE_PIECES;
+            }
         }
-        *piece.stage.borrow_mut() = Stage::Loaded(unit);
+        // What replies hold is no less for it, but nothing else stays beside that.
+        while self.live_bytes() as u64 > 2 * self.bytes_max && state.evict_oldest().is_some() {}
     }
 
     /// Whether nothing is on its way from the disk or waits for it.
@@ -438,7 +477,9 @@ impl State {
     fn no_longer_ahead(&mut self, piece: &Piece) {
         if piece.is_ahead.replace(false) {
             self.ahead_bytes -= piece.bytes();
-            self.ahead.retain(|key| *key != piece.key);
+            if piece.is_asked() {
+                self.ahead.retain(|key| *key != piece.key);
+            }
         }
     }
 
@@ -456,7 +497,8 @@ impl State {
     }
 
     fn is_undisturbed(&self) -> bool {
-        self.undisturbed >= UNDISTURBED_LOADS
+        let quiet = self.appended_at.map(|at| at.elapsed());
+        quiet.is_none_or(|quiet| quiet >= UNDISTURBED_AFTER)
     }
 
     fn next_to_load(&mut self) -> Option<Rc<Piece>> {
@@ -484,7 +526,7 @@ impl State {
 
     /// A piece that is to be loaded, with those behind it that are read in one go with it.
     fn read_together(&self, first: Rc<Piece>) -> Vec<Rc<Piece>> {
-        let bytes_max = match self.is_undisturbed() {
+        let bytes_max = match self.is_undisturbed() && self.is_in(&first) {
             true => READ_TOGETHER_BYTES_MAX,
             false => READ_PIECE_BYTES,
         };
@@ -536,15 +578,12 @@ impl State {
         }
     }
 
-    fn evict_oldest(&mut self) -> bool {
-        let Some((_, oldest)) = self.by_use.first() else {
-            return false;
-        };
+    /// Takes out what was used least recently. Whether it was read ahead and is not wanted yet.
+    fn evict_oldest(&mut self) -> Option<bool> {
+        let (_, oldest) = self.by_use.first()?;
         let oldest = Rc::clone(&self.pieces[oldest]);
-        if oldest.is_ahead.get() {
-            self.ahead_pause = AHEAD_PAUSE_PIECES;
-        }
+        let is_ahead = oldest.is_ahead.get();
         self.remove(&oldest);
-        true
+        Some(is_ahead)
     }
 }

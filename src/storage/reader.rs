@@ -31,7 +31,7 @@ use super::turn::Turn;
 use super::unit::SealedUnit;
 
 /// So many pieces does one read ask for at a time, so that others come between.
-const PIECES_ASKED_MAX: usize = 4;
+const PIECES_ASKED_MAX: usize = 8;
 
 /// So many batches are walked before other tasks get their turn.
 const BATCHES_BEFORE_YIELD_MAX: usize = 8 << 10;
@@ -265,9 +265,11 @@ impl ColdRead {
     /// The most memory that what it collects takes, in bytes, unless its first batch is larger.
     pub fn memory_max(&self) -> u64 {
         let bytes = self.bytes_max();
+        let pieces = (bytes.div_ceil(READ_PIECE_BYTES) + 1) * READ_PIECE_BYTES;
         match self.goes_on {
-            true => (bytes.div_ceil(READ_PIECE_BYTES) + 1) * READ_PIECE_BYTES,
-            false => bytes + FIND_BYTES + 2 * BLOCK_BYTES,
+            true => pieces,
+            // A buffer may take nearly twice what is read into it.
+            false => pieces.min(2 * (bytes + FIND_BYTES + 2 * BLOCK_BYTES)),
         }
     }
 
@@ -563,7 +565,10 @@ impl<'a> Stretch<'a> {
     /// Goes on to `to`, or to the limit.
     async fn reach(&mut self, to: u64) -> Result<(), ReadError> {
         while self.reached() < to.min(self.file_limit()) {
-            self.ask(to)?;
+            // Several at a time, so that they are read together.
+            if self.asked.len() <= PIECES_ASKED_MAX / 2 {
+                self.ask(to)?;
+            }
             let (piece, reaches) = self.asked.pop_front().expect("something is missing");
             let held = Held {
                 start: piece.start(),

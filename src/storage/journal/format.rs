@@ -84,14 +84,23 @@ pub fn is_beside(bytes: usize) -> bool {
     bytes > IN_HEAD_BYTES_MAX
 }
 
+/// What so many bytes take in a file, on the average: those beside share their first block and
+/// their last one with nothing.
+pub fn taken_by(bytes: usize) -> usize {
+    match is_beside(bytes) {
+        true => bytes + BLOCK_BYTES as usize,
+        false => bytes,
+    }
+}
+
 /// What a commit takes.
 #[derive(Clone, Copy, Debug)]
-pub struct Size {
+pub struct CommitSize {
     head: usize,
     beside: usize,
 }
 
-impl Size {
+impl CommitSize {
     /// Without entries.
     pub fn new() -> Self {
         Self {
@@ -125,7 +134,7 @@ pub fn encode<'a>(
     secret: &Secret,
     number: u64,
     entries: impl Iterator<Item = (Entry<'a>, usize)>,
-    size: Size,
+    size: CommitSize,
 ) -> DmaBuffer {
     let mut buffer = DmaBuffer::new(whole_blocks(size.head));
     let target = buffer.as_bytes_mut();
@@ -138,7 +147,10 @@ pub fn encode<'a>(
     for (entry, carry) in entries {
         let is_beside = is_beside(entry.bytes.len());
         let (begins, crc) = match is_beside {
-            true => (carry as u16, crc_of_beginnings(entry.bytes).unwrap_or(0)),
+            true => {
+                let crc = crc_of_beginnings(entry.bytes);
+                (carry as u16, crc.expect("whole batches"))
+            }
             false => (IN_HEAD, 0),
         };
         put(&(entry.name.len() as u16).to_le_bytes());
@@ -202,18 +214,20 @@ fn split_batch(batches: &[u8]) -> Option<(&[u8], &[u8])> {
     is_batch.then(|| batches.split_at_checked(bytes))?
 }
 
-/// A commit that was found whole.
+/// A commit whose head was found whole.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Found<'a> {
     /// Its number.
     pub number: u64,
-    /// What it holds.
+    /// What it holds, of each log as far as it is whole.
     pub entries: Vec<Entry<'a>>,
+    /// Whether that is all.
+    pub is_whole: bool,
     /// Whole blocks that it takes.
     pub blocks: usize,
 }
 
-/// The commit of a file with this secret that `bytes` begin with, if they do, and it is whole.
+/// The commit of a file with this secret that `bytes` begin with, if they do.
 pub fn decode<'a>(secret: &Secret, bytes: &'a [u8]) -> Option<Found<'a>> {
     let mut head = Reader(bytes);
     let is_former = match u32::from_le_bytes(head.array()?) {
@@ -233,29 +247,33 @@ pub fn decode<'a>(secret: &Secret, bytes: &'a [u8]) -> Option<Found<'a>> {
     }
     let mut reader = Reader(bytes.get(HEAD_BYTES..length)?);
     let mut end = whole_blocks(length);
-    let mut entries = Vec::new();
+    let (mut entries, mut torn) = (Vec::new(), Vec::new());
     for _ in 0..count {
         let head = reader.entry_head(is_former)?;
         let (name, identity) = (reader.take(head.name)?, reader.take(head.identity)?);
         let body = match head.begins {
-            IN_HEAD => reader.take(head.bytes)?,
+            IN_HEAD => Some(reader.take(head.bytes)?),
             carry => {
                 let start = end + usize::from(carry);
-                let body = bytes.get(start..)?.get(..head.bytes)?;
                 end = whole_blocks(start + head.bytes);
-                is_whole(body, head.crc).then_some(body)?
+                let body = bytes.get(start..start + head.bytes);
+                body.filter(|body| is_whole(body, head.crc))
             }
         };
-        entries.push(Entry {
-            name,
-            identity,
-            at: head.at,
-            bytes: body,
-        });
+        match body {
+            Some(bytes) if !torn.contains(&name) => entries.push(Entry {
+                name,
+                identity,
+                at: head.at,
+                bytes,
+            }),
+            _ => torn.push(name),
+        }
     }
     Some(Found {
         number,
         entries,
+        is_whole: torn.is_empty(),
         blocks: end / BLOCK_BYTES as usize,
     })
 }
@@ -334,7 +352,7 @@ mod tests {
 
     /// A commit as it lies in the file; behind how much each entry begins in its blocks.
     fn commit(number: u64, bodies: &[(usize, &[u8])]) -> Vec<u8> {
-        let mut size = Size::new();
+        let mut size = CommitSize::new();
         for (carry, body) in bodies {
             size.add(b"t-0", b"version: 0", *carry, body.len());
         }
@@ -361,6 +379,7 @@ mod tests {
         bytes.extend_from_slice(&[0xee; 5000]);
         let found = decode(&SECRET, &bytes).expect("a commit");
         assert_eq!((found.number, found.blocks), (42, length / 4096));
+        assert!(found.is_whole);
         assert_eq!(found.entries, bodies.map(|(_, body)| entry(body)));
     }
 
@@ -407,22 +426,69 @@ mod tests {
     }
 
     #[test]
-    fn no_part_of_a_commit_and_no_commit_that_was_changed_is_one() {
+    fn no_part_of_a_head_and_no_head_that_was_changed_is_one() {
         let beside = [batch(100), batch(17_000)].concat();
         let bytes = commit(1, &[(0, b"abc"), (10, &beside), (0, b"d")]);
         assert_eq!(decode(&[4; 16], &bytes), None, "another file's");
         let head = HEAD_BYTES + 3 * (ENTRY_HEAD_BYTES + 13) + 4;
-        let behind = 4096 + 10..4096 + 10 + beside.len();
-        for cut in (0..head).chain(behind.clone()) {
-            assert_eq!(decode(&SECRET, &bytes[..cut]), None, "{cut}");
-        }
         let mut changed = bytes.clone();
-        for at in (0..head).chain(behind) {
+        for at in 0..head {
+            assert_eq!(decode(&SECRET, &bytes[..at]), None, "{at}");
             changed[at] ^= 0x10;
             assert_eq!(decode(&SECRET, &changed), None, "{at}");
             changed[at] ^= 0x10;
         }
         assert!(decode(&SECRET, &changed).is_some());
         assert_eq!(decode(&SECRET, &[0; 4096]), None);
+    }
+
+    #[test]
+    fn what_is_torn_beside_the_head_is_left_out_with_what_follows_of_its_log() {
+        let (large, other) = ([batch(100), batch(17_000)].concat(), batch(20_000));
+        let mut size = CommitSize::new();
+        let named = |name: &'static [u8], bytes| Entry {
+            name,
+            ..entry(bytes)
+        };
+        let entries = [
+            named(b"t-0", &large),
+            named(b"u-0", &other),
+            named(b"t-0", b"abc"),
+            named(b"v-0", b"d"),
+        ];
+        for entry in &entries {
+            size.add(entry.name, entry.identity, 0, entry.bytes.len());
+        }
+        let head = encode(&SECRET, 1, entries.iter().map(|entry| (*entry, 0)), size);
+        let mut bytes = head.as_bytes().to_vec();
+        for beside in [&large, &other] {
+            bytes.extend_from_slice(beside);
+            bytes.resize(whole_blocks(bytes.len()), 0);
+        }
+        let blocks = bytes.len() / 4096;
+        let torn = |bytes: &[u8], left: &[Entry<'_>], at: usize| {
+            let found = decode(&SECRET, bytes).expect("a whole head");
+            assert_eq!((found.is_whole, found.blocks), (false, blocks), "{at}");
+            assert_eq!(found.entries, left, "{at}");
+        };
+        let others = [entries[1], entries[3]];
+        let first = 4096..4096 + large.len();
+        let mut changed = bytes.clone();
+        for at in first.clone() {
+            changed[at] ^= 0x10;
+            torn(&changed, &others, at);
+            changed[at] ^= 0x10;
+        }
+        // The file has ended, or holds what was there before: blocks of a former commit.
+        for at in first.clone() {
+            torn(&bytes[..at], &entries[3..], at);
+        }
+        for block in first.step_by(4096) {
+            let mut stale = bytes.clone();
+            let former = batch(17_000);
+            let end = (block + 4096).min(4096 + large.len());
+            stale[block..end].copy_from_slice(&former[..end - block]);
+            torn(&stale, &others, block);
+        }
     }
 }

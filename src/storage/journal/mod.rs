@@ -36,7 +36,7 @@ use super::file::File;
 use super::layout;
 use super::log::Log;
 use super::unit::SealedUnit;
-use format::{Entry, Secret, Size};
+use format::{CommitSize, Entry, Secret};
 
 /// A journal of a shard.
 #[derive(Clone, Copy, Debug)]
@@ -120,7 +120,7 @@ impl Share {
         }
     }
 
-    /// A log that was last counted in `counted` has so many bytes pending.
+    /// A log that was last counted in `counted` has pending what takes so many bytes of a file.
     fn note(&self, counted: &mut u64, bytes: usize, file_bytes: u64) {
         self.bytes.set(self.bytes.get() + bytes as u64);
         if self.bytes.get() >= file_bytes {
@@ -223,7 +223,8 @@ impl Journal {
     pub fn note(&self, counted: &mut u64, pending_bytes: usize) {
         let limits = self.limits.filter(|_| pending_bytes <= PENDING_MAX);
         if let Some(limits) = limits {
-            self.share.note(counted, pending_bytes, limits.file_bytes);
+            let taken_bytes = format::taken_by(pending_bytes);
+            self.share.note(counted, taken_bytes, limits.file_bytes);
         }
     }
 
@@ -368,7 +369,7 @@ impl Journal {
         }
         let mut logs = Vec::new();
         let mut taken: Vec<Taken> = Vec::new();
-        let mut size = Size::new();
+        let mut size = CommitSize::new();
         loop {
             // Those that find it closed go to their segments, and those that come back wait.
             let enlisted = self.enlisted.take();
@@ -403,7 +404,12 @@ impl Journal {
         Some(self.put_together(&taken, size, logs))
     }
 
-    fn put_together(&self, taken: &[Taken], size: Size, logs: Vec<(Rc<Log>, Offset)>) -> Commit {
+    fn put_together(
+        &self,
+        taken: &[Taken],
+        size: CommitSize,
+        logs: Vec<(Rc<Log>, Offset)>,
+    ) -> Commit {
         let sequence = self.sequence.get() + 1;
         self.sequence.set(sequence);
         let entries = taken.iter().map(|taken| {
@@ -506,8 +512,8 @@ mod tests {
         let share = Share::new();
         for (logs, pending, most) in [
             (6, 60_000, PENDING_MAX),
-            // 279 of them fill a file.
-            (1000, 60_000, 15_033),
+            // 262 of them fill a file.
+            (1000, 64_096, 16_008),
             (100, 3_000, 41_943),
             (10_000, 1_000, PENDING_MIN),
             (1, 100, PENDING_MAX),

@@ -1,10 +1,11 @@
 //! Brings what journals hold into the segments, at a start. On the main thread, before any log is
 //! recovered: recovery then finds what it would have found without a journal.
 //!
-//! An entry is written where it was appended, and nothing else is ever written there, so replaying
-//! twice does what replaying once does, and a crash meanwhile does no harm. What is no longer there
-//! is passed over: a segment that was deleted, and a partition that was, or was made anew, which
-//! its `partition.metadata` tells.
+//! Of a commit that is torn or damaged the whole entries are replayed too: nobody was told of it,
+//! or they are all that is left. An entry is written where it was appended, and nothing else is
+//! ever written there, so replaying twice does what replaying once does, and a crash meanwhile does
+//! no harm. What is no longer there is passed over: a segment that was deleted, and a partition
+//! that was, or was made anew, which its `partition.metadata` tells.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map};
 use std::path::{Path, PathBuf};
@@ -128,7 +129,7 @@ const UNCLAIMED: &str =
 /// What was found in a file.
 struct Commits<'a> {
     commits: Vec<Found<'a>>,
-    /// The numbers of those that are not left over from a former turn.
+    /// The numbers of those that are whole and not left over from a former turn.
     of_this_turn: BTreeSet<u64>,
 }
 
@@ -146,10 +147,16 @@ fn commits_of(bytes: &[u8]) -> Option<Commits<'_>> {
     while at < bytes.len() {
         let commit = format::decode(&secret, &bytes[at..]);
         // What a former turn left behind the last one of this turn has lower numbers.
-        let Some(commit) = commit.filter(|commit| commit.number > last) else {
-            at += BLOCK_BYTES as usize;
-            passed_over += 1;
-            continue;
+        let commit = commit.filter(|commit| commit.number > last);
+        let commit = match commit {
+            Some(commit) if commit.is_whole => commit,
+            // It may not have the length that it says, if a part of it is a former turn's.
+            torn => {
+                found.commits.extend(torn);
+                at += BLOCK_BYTES as usize;
+                passed_over += 1;
+                continue;
+            }
         };
         // More are missing than have room here: what came before is of a former turn, in the place
         // of one that was in flight.
@@ -250,7 +257,7 @@ mod tests {
     fn file(numbers: &[u64]) -> Vec<u8> {
         let mut bytes = format::encode_head(&SECRET).as_bytes().to_vec();
         for number in numbers {
-            let size = format::Size::new();
+            let size = format::CommitSize::new();
             let commit = format::encode(&SECRET, *number, [].into_iter(), size);
             bytes.extend_from_slice(commit.as_bytes());
             let last = bytes.len() - BLOCK_BYTES as usize;

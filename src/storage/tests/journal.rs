@@ -37,11 +37,16 @@ pub(super) async fn crash(storage: &ShardStorage, logs: &[Rc<Log>]) {
 /// Makes a log with a journal that is there.
 async fn with_journal(storage: &Rc<ShardStorage>, path: &Path) -> Rc<Log> {
     let (log, _) = open(storage, path, config(), None, false);
-    append_durably(&log, 0).await;
+    append_until_journal(storage, &log).await;
+    log
+}
+
+/// The first append, after which the journal's files are made.
+async fn append_until_journal(storage: &ShardStorage, log: &Rc<Log>) {
+    append_durably(log, 0).await;
     while !storage.journal.is_open() {
         crate::runtime::yield_now().await;
     }
-    log
 }
 
 async fn append_durably(log: &Rc<Log>, seed: usize) {
@@ -192,7 +197,9 @@ fn files_take_turns_and_every_crash_leaves_all_that_was_acknowledged() {
                 }
                 for round in 0..rounds {
                     for (number, log) in logs.iter().enumerate() {
-                        let batch = batch(round * 7 + number, 1, 1 + (round * 977) % 9000);
+                        // A tenth of them are not copied into the journal.
+                        let records = 1 + 2 * usize::from((round + number) % 10 == 0);
+                        let batch = batch(round * 7 + number, records, 1 + (round * 977) % 9000);
                         append(log, &batch).await.expect("an append");
                     }
                     for log in &logs {
@@ -313,6 +320,49 @@ fn a_commit_that_is_damaged_is_reported_unless_it_may_be_a_torn_write() {
 }
 
 #[test]
+fn what_is_damaged_in_a_commit_costs_its_own_log_and_no_other() {
+    let home = home(Faults::default());
+    let paths = [home.log.clone(), home.log.with_file_name("u-3")];
+    let ends = on_shard(home.directory.clone(), journaled(0), {
+        let paths = paths.clone();
+        async move |storage| {
+            let first = with_journal(&storage, &paths[0]).await;
+            let (second, _) = open(&storage, &paths[1], config(), None, false);
+            let logs = [first, second];
+            for seed in 1..4 {
+                for log in &logs {
+                    append(log, &batch(seed, 20, 1000)).await.expect("room");
+                }
+                for log in &logs {
+                    log.make_durable(log.end()).await.expect("a sync");
+                }
+            }
+            crash(&storage, &logs).await;
+            logs.map(|log| log.end())
+        }
+    });
+    let file = home.directory.path().join("journal-0.0");
+    let mut bytes = std::fs::read(&file).expect("a journal");
+    // Of the last round, whichever log's comes first in the file.
+    let whole = batch(3, 20, 1000);
+    let body = &whole[61..];
+    let at = bytes.windows(body.len()).position(|part| part == body);
+    bytes[at.expect("a batch of the third round") + 500] ^= 1;
+    std::fs::write(&file, bytes).expect("a journal");
+    let replayed = replay(&home.directory, false).expect("a journal");
+    assert_eq!(replayed.damaged, Vec::new());
+    on_shard(home.directory.clone(), limits(), async move |storage| {
+        let mut lost = 0;
+        for (path, end) in paths.iter().zip(ends) {
+            let (log, _) = open(&storage, path, config(), None, false);
+            lost += end.0 - log.end().0;
+            read_all(&log, Offset(0), 100_000).await;
+        }
+        assert_eq!(lost, 20, "one batch of one of them");
+    });
+}
+
+#[test]
 fn what_was_rolled_before_it_was_ever_opened_is_replayed_too() {
     let home = home(Faults::default());
     left_by_a_crash(&home, 1..20);
@@ -326,7 +376,8 @@ fn what_was_rolled_before_it_was_ever_opened_is_replayed_too() {
         };
         let retained = log.retain(all_expired, log.durable(), NOW).await;
         retained.expect("retained");
-        for seed in 0..20 {
+        append_until_journal(&storage, &log).await;
+        for seed in 1..20 {
             append_durably(&log, seed).await;
         }
         crash(&storage, &[Rc::clone(&log)]).await;

@@ -257,13 +257,52 @@ fn neighbours_are_read_together_unless_something_is_written() {
         assert!(pieces > 2 * 64, "more than the cache keeps: {pieces}");
         let beside_writes = calls_to_read(&log, log.end(), &plan, true).await;
         assert!(beside_writes >= pieces, "{beside_writes} of {pieces}");
-        // The first 64 calls are those that find out that nothing is written.
+        nobody_writes().await;
         let undisturbed = calls_to_read(&log, log.end(), &plan, false).await;
-        let rest = undisturbed.saturating_sub(64);
         assert!(
-            rest <= (pieces - 64).div_ceil(3),
+            undisturbed <= pieces.div_ceil(3),
             "{undisturbed} of {pieces}"
         );
+        // So are those of a reader that is not read ahead of.
+        let before = plan.calls.load(Ordering::Relaxed);
+        let once = from(Offset(10_000), log.end(), 4 * MIB);
+        let bytes = read(&log, once).await.expect("a read");
+        let calls = plan.calls.load(Ordering::Relaxed) - before;
+        assert!(bytes.len() > 4_000_000 && calls <= 6, "{calls}");
+    });
+}
+
+/// Until it is so long since the last append that nobody is taken to write.
+async fn nobody_writes() {
+    crate::runtime::Timer::new(std::time::Duration::from_millis(260)).await;
+}
+
+#[test]
+fn what_cannot_be_read_together_is_read_alone() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    let plan = Arc::new(Plan {
+        only: Some(Call::Read),
+        on: ".log",
+        count: 1,
+        errno: libc::EIO,
+        ..Plan::default()
+    });
+    let faults = Faults::planned(Arc::clone(&plan));
+    let directory = LogDirectory::with_faults(home.directory.path().to_owned(), true, faults);
+    on_shard(directory, no_tail(), async move |storage| {
+        let (log, _) = open(&storage, &path, large_segments(), None, false);
+        let end = fill(&log, 0, 1000).await;
+        nobody_writes().await;
+        // The first piece, so that what is asked for next is what lies behind it.
+        let first = read(&log, from(Offset(0), end, 100)).await;
+        first.expect("a read");
+        let before = plan.calls.load(Ordering::Relaxed);
+        plan.fail_next();
+        let bytes = read(&log, from(Offset(0), end, MIB)).await;
+        assert!(bytes.expect("a read").len() > 700_000);
+        let calls = plan.calls.load(Ordering::Relaxed) - before;
+        assert!(calls > 2, "{calls}: it was not read together");
     });
 }
 
