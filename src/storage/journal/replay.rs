@@ -250,6 +250,10 @@ fn log_of(directory: &LogDirectory, entry: &Entry<'_>) -> Result<LogOf, FileErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ids::Offset;
+    use crate::record::builder::{BatchBuilder, RecordToWrite};
+    use crate::record::compression::Codec;
+    use crate::storage::journal::At;
 
     const SECRET: format::Secret = [9; 16];
 
@@ -264,6 +268,44 @@ mod tests {
             bytes[last + 9] ^= u8::from(*number == 0);
         }
         bytes
+    }
+
+    #[test]
+    fn what_is_whole_of_a_damaged_commit_is_found_though_the_commit_counts_as_missing() {
+        let mut builder = BatchBuilder::new(Codec::None);
+        let record = RecordToWrite {
+            value: Some(&[7; 20_000]),
+            ..RecordToWrite::default()
+        };
+        builder.append(&record).expect("a record that fits");
+        let batch = builder.build().expect("a batch");
+        let mut size = format::CommitSize::new();
+        let entries = [&b"t-0"[..], b"u-0"].map(|name| Entry {
+            name,
+            identity: b"id",
+            at: At {
+                segment: Offset(0),
+                position: 0,
+            },
+            bytes: &batch,
+        });
+        for entry in &entries {
+            size.add(entry.name, entry.identity, 0, batch.len());
+        }
+        let mut bytes = format::encode_head(&SECRET).as_bytes().to_vec();
+        let with_carry = entries.iter().map(|entry| (*entry, 0));
+        bytes.extend_from_slice(format::encode(&SECRET, 1, with_carry, size).as_bytes());
+        let first = bytes.len();
+        for _ in &entries {
+            bytes.extend_from_slice(&batch);
+            bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES as usize), 0);
+        }
+        bytes[first + 15_000] ^= 1;
+        let found = commits_of(&bytes).expect("a journal");
+        assert!(found.of_this_turn.is_empty());
+        let names = found.commits.iter().flat_map(|commit| &commit.entries);
+        let names: Vec<_> = names.map(|entry| entry.name).collect();
+        assert_eq!(names, [b"u-0"]);
     }
 
     #[test]

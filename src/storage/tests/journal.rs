@@ -41,6 +41,16 @@ async fn with_journal(storage: &Rc<ShardStorage>, path: &Path) -> Rc<Log> {
     log
 }
 
+fn two_paths(home: &Home) -> [PathBuf; 2] {
+    [home.log.clone(), home.log.with_file_name("u-3")]
+}
+
+/// Makes two logs, with a journal that is there.
+async fn two_logs(storage: &Rc<ShardStorage>, paths: &[PathBuf; 2]) -> [Rc<Log>; 2] {
+    let first = with_journal(storage, &paths[0]).await;
+    [first, open(storage, &paths[1], config(), None, false).0]
+}
+
 /// The first append, after which the journal's files are made.
 async fn append_until_journal(storage: &ShardStorage, log: &Rc<Log>) {
     append_durably(log, 0).await;
@@ -75,13 +85,11 @@ fn journals(home: &Home) -> usize {
 #[test]
 fn what_only_the_journal_holds_is_read_and_survives_a_crash() {
     let home = home(Faults::default());
-    let paths = [home.log.clone(), home.log.with_file_name("u-3")];
+    let paths = two_paths(&home);
     let ends = on_shard(home.directory.clone(), journaled(0), {
         let paths = paths.clone();
         async move |storage| {
-            let first = with_journal(&storage, &paths[0]).await;
-            let (second, _) = open(&storage, &paths[1], config(), None, false);
-            let logs = [first, second];
+            let logs = two_logs(&storage, &paths).await;
             for seed in 1..100 {
                 append_durably(&logs[seed % 2], seed).await;
             }
@@ -114,13 +122,11 @@ fn what_only_the_journal_holds_is_read_and_survives_a_crash() {
 #[test]
 fn large_appends_and_small_ones_survive_a_crash_alike() {
     let home = home(Faults::default());
-    let paths = [home.log.clone(), home.log.with_file_name("u-3")];
+    let paths = two_paths(&home);
     let written = on_shard(home.directory.clone(), journaled(0), {
         let paths = paths.clone();
         async move |storage| {
-            let first = with_journal(&storage, &paths[0]).await;
-            let (second, _) = open(&storage, &paths[1], config(), None, false);
-            let logs = [first, second];
+            let logs = two_logs(&storage, &paths).await;
             for seed in 1..60 {
                 let log = &logs[seed % 2];
                 // From 100 bytes to 100 KiB, so on either side of what is copied.
@@ -322,13 +328,11 @@ fn a_commit_that_is_damaged_is_reported_unless_it_may_be_a_torn_write() {
 #[test]
 fn what_is_damaged_in_a_commit_costs_its_own_log_and_no_other() {
     let home = home(Faults::default());
-    let paths = [home.log.clone(), home.log.with_file_name("u-3")];
+    let paths = two_paths(&home);
     let ends = on_shard(home.directory.clone(), journaled(0), {
         let paths = paths.clone();
         async move |storage| {
-            let first = with_journal(&storage, &paths[0]).await;
-            let (second, _) = open(&storage, &paths[1], config(), None, false);
-            let logs = [first, second];
+            let logs = two_logs(&storage, &paths).await;
             for seed in 1..4 {
                 for log in &logs {
                     append(log, &batch(seed, 20, 1000)).await.expect("room");

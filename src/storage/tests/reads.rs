@@ -277,10 +277,8 @@ async fn nobody_writes() {
     crate::runtime::Timer::new(std::time::Duration::from_millis(260)).await;
 }
 
-#[test]
-fn what_cannot_be_read_together_is_read_alone() {
-    let home = home(Faults::default());
-    let path = home.log.clone();
+/// A directory in which one read of a segment fails, when the plan says so.
+fn failing_once(home: &Home) -> (LogDirectory, Arc<Plan>) {
     let plan = Arc::new(Plan {
         only: Some(Call::Read),
         on: ".log",
@@ -289,7 +287,15 @@ fn what_cannot_be_read_together_is_read_alone() {
         ..Plan::default()
     });
     let faults = Faults::planned(Arc::clone(&plan));
-    let directory = LogDirectory::with_faults(home.directory.path().to_owned(), true, faults);
+    let root = home.directory.path().to_owned();
+    (LogDirectory::with_faults(root, true, faults), plan)
+}
+
+#[test]
+fn what_cannot_be_read_together_is_read_alone() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    let (directory, plan) = failing_once(&home);
     on_shard(directory, no_tail(), async move |storage| {
         let (log, _) = open(&storage, &path, large_segments(), None, false);
         let end = fill(&log, 0, 1000).await;
@@ -533,15 +539,7 @@ fn layout_name(base: Offset) -> String {
 fn a_read_that_fails_is_told_and_may_be_tried_again() {
     let home = home(Faults::default());
     let path = home.log.clone();
-    let plan = Arc::new(Plan {
-        count: 1,
-        only: Some(Call::Read),
-        on: ".log",
-        errno: libc::EIO,
-        ..Plan::default()
-    });
-    let faults = Faults::planned(Arc::clone(&plan));
-    let directory = LogDirectory::with_faults(home.directory.path().to_owned(), true, faults);
+    let (directory, plan) = failing_once(&home);
     on_shard(directory, no_tail(), async move |storage| {
         let (log, _) = open(&storage, &path, large_segments(), None, false);
         let end = fill(&log, 0, 500).await;
