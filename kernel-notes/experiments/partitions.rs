@@ -111,7 +111,7 @@ async fn run(dir: &Path, files: usize) -> Result<Measured> {
     }
     clock.lap()?;
     for file in &open {
-        file.allocate(PREALLOCATED_BYTES).await?;
+        file.allocate(0, PREALLOCATED_BYTES).await?;
     }
     clock.lap()?;
     write_all(&open).await?;

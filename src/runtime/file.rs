@@ -137,13 +137,14 @@ impl File {
         syncs.await.0.map(drop)
     }
 
-    /// Gives the file blocks up to `length`, and that length if it is shorter.
+    /// Gives the file blocks from `from` up to `length`, and that length if it is shorter.
     ///
     /// # Errors
     /// As fallocate(2).
-    pub async fn allocate(&self, length: u64) -> io::Result<()> {
+    pub async fn allocate(&self, from: u64, length: u64) -> io::Result<()> {
         let (fd, held) = self.fd();
-        let entry = opcode::Fallocate::new(fd, length).build();
+        let entry = opcode::Fallocate::new(fd, length - from).offset(from);
+        let entry = entry.build();
         let allocates = Submission::new(&current().driver, entry, Held::File(held));
         allocates.await.0.map(drop)
     }

@@ -183,7 +183,7 @@ fn files_are_written_read_cut_and_closed() {
             .expect("made");
         let again = File::open(&path, CREATE).await.expect_err("it is there");
         assert_eq!(again.kind(), std::io::ErrorKind::AlreadyExists);
-        file.allocate(1 << 20).await.expect("room");
+        file.allocate(0, 1 << 20).await.expect("room");
         let mut buffer = DmaBuffer::new(8192);
         buffer.as_bytes_mut().fill(7);
         let buffer = Rc::new(buffer);

@@ -341,7 +341,7 @@ impl Log {
         self.growth_ends().await;
         self.check()?;
         if !self.has_room(incoming) {
-            self.preallocate(incoming.bytes).await?;
+            self.preallocate(incoming).await?;
         }
         self.check()
     }
@@ -389,8 +389,9 @@ impl Log {
         Err(LogError::Damaged(end))
     }
 
-    /// Gives the file room for `batch_bytes` more, and for a step if there is that much.
-    async fn preallocate(&self, batch_bytes: usize) -> Result<(), LogError> {
+    /// Gives the file room for a batch more, and for a step if there is that much. Who comes here
+    /// was faster than the steps: they grow here too, or each batch would come here.
+    async fn preallocate(&self, incoming: Incoming) -> Result<(), LogError> {
         let (file, allocated, needed, wanted) = {
             let mut borrow = self.state.borrow_mut();
             let state = &mut *borrow;
@@ -399,8 +400,8 @@ impl Log {
             let Appender::Ready(ready) = &mut state.appender else {
                 return Err(LogError::Closed);
             };
-            let needed = (size + batch_bytes as u64).next_multiple_of(BLOCK_BYTES);
-            let wanted = (size + ready.pace.step()).min(segment_bytes);
+            let needed = (size + incoming.bytes as u64).next_multiple_of(BLOCK_BYTES);
+            let wanted = (size + ready.pace.take_step(incoming.now)).min(segment_bytes);
             let wanted = wanted.next_multiple_of(BLOCK_BYTES).max(needed);
             // A write that completes meanwhile begins no other.
             ready.growing = true;
@@ -632,7 +633,7 @@ impl Log {
 /// Gives `file`, which has room up to `allocated`, room up to `wanted`, or where there is not that
 /// much, up to `needed`. Returns how far it got.
 async fn grow(file: &File, allocated: u64, needed: u64, wanted: u64) -> Result<u64, FileError> {
-    let refused = match file.preallocate(wanted).await {
+    let refused = match file.preallocate(allocated, wanted).await {
         Ok(()) => return Ok(wanted),
         Err(error) => error,
     };
@@ -644,7 +645,7 @@ async fn grow(file: &File, allocated: u64, needed: u64, wanted: u64) -> Result<u
     if needed == wanted {
         return Err(refused);
     }
-    if let Err(refused) = file.preallocate(needed).await {
+    if let Err(refused) = file.preallocate(allocated, needed).await {
         if refused.is_no_room() {
             file.truncate(allocated).await?;
         }

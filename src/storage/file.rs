@@ -109,10 +109,12 @@ impl File {
         self.after(Call::Sync, fault)
     }
 
-    /// Gives the file blocks up to `length` and that length, which reads as zeros.
-    pub async fn preallocate(&self, length: u64) -> Result<()> {
+    /// Gives the file, which has blocks up to `from`, blocks up to `length` and that length, which
+    /// reads as zeros. Blocks that it has are not asked for again: the file system would go through
+    /// all of its extents, and hold up writes for as long.
+    pub async fn preallocate(&self, from: u64, length: u64) -> Result<()> {
         let fault = self.before(Call::Preallocate)?;
-        let done = self.file.allocate(length).await;
+        let done = self.file.allocate(from, length).await;
         done.map_err(|error| self.failed(Call::Preallocate, error))?;
         self.after(Call::Preallocate, fault)
     }

@@ -302,7 +302,7 @@ impl Journal {
             let name = layout::journal_file(limits.shard, index);
             let path = self.directory.path().join(name);
             let file = File::create(&self.directory, &path, true).await?;
-            file.preallocate(limits.file_bytes).await?;
+            file.preallocate(0, limits.file_bytes).await?;
             let mut position = 0;
             while position < limits.file_bytes {
                 let bytes = (limits.file_bytes - position).min(ZEROS_BYTES_MAX as u64);
