@@ -26,7 +26,7 @@ use super::producer_snapshot;
 use super::table::PartitionTable;
 
 /// A checkpoint is due once so many bytes were appended since the last one.
-pub const CHECKPOINT_EVERY_BYTES: u64 = 64 << 20;
+pub const CHECKPOINT_EVERY_BYTES: u64 = 256 << 20;
 
 /// Why a checkpoint could not be written.
 #[derive(Debug, thiserror::Error)]

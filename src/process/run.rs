@@ -267,7 +267,7 @@ fn storage_limits(prepared: &Prepared, shard: ShardId) -> StorageLimits {
         open_reads_max: (files / 8).clamp(16, 1024),
         journal: Some(JournalLimits {
             shard,
-            file_bytes: (tail_bytes_max as u64 / 8 / MIB).clamp(2, 16) * MIB,
+            file_bytes: (tail_bytes_max as u64 / 8 / MIB).clamp(4, 32) * MIB,
             memory_bytes_max: tail_bytes_max / 4,
             made_after_writes: JOURNAL_AFTER_WRITES,
         }),

@@ -1,9 +1,9 @@
 //! The recovery checkpoint of a shard: how far each of its logs was durable. Pure; no I/O.
 //!
-//! One small text file a shard, replaced as a whole at a clean stop, and before that whenever 64
-//! MiB were appended since the last was begun, but one after the other. At start all shards' files
-//! are merged, so another number of shards finds its partitions too. A line a partition, then the
-//! CRC of all before it:
+//! One small text file a shard, replaced as a whole at a clean stop, and before that whenever
+//! 256 MiB were appended since the last was begun, but one after the other. At start all shards'
+//! files are merged, so another number of shards finds its partitions too. A line a partition, then
+//! the CRC of all before it:
 //!
 //! ```text
 //! millrace recovery checkpoint 1

@@ -226,7 +226,7 @@ pub(super) struct Write {
 
 /// What the journal holds of a log goes into its segment once it is so much: large writes cost
 /// little.
-const SETTLE_BYTES: usize = 512 << 10;
+const SETTLE_BYTES: usize = 1 << 20;
 /// A write has so many parts at most.
 const PARTS_MAX: usize = 64;
 /// The smallest unit.

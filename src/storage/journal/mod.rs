@@ -43,7 +43,7 @@ use format::{CommitSize, Entry, Secret};
 pub struct JournalLimits {
     /// Whose it is.
     pub shard: ShardId,
-    /// What each of the two files holds, in bytes: whole blocks, at least 2 MiB.
+    /// What each of the two files holds, in bytes: whole blocks, at least 4 MiB.
     pub file_bytes: u64,
     /// The memory that what is in one file may take, in bytes.
     pub memory_bytes_max: usize,
@@ -62,14 +62,14 @@ pub struct At {
 
 /// More than so much of a log that is pending goes straight into its segment; less, where many logs
 /// share the journal, but never less than a block.
-const PENDING_MAX: usize = 128 << 10;
+const PENDING_MAX: usize = 512 << 10;
 const PENDING_MIN: usize = BLOCK_BYTES as usize;
 /// So many times what a log has pending is to become one write to its segment.
 const WRITES_JOINED: u64 = 4;
 /// No more logs join a commit once it has so many bytes.
-const COMMIT_BYTES: usize = 512 << 10;
+const COMMIT_BYTES: usize = 1 << 20;
 /// What a commit may take with the last log that joined it.
-const COMMIT_BYTES_MAX: u64 = 1 << 20;
+const COMMIT_BYTES_MAX: u64 = 2 << 20;
 
 /// So many commits are in flight at a time, as a rule of different logs: with one alone, what comes
 /// just after it was begun would wait for it and for its own.
@@ -410,6 +410,7 @@ impl Journal {
         size: CommitSize,
         logs: Vec<(Rc<Log>, Offset)>,
     ) -> Commit {
+        assert!(size.bytes() as u64 <= COMMIT_BYTES_MAX, "a commit has room");
         let sequence = self.sequence.get() + 1;
         self.sequence.set(sequence);
         let entries = taken.iter().map(|taken| {

@@ -265,6 +265,24 @@ fn length(log: &Log, base: Offset) -> u64 {
 }
 
 #[test]
+fn a_log_that_outruns_its_steps_gets_larger_ones() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    let (directory, plan) = without_room(&home, 0, 0);
+    on_shard(directory, limits(), async move |storage| {
+        let (log, _) = open(&storage, &path, config(), None, false);
+        for seed in 0..100 {
+            // Larger than the first step, and none waits for the write of the one before.
+            append(&log, &batch(seed, 70, 1000)).await.expect("room");
+        }
+        log.make_durable(log.end()).await.expect("a sync");
+        let calls = plan.calls.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(calls < 20, "{calls} for 7 MB");
+        assert_eq!(read_all(&log, Offset(0), 100_000).await.len(), 100);
+    });
+}
+
+#[test]
 fn an_append_that_fits_is_taken_where_a_step_does_not() {
     let home = home(Faults::default());
     let path = home.log.clone();

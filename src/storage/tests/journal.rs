@@ -13,7 +13,7 @@ pub(super) fn journaled(shard: u16) -> StorageLimits {
     StorageLimits {
         journal: Some(JournalLimits {
             shard: ShardId(shard),
-            file_bytes: 2 << 20,
+            file_bytes: 4 << 20,
             memory_bytes_max: 4 << 20,
             made_after_writes: 1,
         }),
@@ -166,7 +166,7 @@ fn parking_and_much_at_once_bring_all_into_the_segment() {
         for seed in 1..50 {
             append_durably(&log, seed).await;
         }
-        append(&log, &batch(1, 200, 1000)).await.expect("an append");
+        append(&log, &batch(1, 600, 1000)).await.expect("an append");
         log.make_durable(log.end()).await.expect("a sync");
         assert_eq!(
             settled(&path),
