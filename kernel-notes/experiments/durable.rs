@@ -122,7 +122,7 @@ fn appended(
     ])
 }
 
-fn preallocate(file: &File, bytes: usize, mode: i32) -> Result<()> {
+pub fn preallocate(file: &File, bytes: usize, mode: i32) -> Result<()> {
     // SAFETY: the call takes no pointer.
     let done = unsafe { libc::fallocate(file.as_raw_fd(), mode, 0, bytes as libc::off_t) };
     checked(done as isize)?;

@@ -9,6 +9,7 @@ mod buffers;
 mod connections;
 mod durable;
 mod executor;
+mod flood;
 mod kernel_threads;
 mod measure;
 mod memory;
@@ -78,6 +79,8 @@ enum Subject {
     Durable,
     /// Durable writes at the pace of one client: pace.md.
     Pace,
+    /// Durable writes of eight clients, as fast as they go: flood.md.
+    Flood,
     /// Direct and buffered writes and reads, readahead: page-cache.md.
     PageCache,
     /// SO_REUSEPORT, and requests for another shard: connections.md.
@@ -101,6 +104,7 @@ fn main() -> Result<()> {
         Subject::Blocks => blocks::measure(&options),
         Subject::Durable => durable::measure(&options),
         Subject::Pace => pace::measure(&options),
+        Subject::Flood => flood::measure(&options),
         Subject::PageCache => page_cache::measure(&options),
         Subject::Connections => connections::measure(&options),
         Subject::Pinning => pinning::measure(&options),

@@ -633,6 +633,10 @@ impl Log {
 /// Gives `file`, which has room up to `allocated`, room up to `wanted`, or where there is not that
 /// much, up to `needed`. Returns how far it got.
 async fn grow(file: &File, allocated: u64, needed: u64, wanted: u64) -> Result<u64, FileError> {
+    // There is room where it was the directory's failure, just now, that refused the append.
+    if wanted <= allocated {
+        return Ok(allocated);
+    }
     let refused = match file.preallocate(allocated, wanted).await {
         Ok(()) => return Ok(wanted),
         Err(error) => error,
