@@ -418,7 +418,7 @@ fn flood(mut sockets: Vec<TcpStream>) -> Result<f64> {
     pin(THERE)?;
     let frame = vec![7; FRAME_BYTES];
     let mut to_send = vec![FRAMES / CLIENTS; CLIENTS];
-    let mut bytes_of_replies = vec![0; CLIENTS];
+    let mut bytes_of_replies = [0; CLIENTS];
     for (socket, to_send) in sockets.iter_mut().zip(&mut to_send) {
         for _ in 0..IN_FLIGHT {
             socket.write_all(&frame)?;
