@@ -18,7 +18,7 @@ def prepare():
 
 
 def turn(planned, options):
-    return [measure(workload, planned, options) for workload in planned.workloads]
+    return [measure(workload, planned, options) for workload, _ in planned.loads]
 
 
 def measure(workload, planned, options):

@@ -5,7 +5,7 @@ END = "<!-- speed: end -->"
 
 # The title, the columns, and the rows, each a workload, its client and its name.
 BROKERS = {"millrace": "Millrace, durable", "kafka": "Kafka, not syncing",
-           "kafka-flush": "Kafka, `flush.messages=1`"}
+           "kafka-tuned": "Kafka, tuned, not syncing", "kafka-flush": "Kafka, `flush.messages=1`"}
 THROUGHPUT = (
     (("mb_per_second", "{:,.0f} MB/s"), ("cpu_seconds_per_gib", "{:.2f} CPU s/GiB")),
     (("produce-1k-64k", "millrace", "produce 1 KiB records in 64 KiB batches, 8 producers"),
@@ -31,7 +31,8 @@ def table(results):
     figures = {(row["workload"], row["client"], row["broker"]): row["figures"]
                for row in results["rows"]}
     used = [broker for broker in BROKERS if any(key[2] == broker for key in figures)]
-    lines = [f"| | {' | '.join(BROKERS[broker] for broker in used)} |", "|---|" + "--:|" * len(used)]
+    lines = [f"| | {' | '.join(BROKERS[broker] for broker in used)} |",
+             "|---|" + "--:|" * len(used)]
     for columns, rows in (THROUGHPUT, LATENCY, STARTS):
         for workload, client, name in rows:
             cells = [cell(figures.get((workload, client, broker), {}), columns) for broker in used]
@@ -47,8 +48,9 @@ def cell(figures, columns):
 
 def block(results):
     """What stands between the marks of the README."""
-    machine, versions = results["machine"], results["versions"]
-    return (f"{table(results)}\nMedians of {results['settings']['repetitions']} turns on "
+    first = results["sets"][0]
+    machine, versions = first["machine"], first["versions"]
+    return (f"{table(results)}\nMedians of {first['settings']['repetitions']} turns on "
             f"{machine['processor']}, kernel {machine['kernel']}, {versions['millrace']}, Kafka "
             f"{versions['kafka']}; one core for the broker, acks=all. Spread, targets, plots and "
             "what is fair about it: [perf/results](perf/results/comparison.md).\n")

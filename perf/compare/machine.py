@@ -18,34 +18,37 @@ UNKNOWN = "unknown"
 GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 
 
-# A guest of a host that takes free memory back pays for each page of it that it uses anew: 0.9 CPU
-# seconds a GiB where that was measured, which a broker that fills the page cache would be charged.
-REPORTING = Path("/sys/module/page_reporting/parameters/min_free_ms")
-KEPT_MS = "60000"
-TOUCHED_BYTES_MAX = 8 << 30
+# A guest of a host that takes free memory back pays for each page of it that it uses anew: 1.5 to 3
+# CPU seconds a GiB where that was measured, which a broker that fills the page cache would be
+# charged. Free blocks of this order and more are offered to the host; none is larger than MOST.
+REPORTING = Path("/sys/module/page_reporting/parameters/page_reporting_order")
+MOST = 10
+LEFT_BYTES = 2 << 30
 
 
 @contextmanager
 def free_memory_kept():
-    """The kernel keeps what is free for a minute before it gives it to the host, where it gives it
-    at all and can be told."""
+    """The kernel gives no free memory to the host, where it gives it at all and can be told, and
+    what the host has taken before is had again. Gives what the page is to say about it."""
     try:
         before = REPORTING.read_text()
-        REPORTING.write_text(KEPT_MS)
+        REPORTING.write_text(str(MOST + 1))
     except OSError:
-        yield
+        yield ("given back to the host, which costs who uses it anew" if REPORTING.exists()
+               else "not known to be given back to a host")
         return
     try:
-        yield
+        touch_memory()
+        yield "kept from the host during the run, and all of it used once before"
     finally:
         REPORTING.write_text(before)
 
 
 def touch_memory():
-    """Has the machine have what is about to be used: free memory may be the host's."""
-    available = re.search(r"MemFree:\s*(\d+)", read("/proc/meminfo"))
-    size = min(int(available.group(1)) * 1024 // 2 if available else 0, TOUCHED_BYTES_MAX)
-    if size:
+    """Has the machine have what is free: it may be the host's."""
+    free = re.search(r"MemFree:\s*(\d+)", read("/proc/meminfo"))
+    size = int(free.group(1)) * 1024 - LEFT_BYTES if free else 0
+    if size > 0:
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_POPULATE", 0x8000)
         mmap.mmap(-1, size, flags=flags).close()
 
@@ -94,15 +97,11 @@ def describe(directory):
         "system": read("/etc/os-release").partition('PRETTY_NAME="')[2].partition('"')[0],
         "disk": disk_below(directory),
         "file system": filesystem(directory),
-        "free, GiB": round(shutil.disk_usage(directory).free / (1 << 30)),
         "huge pages": read("/sys/kernel/mm/transparent_hugepage/enabled"),
         "readahead, KiB": read_ahead(directory),
         "dirty pages": ", ".join(f"{name} {read(f'/proc/sys/vm/{name}')}" for name in (
             "dirty_background_ratio", "dirty_ratio", "dirty_expire_centisecs")),
-        "free memory": "given back to the host, if free for a minute" if REPORTING.exists()
-        else "not known to be given back to a host",
         "cores that share an execution unit": siblings(),
-        "load when the run began": " ".join(read("/proc/loadavg").split()[:3]),
     }
 
 

@@ -28,33 +28,32 @@ def parse(arguments=None):
     what.add_argument("--quick", action="store_true",
                       help="a part of the targets with small loads, in under 5 minutes once all is "
                       "built: to see whether it works, not to quote")
-    what.add_argument("--set", type=listed((*SETS, "all")), default=["targets"], metavar="SET,...",
-                      dest="sets", help=f"of {', '.join(SETS)}, or all (default: targets)")
+    what.add_argument("--set", type=listed(SETS), default=SETS, metavar="SET,...", dest="sets",
+                      help=f"of {', '.join(SETS)} (default: all, one after the other); each is "
+                      "written when it has come to its end, beside what is there of the others")
     what.add_argument("--only", type=listed(NAMED), metavar="WORKLOAD,...")
     what.add_argument("--brokers", type=listed(BROKERS), metavar="BROKER,...",
                       help=f"of {', '.join(BROKERS)} (default: all, peer if there is one); each "
-                      "takes part where it has something to say, kafka-flush in the first "
-                      "row alone unless it is named here")
+                      "takes part where it has something to say, variants of Kafka in few rows "
+                      "unless they are named here")
     what.add_argument("--clients", type=listed(CLIENTS), metavar="CLIENT,...",
                       help=f"of {', '.join(CLIENTS)} (default: all, with --quick millrace)")
-    what.add_argument("--go-on", action="store_true", dest="goes_on", help="measure what a run with "
-                      "the same arguments and versions, which was stopped, has not")
+    what.add_argument("--go-on", action="store_true", dest="goes_on", help="measure what a run of "
+                      "the same sets, arguments and versions, which was stopped, has not")
     what.add_argument("--peer", metavar="HOST:PORT", help="a broker on this machine that runs "
                       "already; it is neither pinned nor started anew between turns")
     what.add_argument("--peer-pid", type=int, metavar="PID", help="its process, for its CPU time")
     much = parser.add_argument_group("how much")
     much.add_argument("--repetitions", type=int, help="default 5, with --quick 2")
     much.add_argument("--gib", type=float, help="what a producer sends at least, and as much "
-                      "more as --seconds take at the speed of the warm-up, up to 8 times; default "
+                      "more as --seconds take at the speed of the warm-up, up to 8 GiB; default "
                       "2, with --quick 0.4; a third of it in records of 100 bytes")
-    much.add_argument("--warmup-gib", type=float, help="what it sends before, at least; default 2, "
-                      "with --quick 0.3")
-    much.add_argument("--produce-warmup-seconds", type=int, help="and for how long, but no more "
-                      "than 8 times as much; default 25, with --quick 2")
-    much.add_argument("--seconds", type=int, help="of each load; default 10, with --quick 4; of a "
+    much.add_argument("--seconds", type=int, help="of each load; default 8, with --quick 4; of a "
                       "latency at 1,000 records/s three times as long")
     much.add_argument("--warmup-seconds", type=int, help="before latencies, over all rates; "
-                      "default 45, with --quick 4")
+                      "default 60, with --quick 4")
+    much.add_argument("--read-warmup-seconds", type=int, help="before consumers; default 20, with "
+                      "--quick 2")
     much.add_argument("--cold-budget-mib", type=int, default=256, help="Millrace's memory where "
                       "data is called cold, which is ten times as much (default: 256)")
     much.add_argument("--ready-gib", type=float, default=16)
@@ -73,7 +72,8 @@ def parse(arguments=None):
     where.add_argument("--lock", type=Path, metavar="FILE", help="hold this lock (flock) during "
                        "each turn, so that others who share the machine can keep still")
     where.add_argument("--results", type=Path, help="default perf/results, where the page is that "
-                       "the repository shows; with --quick or --only target/perf/results")
+                       "the repository shows; with --quick, --only or fewer than 5 repetitions "
+                       "target/perf/results")
     where.add_argument("--json", action="store_true", help="print a summary as JSON")
     options = parser.parse_args(arguments)
     return completed(parser, options)
@@ -101,15 +101,16 @@ def completed(parser, options):
         parser.error("broker and client need a core each")
     if not {options.broker_core, options.client_core} <= os.sched_getaffinity(0):
         parser.error("--broker-core or --client-core is not there for us")
-    for name, full, quick in (("repetitions", 5, 2), ("gib", 2.0, 0.4), ("warmup_gib", 2.0, 0.3),
-                              ("seconds", 10, 4), ("warmup_seconds", 45, 4),
-                              ("produce_warmup_seconds", 25, 2)):
+    # Else until loads are alike.
+    options.warm_loads = (2, 2) if options.quick else None
+    for name, full, quick in (("repetitions", 5, 2), ("gib", 2.0, 0.4), ("seconds", 8, 4),
+                              ("warmup_seconds", 60, 4), ("read_warmup_seconds", 20, 2)):
         if getattr(options, name) is None:
             setattr(options, name, quick if options.quick else full)
         if getattr(options, name) <= 0:
             parser.error(f"--{name.replace('_', '-')} must be more than 0")
     if options.results is None:
-        is_part = options.quick or options.only
+        is_part = options.quick or options.only or options.repetitions < 5
         options.results = WORK / "results" if is_part else PUBLISHED
     if options.clients is None:
         options.clients = ["millrace"] if options.quick else list(CLIENTS)
@@ -127,5 +128,4 @@ def chosen(options):
         return [NAMED[name] for name in options.only]
     if options.quick:
         return [NAMED[name] for name in QUICK]
-    sets = SETS if "all" in options.sets else options.sets
-    return [workload for workload in WORKLOADS if workload.set in sets]
+    return [workload for workload in WORKLOADS if workload.set in options.sets]

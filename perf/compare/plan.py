@@ -7,27 +7,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Turn:
-    """One broker from its start to its end. All of the workloads are of one group."""
+    """One broker from its start to its end: `loads` are workloads of one group, each with a client,
+    in the order in which they are measured."""
 
-    workloads: tuple
+    loads: tuple
     broker: str
-    clients: tuple
     repetition: int
 
     @property
     def name(self):
-        return self.workloads[0].group or self.workloads[0].name
+        return self.loads[0][0].group or self.loads[0][0].name
 
     @property
     def kind(self):
-        return self.workloads[0].kind
+        return self.loads[0][0].kind
 
     @property
     def key(self):
-        return self.name, self.broker, self.clients
+        return self.name, self.broker
 
     def __str__(self):
-        return " ".join((self.name, self.broker, ",".join(self.clients)))
+        return " ".join(self.key)
 
 
 def turns(workloads, brokers, clients, repetitions, are_named=False):
@@ -36,34 +36,43 @@ def turns(workloads, brokers, clients, repetitions, are_named=False):
     groups = {}
     for workload in workloads:
         groups.setdefault(workload.group or workload.name, []).append(workload)
-    return [turn
+    return [Turn(rotated(loads, repetition), broker, repetition)
             for repetition in range(1, repetitions + 1)
             for group in groups.values()
-            for turn in of_group(tuple(group), brokers, clients, repetition, are_named)]
+            for broker in (brokers if repetition % 2 else brokers[::-1])
+            if (loads := loads_of(group, broker, clients, are_named))]
 
 
-def of_group(group, brokers, clients, repetition, are_named):
-    chosen = [client for client in group[0].clients if client in clients or client == "start"]
-    # Producers fill the disk, so that each gets a directory of its own.
-    parts = [(client,) for client in chosen] if group[0].kind == "produce" else [tuple(chosen)]
-    # Who comes first changes from one repetition to the next.
-    brokers = brokers if repetition % 2 else brokers[::-1]
-    for part in parts:
-        for broker in brokers:
-            if part and takes_part(broker, group[0], part, are_named):
-                yield Turn(group, broker, part, repetition)
+# Kinds whose loads build on each other.
+IN_ORDER = ("ready-full", "kept")
 
 
-def takes_part(broker, workload, clients, is_named):
-    """A peer does in all that does not start it, and Kafka that syncs wherever Kafka does, if it is
-    asked for by name, else with `millrace perf` alone: it takes its time."""
+def rotated(loads, repetition):
+    """None is always the first."""
+    if loads[0][0].kind in IN_ORDER:
+        return tuple(loads)
+    first = (repetition - 1) % len(loads)
+    return tuple(loads[first:] + loads[:first])
+
+
+def loads_of(group, broker, clients, are_named):
+    return [(workload, client) for workload in group
+            for client in clients_of(workload, broker, are_named)
+            if client in clients or client == "start"]
+
+
+def clients_of(workload, broker, are_named):
+    """A peer does in all that does not start it; a variant of Kafka in all that Kafka does in, if
+    it is asked for by name."""
+    if broker in workload.brokers:
+        return workload.clients
+    if broker in workload.beside:
+        return ("millrace",)
     if broker == "peer":
-        return "start" not in workload.clients
-    if broker == "kafka-flush" and is_named:
-        return "kafka" in workload.brokers
-    if broker == "kafka-flush" and "millrace" not in clients:
-        return False
-    return broker in workload.brokers
+        return () if "start" in workload.clients else workload.clients
+    if broker.startswith("kafka-") and are_named and "kafka" in workload.brokers:
+        return workload.clients
+    return ()
 
 
 class Progress:
@@ -79,13 +88,17 @@ class Progress:
         took = self.took.get(turn.key)
         if took:
             return sum(took) / len(took)
-        return sum(workload.estimate for workload in turn.workloads)
+        return sum(workload.estimate for workload, _ in turn.loads)
 
     def begin(self, turn):
         left = sum(self.expected(planned) for planned in self.planned[self.done:])
         self.say(f"[{self.done + 1}/{len(self.planned)}, {clock(left)} left] "
                  f"repetition {turn.repetition}: {turn} ...")
         self.began = time.monotonic()
+
+    def skip(self):
+        """One that was measured before."""
+        self.done += 1
 
     def end(self, turn, said):
         self.took.setdefault(turn.key, []).append(time.monotonic() - self.began)

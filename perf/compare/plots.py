@@ -15,8 +15,8 @@ from compare.report import CLIENTS, NAMES  # noqa: E402
 from compare.workloads import NAMED  # noqa: E402
 
 # Told apart also by those who see no red or green.
-COLOURS = {"millrace": "#0072b2", "kafka": "#d55e00", "kafka-flush": "#e69f00", "floor": "#777777",
-           "peer": "#009e73"}
+COLOURS = {"millrace": "#0072b2", "kafka": "#d55e00", "kafka-tuned": "#cc79a7",
+           "kafka-flush": "#e69f00", "floor": "#777777", "peer": "#009e73"}
 BARS = (
     ("throughput", "mb_per_second", "MB/s (more is better)", ".0f"),
     ("cpu", "cpu_seconds_per_gib", "broker's CPU seconds per GiB (less is better)", ".2f"),

@@ -5,7 +5,8 @@ import textwrap
 from .workloads import CLIENT_NAMES, NAMED
 
 NAMES = {
-    "millrace": "Millrace", "kafka": "Kafka", "kafka-flush": "Kafka, flush.messages=1",
+    "millrace": "Millrace", "kafka": "Kafka", "kafka-tuned": "Kafka, tuned",
+    "kafka-flush": "Kafka, flush.messages=1",
     "floor": "bare write and fdatasync", "peer": "peer",
 }
 CLIENTS = CLIENT_NAMES | {"start": ""}
@@ -18,6 +19,7 @@ TABLES = (
         ("kernel_threads_seconds_per_gib", "kernel threads s/GiB", ".2f"),
         ("written_per_byte", "bytes to the disk for each", ".2f"),
         ("resident_mib", "resident MiB", ".0f"),
+        ("warm_cpu_seconds_per_gib", "at the end of the warm-up", ".2f"),
         ("disk_mb_per_second", "bare direct reads MB/s", ".0f"))),
     ("End-to-end latency, ms", ("latency", "latency-cold"), (
         ("p50_ms", "p50", ".3f"), ("p99_ms", "p99", ".3f"), ("p99_9_ms", "p99.9", ".3f"),
@@ -37,24 +39,29 @@ TABLES = (
 FAIRNESS = """\
 What is the same for both: the core of the broker and that of the client, the clients and what they
 are told, the records (which clients build beforehand and do not compress), the directory and the
-disk, the order of turns (A B B A, a fresh process and an empty directory each), a warm-up of the
-same kind, and how CPU is counted: all of the broker's process with its threads, the kernel's own
+disk, the order of turns (A B B A, a fresh process and an empty directory each), a warm-up by the
+same rule, and how CPU is counted: all of the broker's process with its threads, the kernel's own
 threads beside, with a closing sync(2), so that pages left dirty are paid for. Targets go by the
-process; what they come to with the kernel's threads stands in brackets. A turn counts only if the
+process; what they come to with the kernel's threads stands in brackets. A load counts only if the
 topic's end offsets, asked by Kafka's own tool, are those of every record that was sent, and no
-client complained; where a turn does not count, its target has no verdict. A load lasts at least
-{seconds} s, or as long as 8 times the least that is sent takes.
+client complained; where a load does not count, its target has no verdict.
 
-On a virtual machine whose host takes free memory back, using it anew costs the guest CPU: 0.9 s a
-GiB where that was measured. A broker that fills the page cache would be charged for that. So before
-each load memory is touched and freed, and the kernel is told, where it can be, to keep what is free.
+A process is warmed up until what a load costs stays the same: 16 loads at least, and until the
+median of three is within 5 % of that of the three before. Then it serves all loads of its turn, in
+an order that moves on from one repetition to the next, each after a warm-up of its own by the same
+rule, on a topic that is deleted before the next. The JSON has what the warm-up's last loads cost
+beside what was measured. A measured load lasts {seconds} s, or as long as 8 GiB take.
+
+On a virtual machine whose host takes free memory back, using it anew costs the guest CPU: 1.5 to
+3 s a GiB where that was measured. A broker that fills the page cache would be charged for that. So
+the kernel is told, where it can be, to keep what is free, and all of it is used once before.
 
 What is unfair to Kafka: one core is not where it is run, and its JVM keeps collecting and compiling
 on that core; 1 GiB of heap is what it ships with, and no more. Its server.properties sets socket
 buffers of 100 KiB, which cost it CPU where much is in flight on a loopback; Millrace lets the kernel
-choose that of receiving. It was made for many replicas that do not sync; here it is one node. Its
-warm-up is half a minute to a minute, where a server runs for weeks: compare the columns of the
-warm-up in the JSON. Where latencies are measured each record goes out when it is due, with nothing
+choose that of receiving; "tuned" has larger ones, and the heap that its documentation shows. It
+was made for many replicas that do not sync; here it is one node. Its warm-up is a minute or two, where
+a server runs for weeks. Where latencies are measured each record goes out when it is due, with nothing
 to wait for others (`linger.ms=0`, where Kafka's producer waits 5 ms by default), which makes more
 requests.
 
@@ -70,7 +77,7 @@ client has one core, and where it fills that, the throughput is the client's, no
 compare CPU per GiB. `millrace perf` has 8 producers, so that the broker's core is what is filled;
 the other clients are one producer, and Kafka's own waits for acknowledgements after 5 requests.
 What was just written are 128 MiB, which both brokers have in memory; where each pass of it is a
-client's start and a group's forming, what the broker uses with nothing to do is taken off. Where two
+client's start and a group's forming, what passes over a few records cost is taken off. Where two
 shards have two cores, the client shares one of them. A durable write of this disk takes what the
 rows of the bare loop say: a slower one makes Millrace slower, and Kafka only when it syncs. The
 figures of the best other Rust broker were measured elsewhere, on a machine like that of the first
@@ -82,19 +89,23 @@ look at the spread, and at the stolen time below.\
 def page(results):
     parts = [
         "# Millrace and Apache Kafka, side by side",
-        "Written by `perf/run`; figures are medians of the turns that count, the smallest and the "
-        "largest in brackets. " + results["scope"],
+        "Written by `perf/run`; figures are medians of the loads that count, the smallest and the "
+        "largest in brackets.",
+        runs(results["sets"]),
         "## Targets", target_table(results["targets"]),
         *tables(results["rows"]),
         *pictures(results.get("plots", ())),
         "## What is fair about it, and what is not",
-        FAIRNESS.format(seconds=results["settings"]["seconds of a load"]),
-        "## The machine", pairs(results["machine"]),
-        "## Versions", pairs(results["versions"]),
-        "## Settings", settings(results),
+        FAIRNESS.format(seconds=results["sets"][0]["settings"]["seconds of a load"]),
+        "## The machine", *by_sets(results["sets"], "machine", pairs),
+        "## Versions", *by_sets(results["sets"], "versions", pairs),
+        "## Settings", *by_sets(results["sets"], "settings", pairs),
+        *by_sets(results["sets"], "kafka", kafka),
+        "## Commands", "The clients, as they were called in the first turn of each:",
+        code("\n".join(command for each in results["sets"] for command in each["commands"])),
     ]
     if results["complaints"]:
-        parts[2:2] = ["## What did not count", bullets(results["complaints"])]
+        parts[3:3] = ["## What did not count", bullets(results["complaints"])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -160,13 +171,33 @@ def bullets(lines):
     return "\n".join(f"- {line}" for line in lines)
 
 
-def settings(results):
-    parts = [pairs(results["settings"]), "Kafka's `server.properties`, with its port and its "
-             "directory:", code(results["kafka"]["properties"]),
-             "Its JVM: `" + results["kafka"]["jvm"] + "`",
-             "The clients, as they were called in the first turn of each:"]
-    parts.append(code("\n".join(results["commands"])))
-    return "\n\n".join(parts)
+def runs(sets):
+    """When each set was measured, and of what commit."""
+    lines = ["| set | measured | of | on | took | stolen by the hypervisor | page cache |",
+             "|---|---|---|---|---|---|---|"]
+    for each in sets:
+        run = each["run"]
+        cells = [each["set"], each["scope"], each["versions"]["millrace"], run["date"],
+                 run["took"], run["stolen by the hypervisor"], run["page cache"]]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def by_sets(sets, name, shown):
+    """What sets have in common once, under their names where they differ."""
+    found = {}
+    for each in sets:
+        found.setdefault(shown(each[name]), []).append(each["set"])
+    for said, names in found.items():
+        if len(found) > 1:
+            yield f"### {', '.join(names)}"
+        yield said
+
+
+def kafka(said):
+    return "\n\n".join([
+        "Kafka's `server.properties`, with its port and its directory:", code(said["properties"]),
+        f"Its JVM: `{said['jvm']}`; tuned: `{said['jvm_tuned']}`"])
 
 
 def code(text):

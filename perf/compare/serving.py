@@ -14,10 +14,15 @@ from brokers import Broker, Failed, KernelThreads, process_seconds, records_in
 from . import clients, machine, wire
 from .figures import GIB
 
-OVERRIDES = {"kafka-flush": {"log.flush.interval.messages": 1}}
+# What is deleted is to be off the disk soon, so that the next load has room.
+DELETED_SOON = {"log.segment.delete.delay.ms": 1000}
+OVERRIDES = {
+    "kafka-flush": {"log.flush.interval.messages": 1},
+    # What its documentation advises: larger socket buffers for high bandwidth.
+    "kafka-tuned": {"socket.send.buffer.bytes": 1 << 20, "socket.receive.buffer.bytes": 1 << 20},
+}
 TOPIC_SERVED_WITHIN = 300
-# How long a broker is looked at to see what it uses with nothing to do.
-IDLE_SECONDS = 5
+TOPIC_GONE_WITHIN = 120
 # Kafka's controller takes no more than 10,000 changes in one request.
 PARTITIONS_AT_ONCE = 5_000
 
@@ -66,7 +71,7 @@ def broker_for(turn, options, overrides=(), shards=1):
         yield Peer(options.peer, options.peer_pid)
         return
     own = {"millrace.shards": shards} if turn.broker == "millrace" else {}
-    own |= OVERRIDES.get(turn.broker, {}) | dict(overrides)
+    own |= DELETED_SOON | OVERRIDES.get(turn.broker, {}) | dict(overrides)
     broker = Broker(turn.broker, f"{turn.name}-{turn.repetition}",
                     cores_of(options, shards), own, options.directory)
     try:
@@ -107,6 +112,21 @@ class Topics:
                 raise Failed(f"{self.broker.name} does not serve {name}")
             time.sleep(0.1)
 
+    def delete_all(self):
+        """Takes the topics away, and waits until nothing of them is on the disk."""
+        while self.made:
+            name = self.made.pop()
+            self.command("delete", name)
+            self.wait_until_gone(name)
+        os.sync()
+
+    def wait_until_gone(self, name):
+        deadline = time.monotonic() + TOPIC_GONE_WITHIN
+        while not isinstance(self.broker, Peer) and any(self.broker.data.glob(f"{name}-*")):
+            if time.monotonic() > deadline:
+                raise Failed(f"{self.broker.name} keeps the files of {name}, which is deleted")
+            time.sleep(0.1)
+
     def command(self, *arguments):
         command = [clients.MILLRACE, "topics", *arguments, "--bootstrap-server",
                    self.broker.address, "--timeout", "300s"]
@@ -118,8 +138,8 @@ class Topics:
         return self
 
     def __exit__(self, *_):
-        for name in self.made if isinstance(self.broker, Peer) else ():
-            self.command("delete", name)
+        if isinstance(self.broker, Peer):
+            self.delete_all()
 
 
 def records_for(size, workload):
@@ -137,32 +157,21 @@ class Usage:
 
     def __init__(self, broker, directory):
         os.sync()
-        machine.touch_memory()
         self.broker = broker
         self.directory = directory
         self.written = machine.written_bytes(directory)
         self.kernel = KernelThreads()
         self.before = process_seconds(broker.pid)
-        self.began = time.monotonic()
 
-    def figures(self, size, idle_share=0.0):
-        """By GiB, without what the broker would have used in the same time with nothing to do,
-        where that is given. What is still dirty in the page cache is written first, by a sync(2):
-        it is paid for too."""
-        idle = idle_share * (time.monotonic() - self.began)
-        spent = max(process_seconds(self.broker.pid) - self.before - idle, 0.0)
+    def figures(self, size):
+        """By GiB. What is still dirty in the page cache is written first, by a sync(2): it is paid
+        for too."""
+        spent = process_seconds(self.broker.pid) - self.before
         os.sync()
         gib = size / GIB
         return {"cpu_seconds_per_gib": spent / gib,
                 "kernel_threads_seconds_per_gib": self.kernel.seconds() / gib,
                 "written_per_byte": (machine.written_bytes(self.directory) - self.written) / size}
-
-
-def idle_share(broker):
-    """CPU seconds in a second of a broker that has nothing to do."""
-    before = process_seconds(broker.pid)
-    time.sleep(IDLE_SECONDS)
-    return (process_seconds(broker.pid) - before) / IDLE_SECONDS
 
 
 def resident_mib(pid):
@@ -182,9 +191,10 @@ class Loaded:
     command: list
 
 
-def load(client, broker, topic, workload, records, options, before=0):
-    """Writes so many records, or to the end of the last batch, to a topic that holds so many
-    before; all must be there then."""
+def load(client, broker, topic, workload, size, options):
+    """Writes so many bytes, or to the end of the last batch. Whether all are there is the caller's
+    to see, by `all_there`."""
+    records = records_for(size, workload)
     command = clients.produce_command(client, broker, topic, workload, records)
     usage = Usage(broker, options.directory)
     outcome = clients.perform(client, command, options.client_core)
@@ -197,7 +207,11 @@ def load(client, broker, topic, workload, records, options, before=0):
     surplus = workload.batch_bytes // workload.record_bytes
     if not 0 <= outcome.records - records <= surplus * workload.producers:
         raise Failed(f"{client} sent {outcome.records} records of {records}")
-    stored = records_in(broker.address, topic, workload.partitions) - before
-    if stored != outcome.records:
-        raise Failed(f"{broker.name} holds {stored} records of {outcome.records}")
     return Loaded(outcome.records, size, figures, outcome.command)
+
+
+def all_there(broker, topic, workload, sent):
+    """Fails unless the topic holds what was sent to it, by Kafka's own tool."""
+    stored = records_in(broker.address, topic, workload.partitions)
+    if stored != sent:
+        raise Failed(f"{broker.name} holds {stored} records of {sent}")

@@ -9,7 +9,7 @@ from brokers import Failed, end, pinned, process_seconds, records_in, spawn
 
 from . import clients, wire
 from .figures import GIB
-from .serving import Topics, broker_for, load, records_for, resident_mib, sample
+from .serving import Topics, all_there, broker_for, load, resident_mib, sample
 
 # How long a broker is left alone before it is looked at, and how long it is looked at then.
 SETTLED_SECONDS = 5
@@ -35,7 +35,7 @@ def own(turn):
 
 def ready_empty(turn, options):
     own(turn)
-    (workload,) = turn.workloads
+    ((workload, _),) = turn.loads
     with broker_for(turn, options) as broker:
         # Formatted, and the program in the page cache; that start is not counted.
         broker.end()
@@ -49,13 +49,13 @@ def ready_full(turn, options):
     a machine that goes on, the page cache is as the broker left it."""
     own(turn)
     partitions = options.ready_partitions
-    clean, killed = (replace(workload, partitions=partitions) for workload in turn.workloads)
+    clean, killed = (replace(workload, partitions=partitions) for workload, _ in turn.loads)
     options.disk.need(options.ready_gib * GIB)
     samples = []
     with broker_for(turn, options) as broker, Topics(broker, turn) as topics:
         topic = topics.make("data", partitions)
-        records = records_for(options.ready_gib * GIB, clean)
-        load("millrace", broker, topic, clean, records, options)
+        records = load("millrace", broker, topic, clean, options.ready_gib * GIB, options).records
+        all_there(broker, topic, clean, records)
         broker.end()
         if broker.is_unclean:
             raise Failed(f"the broker did not stop cleanly: see {broker.log.name}")
@@ -91,7 +91,7 @@ def kill_while_written(broker, topic, workload, options):
 def idle(turn, options):
     """With two shards on two cores, and with a topic and a client that has gone."""
     own(turn)
-    (workload,) = turn.workloads
+    ((workload, _),) = turn.loads
     with broker_for(turn, options, shards=2) as broker, Topics(broker, turn) as topics:
         topics.make("idle", workload.partitions)
         time.sleep(SETTLED_SECONDS)

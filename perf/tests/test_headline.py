@@ -16,8 +16,9 @@ def row(workload, broker, client="millrace", **figures):
 
 
 RESULTS = {
-    "machine": {"processor": "a fast one", "kernel": "6.18"},
-    "versions": {"millrace": "millrace 1", "kafka": "4.3.1"}, "settings": {"repetitions": 5},
+    "sets": [{"machine": {"processor": "a fast one", "kernel": "6.18"},
+              "versions": {"millrace": "millrace 1", "kafka": "4.3.1"},
+              "settings": {"repetitions": 5}}],
     "rows": [
         row("produce-1k-64k-1", "millrace", mb_per_second=1234.4, cpu_seconds_per_gib=0.514),
         row("produce-1k-64k-1", "kafka", mb_per_second=500, cpu_seconds_per_gib=2),

@@ -9,39 +9,51 @@ from compare.workloads import CLIENTS, NAMED, QUICK, WORKLOADS
 
 
 class Plan(unittest.TestCase):
-    def test_brokers_take_turns_within_each_repetition_and_each_comes_first(self):
-        turns = plan.turns([NAMED["produce-1k-1m"]], ["millrace", "kafka", "kafka-flush"],
-                           ["millrace", "java"], 2)
-        self.assertEqual([(turn.repetition, turn.clients[0], turn.broker) for turn in turns],
-                         [(repetition, client, broker) for repetition in (1, 2)
-                          for client in ("millrace", "java")
-                          for broker in ("millrace", "kafka")[::1 if repetition == 1 else -1]])
+    def loads(self, turn):
+        return [(workload.name, client) for workload, client in turn.loads]
 
-    def test_workloads_of_a_group_are_measured_on_one_process(self):
-        turns = plan.turns([NAMED["consume-cold"], NAMED["consume-100"]], ["kafka"], CLIENTS, 1)
-        self.assertEqual([str(turn) for turn in turns],
-                         ["cold kafka millrace,librdkafka,java"])
-        self.assertEqual(len(turns[0].workloads), 2)
+    def test_brokers_take_turns_within_each_repetition_and_each_comes_first(self):
+        turns = plan.turns([NAMED["consume-fresh"]], ["millrace", "kafka"], ["java"], 2)
+        self.assertEqual([(turn.repetition, turn.broker) for turn in turns],
+                         [(1, "millrace"), (1, "kafka"), (2, "kafka"), (2, "millrace")])
+
+    def test_workloads_of_a_group_are_measured_on_one_process_and_none_is_always_first(self):
+        first, second = plan.turns([NAMED["consume-cold"], NAMED["consume-100"]], ["kafka"],
+                                   ["millrace", "java"], 2)
+        self.assertEqual(str(first), "cold kafka")
+        self.assertEqual(self.loads(first), [("consume-cold", "millrace"), ("consume-cold", "java"),
+                                             ("consume-100", "millrace")])
+        self.assertEqual(self.loads(second), [("consume-cold", "java"), ("consume-100", "millrace"),
+                                              ("consume-cold", "millrace")])
+
+    def test_what_builds_on_what_was_before_keeps_its_order(self):
+        for turn in plan.turns([NAMED["kept-2"], NAMED["kept-24"]], ["millrace"], CLIENTS, 3):
+            self.assertEqual(self.loads(turn), [("kept-2", "millrace"), ("kept-24", "millrace")])
 
     def test_a_peer_takes_part_in_all_but_starts_and_the_bare_loop_in_latencies(self):
         turns = plan.turns([NAMED["latency-1000-100b"], NAMED["idle"]], ["floor", "peer"],
                            CLIENTS, 1)
-        self.assertEqual([str(turn) for turn in turns],
-                         ["latency floor millrace", "latency peer millrace"])
+        self.assertEqual([str(turn) for turn in turns], ["latency floor", "latency peer"])
 
-    def test_kafka_that_syncs_takes_part_with_our_client_alone(self):
-        turns = plan.turns([NAMED["produce-1k-64k"]], ["kafka-flush"], CLIENTS, 1)
-        self.assertEqual([str(turn) for turn in turns], ["produce-1k-64k kafka-flush millrace"])
+    def test_a_variant_of_kafka_takes_part_with_our_client_alone(self):
+        workloads = [NAMED["produce-1k-64k"], NAMED["produce-1k-1m"]]
+        (turn,) = plan.turns(workloads, ["kafka-flush"], CLIENTS, 1)
+        self.assertEqual(self.loads(turn), [("produce-1k-64k", "millrace")])
+        self.assertEqual(plan.turns(workloads, ["kafka-flush"], ["java"], 1), [])
 
-    def test_kafka_that_syncs_takes_part_where_it_is_asked_for_by_name(self):
+    def test_a_variant_of_kafka_takes_part_where_kafka_does_if_it_is_asked_for_by_name(self):
         workloads = [NAMED["produce-1k-1m"], NAMED["shards-1"]]
-        for is_named, expected in ((False, []), (True, ["produce-1k-1m kafka-flush millrace"])):
+        for is_named, expected in ((False, []), (True, ["produce kafka-flush"])):
             turns = plan.turns(workloads, ["kafka-flush"], ["millrace"], 1, is_named)
             self.assertEqual([str(turn) for turn in turns], expected)
 
     def test_names_are_told_apart_and_every_workload_is_in_a_set(self):
         self.assertEqual(len(NAMED), len(WORKLOADS))
         self.assertTrue(set(QUICK) <= set(NAMED))
+        # A group is measured together, so it is published together.
+        groups = {workload.group: workload.set for workload in WORKLOADS if workload.group}
+        for workload in WORKLOADS:
+            self.assertEqual(groups.get(workload.group, workload.set), workload.set)
 
     def test_the_time_left_is_told(self):
         self.assertEqual([plan.clock(seconds) for seconds in (10, 300, 7260)],

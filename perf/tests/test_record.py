@@ -8,7 +8,7 @@ from compare import plan
 from compare.record import OfAnother, Record
 from compare.workloads import NAMED
 
-TURNS = plan.turns([NAMED["produce-1k-1m"]], ["millrace", "kafka"], ["millrace"], 2)
+TURNS = plan.turns([NAMED["many-6"]], ["millrace", "kafka"], ["millrace"], 2)
 RUN = {"versions": "1", "settings": {"gib": 2}}
 
 

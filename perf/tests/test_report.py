@@ -11,12 +11,21 @@ def row(workload, broker, figures, client="millrace"):
                                            for name, values in figures.items()}}
 
 
+def measured(name, **others):
+    return {
+        "set": name, "scope": "5 repetitions", "machine": {"processor": "a fast one"},
+        "versions": {"millrace": "0.1, commit abc", "kafka": "4.3.1"},
+        "run": {"date": "2026-01-01", "took": "1 h 00 min", "stolen by the hypervisor": "0.1%",
+                "page cache": "dropped"},
+        "settings": {"repetitions": 5, "seconds of a load": 10},
+        "kafka": {"properties": "num.io.threads=8\n", "jvm": "-Xmx1G", "jvm_tuned": "-Xmx6g"},
+        "commands": ["run this"],
+    } | others
+
+
 def results(**others):
     return {
-        "scope": "5 repetitions.", "complaints": [], "machine": {"processor": "a fast one"},
-        "versions": {"kafka": "4.3.1"},
-        "settings": {"repetitions": 5, "seconds of a load": 10},
-        "kafka": {"properties": "num.io.threads=8\n", "jvm": "-Xmx1G"}, "commands": ["run this"],
+        "sets": [measured("produce"), measured("latency")], "complaints": [],
         "targets": [{"target": 3, "asked": "much", "figure": "9", "met": True},
                     {"target": 4, "asked": "more", "figure": "1", "met": False},
                     {"target": 9, "asked": "most", "figure": "not measured", "met": None}],
@@ -50,5 +59,13 @@ class Report(unittest.TestCase):
     def test_machine_versions_settings_and_commands_are_told(self):
         page = report.page(results(plots=["cpu.svg"]))
         for said in ("a fast one", "4.3.1", "num.io.threads=8", "-Xmx1G", "run this",
-                     "![cpu](cpu.svg)"):
+                     "![cpu](cpu.svg)", "| latency | 5 repetitions | 0.1, commit abc |"):
             self.assertIn(said, page)
+
+    def test_what_sets_have_in_common_is_told_once(self):
+        page = report.page(results())
+        self.assertEqual(page.count("a fast one"), 1)
+        other = measured("latency", machine={"processor": "a slow one"})
+        page = report.page(results(sets=[measured("produce"), other]))
+        for said in ("### produce", "a fast one", "### latency", "a slow one"):
+            self.assertEqual(page.count(said), 1, said)
