@@ -58,12 +58,12 @@ the kernel is told, where it can be, to keep what is free, and all of it is used
 
 What is unfair to Kafka: one core is not where it is run, and its JVM keeps collecting and compiling
 on that core; 1 GiB of heap is what it ships with, and no more. Its server.properties sets socket
-buffers of 100 KiB, which cost it CPU where much is in flight on a loopback; Millrace lets the kernel
-choose that of receiving; "tuned" has larger ones, and the heap that its documentation shows. It
-was made for many replicas that do not sync; here it is one node. Its warm-up is a minute or two, where
-a server runs for weeks. Where latencies are measured each record goes out when it is due, with nothing
-to wait for others (`linger.ms=0`, where Kafka's producer waits 5 ms by default), which makes more
-requests.
+buffers of 100 KiB, which cost it CPU where much is in flight on a loopback; Millrace lets the
+kernel choose that of receiving; "tuned" has larger ones, and the heap that its documentation shows.
+It was made for many replicas that do not sync; here it is one node. Its warm-up is a minute or two,
+where a server runs for weeks. Where latencies are measured each record goes out when it is due,
+with nothing to wait for others (`linger.ms=0`, where Kafka's producer waits 5 ms by default), which
+makes more requests.
 
 What is unfair to Millrace: as shipped, Kafka answers before anything is on the disk, and Millrace
 only when all of it is, so that a loss of power costs the one records and the other none. The one
@@ -81,8 +81,8 @@ client's start and a group's forming, what passes over a few records cost is tak
 shards have two cores, the client shares one of them. A durable write of this disk takes what the
 rows of the bare loop say: a slower one makes Millrace slower, and Kafka only when it syncs. The
 figures of the best other Rust broker were measured elsewhere, on a machine like that of the first
-results: `--peer` compares with one here. Virtual machines lend their cores and disks to others, too:
-look at the spread, and at the stolen time below.\
+results: `--peer` compares with one here. Virtual machines lend their cores and disks to others,
+too: look at the spread, and at the stolen time below.\
 """
 
 
