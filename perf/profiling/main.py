@@ -22,8 +22,8 @@ from .sampling import FREQUENCY, Sampling, check
 ABOUT = """\
 Where the broker's CPU goes under a load: by class of work, by symbol, and as a flame graph.
 
-Starts Millrace with one shard on one core, warms it up, and puts the load on it twice from another
-core: once alone, once while Linux' perf samples the broker's threads and counts their events.
+Starts Millrace with one shard on one core, warms it up, and puts the load on it three times from
+another core; the second time Linux' perf samples the broker's threads and counts their events.
 Writes LOAD.md and LOAD.svg. The broker is built with frame pointers, into a target directory of its
 own. Needs two cores and perf, and the right to use it on the kernel. What it stores it removes.
 """
@@ -55,7 +55,7 @@ def parse():
         description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--load", type=listed, default=["produce"], metavar="LOAD,...",
                         help=f"of {', '.join(loads.LOADS)}, or all (default: produce)")
-    parser.add_argument("--seconds", type=int, default=10, help="of either run (default: 10)")
+    parser.add_argument("--seconds", type=int, default=10, help="of each run (default: 10)")
     parser.add_argument("--results", type=Path, default=ROOT / "perf" / "results" / "profile",
                         metavar="DIR", help="default perf/results/profile")
     parser.add_argument("--data-dir", type=Path, default=WORK, help="data directories are made "
@@ -108,11 +108,12 @@ def profiled(load, program, options):
         closing.callback(broker.stop)
         runs = Runs(load, broker, disk, options)
         runs.warm_up()
-        bare, _ = runs.measured("bare")
+        before, _ = runs.measured("not-sampled")
         sampled, sampling = runs.measured("sampled", is_sampled=True)
-    with sampling:
+        closing.callback(sampling.close)
+        after, _ = runs.measured("not-sampled-again")
         return gathered(sampling, program, options) | {
-            "machine": known, "bare": bare, "sampled": sampled,
+            "machine": known, "bare": (before, after), "sampled": sampled,
             "gib": sampled["gib_per_second"] * sampling.seconds}
 
 

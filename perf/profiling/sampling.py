@@ -48,8 +48,8 @@ class Sampling:
         self.counted = directory / "perf-stat.csv"
         self.said = directory / "perf.log"
         self.event = "cycles" if has_cycles() else "cpu-clock"
-        record = ["perf", "record", "-q", "-e", self.event, "-F", str(FREQUENCY),
-                  "--call-graph", "fp", "-o", str(self.data)]
+        record = ["perf", "record", "-q", "--no-buildid-cache", "-e", self.event,
+                  "-F", str(FREQUENCY), "--call-graph", "fp", "-o", str(self.data)]
         stat = ["perf", "stat", "-x", ";", "-o", str(self.counted),
                 "-e", ",".join((*SOFTWARE, *HARDWARE))]
         self.log = self.said.open("w")
@@ -72,12 +72,6 @@ class Sampling:
     def close(self):
         self.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
 
     def counts(self):
         """By event; None where it is not to be had here."""
