@@ -10,9 +10,54 @@ use tempfile::TempDir;
 
 use crate::lossy::Lossy;
 use crate::support::command::{is_installed, run};
+use crate::support::data_home;
 
 const WITHIN: Duration = Duration::from_secs(60);
 const IMAGE_BYTES: u64 = 1 << 30;
+
+/// What is made on a disk, as its own tool makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileSystem {
+    Ext4,
+    Xfs,
+}
+
+impl FileSystem {
+    /// As the kernel and `mount` call it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+        }
+    }
+
+    fn maker(self) -> &'static str {
+        match self {
+            Self::Ext4 => "mkfs.ext4",
+            Self::Xfs => "mkfs.xfs",
+        }
+    }
+
+    fn make(self, image: &Path) {
+        let options: &[&str] = match self {
+            Self::Ext4 => &["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"],
+            Self::Xfs => &["-q", "-K"],
+        };
+        tool(self.maker(), &[options, &[&text(image)]].concat());
+    }
+
+    fn is_known_to_the_kernel(self) -> bool {
+        let is_listed = || {
+            let listed = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+            listed.split_whitespace().any(|name| name == self.name())
+        };
+        // A module is listed once it is loaded, and where there are none there is no modprobe.
+        is_listed() || {
+            let _ = Command::new("modprobe").args(["-q", self.name()]).status();
+            is_listed()
+        }
+    }
+}
 
 /// How a disk behaves when its power is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +69,9 @@ pub enum Loss {
     Unflushed,
 }
 
-/// An ext4 file system that is mounted while the power is on.
+/// A file system that is mounted while the power is on.
 pub struct Disk {
+    file_system: FileSystem,
     loss: Loss,
     lossy: Option<Lossy>,
     image: PathBuf,
@@ -36,7 +82,7 @@ pub struct Disk {
 }
 
 /// Why no such disk can be made here, if so.
-pub fn missing() -> Option<&'static str> {
+pub fn missing(file_system: FileSystem) -> Option<&'static str> {
     // A process is owned by whom it runs as.
     if fs::metadata("/proc/self").is_ok_and(|process| process.uid() != 0) {
         return Some("only root can mount a file system");
@@ -44,11 +90,14 @@ pub fn missing() -> Option<&'static str> {
     if !Path::new("/dev/loop-control").exists() || !Path::new("/dev/fuse").exists() {
         return Some("this machine has no loop devices or no FUSE");
     }
-    let tools = ["mkfs.ext4", "losetup", "mount", "umount", "xfs_io"];
+    let tools = [file_system.maker(), "losetup", "mount", "umount", "xfs_io"];
     let all = tools
         .iter()
         .all(|tool| is_installed(tool) || is_in_sbin(tool));
-    (!all).then_some("e2fsprogs, xfsprogs or util-linux is not installed")
+    if !all {
+        return Some("e2fsprogs, xfsprogs or util-linux is not installed");
+    }
+    (!file_system.is_known_to_the_kernel()).then_some("the kernel does not know the file system")
 }
 
 fn is_in_sbin(tool: &str) -> bool {
@@ -59,11 +108,8 @@ fn is_in_sbin(tool: &str) -> bool {
 
 impl Disk {
     /// A new, empty, mounted file system.
-    pub fn new(loss: Loss, seed: u64) -> Self {
-        let home = tempfile::Builder::new()
-            .prefix("disk-")
-            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
-            .expect("a temporary directory under target");
+    pub fn new(file_system: FileSystem, loss: Loss, seed: u64) -> Self {
+        let home = data_home("disk-");
         let lossy = (loss == Loss::Unflushed).then(|| {
             let at = home.path().join("lossy");
             fs::create_dir(&at).expect("a new directory");
@@ -80,16 +126,9 @@ impl Disk {
         };
         let mount = home.path().join("mount");
         fs::create_dir(&mount).expect("a new directory");
-        tool(
-            "mkfs.ext4",
-            &[
-                "-q",
-                "-E",
-                "lazy_itable_init=0,lazy_journal_init=0",
-                &text(&image),
-            ],
-        );
+        file_system.make(&image);
         let mut disk = Self {
+            file_system,
             loss,
             lossy,
             image,
@@ -110,7 +149,8 @@ impl Disk {
     pub fn cut(&mut self) {
         match &self.lossy {
             Some(lossy) => lossy.cut(),
-            // Flag 2 of the shutdown call: the journal is not flushed first.
+            // Flag 2 of the shutdown call, which both file systems know: the journal is not flushed
+            // first.
             None => tool("xfs_io", &["-x", "-c", "shutdown", &text(&self.mount)]),
         }
     }
@@ -126,7 +166,8 @@ impl Disk {
 
     fn power_on(&mut self) {
         let device = tool_said("losetup", &["--find", "--show", &text(&self.image)]);
-        tool("mount", &["-t", "ext4", &device, &text(&self.mount)]);
+        let mount = text(&self.mount);
+        tool("mount", &["-t", self.file_system.name(), &device, &mount]);
         self.device = Some(device);
     }
 

@@ -3,6 +3,7 @@
 //!
 //! `cargo test` plays a few rounds. `MILLRACE_CRASH_ROUNDS` asks for more, `MILLRACE_CRASH_SEED`
 //! repeats a run's choices (the moments are the machine's own), and both stand in every report.
+//! `long-run` plays many, on a file system of choice.
 
 #[allow(
     dead_code,

@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::{command, java, wire};
+use super::{command, data_home, java, wire};
 
 /// The shards of each broker.
 const SHARDS: u16 = 2;
@@ -101,11 +101,7 @@ impl Broker {
         settings: &[(&str, &str)],
         environment: &[(&'static str, &'static str)],
     ) -> Self {
-        // Not under /tmp, which may be a tmpfs: direct I/O wants a file system on a disk.
-        let home = tempfile::Builder::new()
-            .prefix("broker-")
-            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
-            .expect("a temporary directory under target");
+        let home = data_home("broker-");
         let data = data.map_or_else(|| home.path().join("data"), Path::to_path_buf);
         let mut broker = Self {
             peer,

@@ -1,9 +1,11 @@
 //! What the tests that drive the running program share: a broker, real clients, and raw frames.
 //!
 //! Nothing here belongs to a shard, and nothing here judges an answer: that is each test's own
-//! business. The environment decides two things. `CI=true` turns a missing tool from a skipped test
-//! into a failure. `MILLRACE_TEST_PEER=kafka` starts Apache Kafka from its jars in the broker's
-//! place, which is how an expectation is proved before it is held against Millrace.
+//! business. The environment decides three things. `CI=true` turns a missing tool from a skipped
+//! test into a failure. `MILLRACE_TEST_PEER=kafka` starts Apache Kafka from its jars in the
+//! broker's place, which is how an expectation is proved before it is held against Millrace.
+//! `MILLRACE_TEST_DATA_DIR` names the directory, and so the file system, that the brokers' data and
+//! the images of a test's own disks lie in.
 
 pub mod batches;
 pub mod broker;
@@ -22,7 +24,21 @@ pub mod topics;
 pub mod wire;
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use tempfile::TempDir;
+
+/// A new directory for data, gone when it is dropped. Not under /tmp, which may be a tmpfs: direct
+/// I/O wants a file system on a disk.
+pub fn data_home(prefix: &str) -> TempDir {
+    let parent = std::env::var_os("MILLRACE_TEST_DATA_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
+    tempfile::Builder::new()
+        .prefix(prefix)
+        .tempdir_in(&parent)
+        .unwrap_or_else(|error| panic!("a directory in {}: {error}", parent.display()))
+}
 
 /// Whether a missing tool fails the test, as the gate wants it, or skips it.
 pub fn is_gate() -> bool {
