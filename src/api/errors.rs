@@ -25,6 +25,7 @@ pub fn partition_error(error: &PartitionError) -> ErrorCode {
     match error {
         // The topic exists, or routing would have refused: its partition is on its way, or going.
         PartitionError::NotHere => ErrorCode::NotLeaderOrFollower,
+        PartitionError::NotOpened => ErrorCode::KafkaStorageError,
         PartitionError::FencedLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
         PartitionError::UnknownLeaderEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
         PartitionError::Log(error) => log_error(error),

@@ -35,7 +35,10 @@ pub enum LoadError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The directory holds something else.
-    #[error("{} does not hold the log of the metadata", .path.display())]
+    #[error(
+        "{} does not hold the log of the metadata: its {} is that of something else, or damaged",
+        .path.display(), layout::PARTITION_METADATA
+    )]
     Foreign {
         /// The directory.
         path: PathBuf,
@@ -173,7 +176,9 @@ fn make_if_missing(directory: &LogDirectory, path: &Path) -> Result<(), LoadErro
     if path.exists() {
         let file = path.join(layout::PARTITION_METADATA);
         let found = directory.read_file(&file, layout::PARTITION_METADATA_BYTES_MAX)?;
-        if found.as_deref() == Some(metadata.as_bytes()) {
+        let found = found.as_deref();
+        let found = found.and_then(layout::parse_partition_metadata);
+        if found.is_some_and(|found| found.id == TopicId::METADATA) {
             return Ok(());
         }
         // A crash between the directory and its first file leaves no segment behind.

@@ -78,6 +78,9 @@ pub enum PartitionError {
     /// This shard does not have the partition, or not any more.
     #[error("the partition is not here")]
     NotHere,
+    /// The partition is this shard's, and its files are not fit to be served.
+    #[error("the partition could not be opened")]
+    NotOpened,
     /// The request knows an older epoch than the leader's.
     #[error("leader epoch {requested} is older than {current}")]
     FencedLeaderEpoch {

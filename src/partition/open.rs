@@ -42,6 +42,44 @@ pub struct OpenPartition {
     pub tally: Arc<RecoveryTally>,
 }
 
+impl OpenPartition {
+    /// Where its files are.
+    pub fn path(&self, directory: &LogDirectory) -> PathBuf {
+        let name = layout::partition_directory(&self.topic, self.id.partition);
+        directory.path().join(name)
+    }
+}
+
+/// Why a partition cannot be opened: it is refused, and what it has stays as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file call failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// There are records, and nothing says whose they are.
+    #[error(
+        "{} is {what}, and the directory holds records, which are left as they are: if they are \
+         this topic's, restore the file, or write the lines \"version: 0\" and \"topic_id: \
+         {topic_id}\" into it; if not, move the directory away",
+        .file.display()
+    )]
+    Nameless {
+        /// What should say it.
+        file: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+        /// The topic that the partition is of.
+        topic_id: TopicId,
+    },
+}
+
+impl OpenError {
+    /// Whether there was no room for its files: it may come later.
+    pub fn is_no_room(&self) -> bool {
+        matches!(self, Self::File(error) if error.is_no_room())
+    }
+}
+
 /// What was read from a partition's files.
 struct Opened {
     path: PathBuf,
@@ -79,7 +117,7 @@ pub async fn open(
     storage: &Rc<ShardStorage>,
     shared: &Rc<Shared>,
     wanted: OpenPartition,
-) -> Result<Rc<Partition>, FileError> {
+) -> Result<Rc<Partition>, OpenError> {
     let now = shared.clock.now_ms();
     let config = wanted.config.clone();
     let (id, leader_epoch) = (wanted.id, wanted.leader_epoch);
@@ -118,9 +156,8 @@ fn read(
     directory: &LogDirectory,
     wanted: &OpenPartition,
     now: TimestampMs,
-) -> Result<Opened, FileError> {
-    let name = layout::partition_directory(&wanted.topic, wanted.id.partition);
-    let path = directory.path().join(name);
+) -> Result<Opened, OpenError> {
+    let path = wanted.path(directory);
     clear_the_way(directory, &path, wanted.id.topic_id)?;
     if !path.exists() {
         create_files(
@@ -154,45 +191,101 @@ fn read(
 }
 
 /// A directory of the same name may be what a crash left of a topic that was deleted, or half of
-/// one that was being made. One that has records and does not say whose they are is kept aside.
+/// one that was being made. Records go only where a sum vouches for it that they are another
+/// topic's: a flipped bit looks like a topic that is gone.
 fn clear_the_way(
     directory: &LogDirectory,
     path: &Path,
     topic_id: TopicId,
-) -> Result<(), FileError> {
+) -> Result<(), OpenError> {
     if !path.exists() {
         return Ok(());
     }
     let file = path.join(layout::PARTITION_METADATA);
-    let found = directory.read_file(&file, SMALL_FILE_BYTES_MAX)?;
-    let found = found.as_deref().and_then(layout::parse_partition_metadata);
-    if found == Some(topic_id) {
-        return Ok(());
-    }
-    if found.is_none() && has_records(directory, path)? {
-        let aside = layout::set_aside_path(path, layout::STRAY);
-        tracing::error!(
-            directory = %path.display(),
-            aside = %aside.display(),
-            "{} does not say whose the records are: the directory is kept aside, and the \
-             partition begins without them",
-            layout::PARTITION_METADATA
-        );
-        return directory.rename(path, &aside);
+    let contents = directory.read_file(&file, layout::PARTITION_METADATA_BYTES_MAX)?;
+    let found = contents
+        .as_deref()
+        .and_then(layout::parse_partition_metadata);
+    match found {
+        Some(found) if found.id == topic_id => {
+            if !found.is_summed {
+                add_sum(directory, &file, topic_id);
+            }
+            return Ok(());
+        }
+        None if has_records(directory, path)? => {
+            let what = contents.map_or("missing", |_| "damaged");
+            return Err(OpenError::Nameless {
+                file,
+                what,
+                topic_id,
+            });
+        }
+        Some(found) if !found.is_summed && has_records(directory, path)? => {
+            return Ok(set_aside(directory, path)?);
+        }
+        _ => {}
     }
     tracing::warn!(
         directory = %path.display(),
         "removing the directory of a topic that no longer exists, or was never made whole"
     );
-    directory.remove_directory(path)
+    Ok(directory.remove_directory(path)?)
 }
 
+/// The file of an older version gets its sum. Without it the partition is served all the same.
+fn add_sum(directory: &LogDirectory, file: &Path, topic_id: TopicId) {
+    let text = layout::partition_metadata(topic_id);
+    if let Err(error) = directory.replace_file(file, text.as_bytes()) {
+        tracing::warn!(%error, "a partition's metadata stays without a sum");
+    }
+}
+
+fn set_aside(directory: &LogDirectory, path: &Path) -> Result<(), FileError> {
+    let aside = layout::set_aside_path(path, layout::STRAY);
+    tracing::error!(
+        directory = %path.display(),
+        aside = %aside.display(),
+        "nothing vouches for it whose the records are: the directory is kept under another name; \
+         remove it if it is not missed"
+    );
+    directory.rename(path, &aside)
+}
+
+/// Makes way for a topic of the same name where a partition that was refused is deleted. Returns
+/// what is to be unlinked; what does not say that it is this topic's is kept under another name.
+pub fn delete_refused(
+    directory: &LogDirectory,
+    path: &Path,
+    topic_id: TopicId,
+) -> Result<Option<PathBuf>, FileError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let file = path.join(layout::PARTITION_METADATA);
+    let contents = directory.read_file(&file, layout::PARTITION_METADATA_BYTES_MAX);
+    let contents = contents.ok().flatten();
+    let found = contents
+        .as_deref()
+        .and_then(layout::parse_partition_metadata);
+    if found.is_none_or(|found| found.id != topic_id) {
+        return set_aside(directory, path).map(|()| None);
+    }
+    let doomed = layout::set_aside_path(path, layout::DELETED);
+    directory.rename_unsynced(path, &doomed)?;
+    Ok(Some(doomed))
+}
+
+/// Whether anything was ever written to a log: a new one has an empty segment at offset 0.
 fn has_records(directory: &LogDirectory, path: &Path) -> Result<bool, FileError> {
     let entries = directory.list(path)?;
-    Ok(entries.iter().any(|(name, size)| {
-        let parsed = layout::parse_segment_file(name);
-        parsed.is_some_and(|(_, kind)| kind == layout::LOG) && size.is_some_and(|size| size > 0)
-    }))
+    Ok(entries
+        .iter()
+        .any(|(name, size)| match layout::parse_segment_file(name) {
+            Some((base, layout::LOG)) => base > Offset(0) || *size != Some(0),
+            Some((_, kind)) => kind == layout::CUT,
+            None => false,
+        }))
 }
 
 /// The producers as of the recovery point. Without a usable snapshot they are rebuilt from what the

@@ -4,6 +4,7 @@
 //! when it is done, so requests are taken in the order in which they came.
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,7 @@ use super::message::{
     ReadRequest, ReadResult, RefusedAppend,
 };
 use super::offsets;
-use super::open::{OpenPartition, open};
+use super::open::{OpenError, OpenPartition, delete_refused, open};
 use super::watch::{MissingBytes, Watch, Watcher};
 
 /// The partitions of a shard.
@@ -40,6 +41,8 @@ pub struct PartitionTable {
     partitions: RefCell<AHashMap<TopicIdPartition, Rc<Partition>>>,
     /// What the last checkpoint says of partitions that belong here and are not open.
     absent: RefCell<RecoveryPoints>,
+    /// The directories of partitions that belong here and are not fit to be served.
+    refused: RefCell<AHashMap<TopicIdPartition, PathBuf>>,
     doomed: Doomed,
 }
 
@@ -51,6 +54,7 @@ impl PartitionTable {
             shared,
             partitions: RefCell::default(),
             absent: RefCell::default(),
+            refused: RefCell::default(),
             doomed: Doomed::default(),
         })
     }
@@ -86,10 +90,16 @@ impl PartitionTable {
         self.absent.borrow().clone()
     }
 
-    /// Brings a partition up. It takes requests from then on.
-    pub async fn open(&self, wanted: OpenPartition) -> Result<(), FileError> {
-        let partition = open(&self.storage, &self.shared, wanted).await?;
-        let id = partition.id();
+    /// Brings a partition up. It takes requests from then on. Where that fails, and not for want of
+    /// room, they are refused.
+    pub async fn open(&self, wanted: OpenPartition) -> Result<(), OpenError> {
+        let (id, path) = (wanted.id, wanted.path(self.storage.directory()));
+        let opened = open(&self.storage, &self.shared, wanted).await;
+        let partition = opened.inspect_err(|error| {
+            if !error.is_no_room() {
+                self.refused.borrow_mut().insert(id, path);
+            }
+        })?;
         self.partitions.borrow_mut().insert(id, partition);
         self.absent.borrow_mut().remove(&id);
         Ok(())
@@ -110,6 +120,16 @@ impl PartitionTable {
         if let Some(partition) = partition {
             let path = partition.log().delete().await?;
             self.doomed.add(path, Instant::now(), delay);
+        }
+        let refused = self.refused.borrow_mut().remove(id);
+        if let Some(path) = refused {
+            let topic_id = id.topic_id;
+            let directory = self.storage.directory();
+            let deleted =
+                directory.off_reactor(move |directory| delete_refused(directory, &path, topic_id));
+            if let Some(path) = deleted.await? {
+                self.doomed.add(path, Instant::now(), delay);
+            }
         }
         Ok(())
     }
@@ -164,11 +184,19 @@ impl PartitionTable {
             Some(partition) => partition.append(request),
             None => {
                 let refused = RefusedAppend {
-                    error: PartitionError::NotHere.into(),
+                    error: self.missing(&request.id).into(),
                     log_start: Offset(-1),
                 };
                 let _gone = request.reply.send(Err(refused));
             }
+        }
+    }
+
+    /// Why a partition is not among those that are here.
+    fn missing(&self, id: &TopicIdPartition) -> PartitionError {
+        match self.refused.borrow().contains_key(id) {
+            true => PartitionError::NotOpened,
+            false => PartitionError::NotHere,
         }
     }
 
@@ -179,7 +207,7 @@ impl PartitionTable {
         id: &TopicIdPartition,
         epoch: LeaderEpoch,
     ) -> Result<Rc<Partition>, PartitionError> {
-        let partition = self.get(id).ok_or(PartitionError::NotHere)?;
+        let partition = self.get(id).ok_or_else(|| self.missing(id))?;
         partition.log().check()?;
         partition.check_epoch(epoch)?;
         Ok(partition)

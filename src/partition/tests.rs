@@ -16,7 +16,7 @@ use super::message::{
     Acks, AppendError, AppendRequest, Appended, PartitionError, PartitionMessage, ReadRequest,
     ReadResult, RefusedAppend,
 };
-use super::open::OpenPartition;
+use super::open::{OpenError, OpenPartition};
 use super::table::PartitionTable;
 use super::watch::MissingBytes;
 use crate::base::clock::Clock;
@@ -35,6 +35,7 @@ use crate::storage::checkpoint::{self, RecoveryPoints};
 use crate::storage::directory::LogDirectory;
 use crate::storage::error::LogError;
 use crate::storage::faults::{Call, Faults, Plan};
+use crate::storage::layout;
 use crate::storage::shard::{ShardStorage, StorageLimits};
 
 const NOW: i64 = 1_700_000_000_000;
@@ -75,6 +76,12 @@ impl Rig {
 
     /// Opens partition `number` as the last run's checkpoint says.
     async fn open(&self, number: i32, config: TopicConfig) -> Rc<Partition> {
+        let opened = self.try_open(number, config).await;
+        opened.expect("a partition");
+        self.table.get(&id(number)).expect("it is here")
+    }
+
+    async fn try_open(&self, number: i32, config: TopicConfig) -> Result<(), OpenError> {
         let mut points = RecoveryPoints::new();
         let file = self.directory().path().join("recovery-checkpoint-0");
         if let Ok(bytes) = std::fs::read(file) {
@@ -89,8 +96,7 @@ impl Rig {
             clean: false,
             tally: std::sync::Arc::default(),
         };
-        self.table.open(wanted).await.expect("a partition");
-        self.table.get(&id(number)).expect("it is here")
+        self.table.open(wanted).await
     }
 
     async fn open_default(&self, number: i32) -> Rc<Partition> {
@@ -341,41 +347,100 @@ fn a_batch_that_is_refused_costs_no_room() {
     });
 }
 
+/// The names in a directory.
+fn names(home: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(home).expect("a listing");
+    let names = entries.map(|entry| entry.expect("an entry").file_name());
+    names
+        .map(|name| name.into_string().expect("text"))
+        .collect()
+}
+
 #[test]
-fn a_directory_that_does_not_say_whose_it_is_is_kept_aside() {
-    let home = home();
+fn records_are_refused_or_kept_aside_unless_it_is_known_whose_they_are() {
+    #[derive(Debug, PartialEq)]
+    enum Fate {
+        Served,
+        Refused,
+        Aside,
+        Removed,
+    }
     let plan = plan(Call::Write, "", libc::EIO);
-    for (metadata, aside) in [
-        (Some("version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAw\n"), 0),
-        (Some("version: 0\ntopic"), 1),
-        (Some(""), 2),
-        (None, 3),
+    let summed = layout::partition_metadata;
+    let (own, other) = (summed(id(0).topic_id), summed(TopicId(3)));
+    let unsummed = |text: &str| {
+        text.lines()
+            .take(2)
+            .map(|line| format!("{line}\n"))
+            .collect()
+    };
+    for (metadata, fate) in [
+        (Some(own.clone()), Fate::Served),
+        (Some(unsummed(&own)), Fate::Served),
+        (Some(other.clone()), Fate::Removed),
+        (Some(unsummed(&other)), Fate::Aside),
+        (Some(other.replace("crc32c: ", "crc32c: 0")), Fate::Refused),
+        (Some("version: 0\ntopic".to_owned()), Fate::Refused),
+        (Some(String::new()), Fate::Refused),
+        (None, Fate::Refused),
     ] {
+        let home = home();
         let path = home.path().join("t-0");
         on_shard(home.path(), &plan, async |rig| {
             let partition = rig.open_default(0).await;
             append(&partition, plain()).await.expect("an append");
         });
-        let file = path.join("partition.metadata");
-        match metadata {
-            Some(text) => std::fs::write(file, text).expect("a write"),
-            None => std::fs::remove_file(file).expect("a file to remove"),
+        let file = path.join(layout::PARTITION_METADATA);
+        match &metadata {
+            Some(text) => std::fs::write(&file, text).expect("a write"),
+            None => std::fs::remove_file(&file).expect("a file to remove"),
         }
-        on_shard(home.path(), &plan, async |rig| {
-            let partition = rig.open_default(0).await;
-            assert_eq!(partition.log().size_bytes(), 0);
+        let expected = fate == Fate::Refused;
+        on_shard(home.path(), &plan, async move |rig| {
+            let opened = rig.try_open(0, TopicConfig::default()).await;
+            assert_eq!(opened.is_err(), expected, "{opened:?}");
+            if opened.is_err() {
+                let found = read(&rig, vec![read_request(0)], 1000).await;
+                assert_eq!(found[0].error, Some(PartitionError::NotOpened));
+            }
         });
-        let names = std::fs::read_dir(home.path()).expect("a listing");
-        let names = names.map(|entry| entry.expect("an entry").path());
-        let strays: Vec<_> = names
-            .filter(|name| name.to_string_lossy().ends_with("-stray"))
-            .collect();
-        assert_eq!(strays.len(), aside, "{metadata:?}");
-        for stray in strays {
-            let log = stray.join("00000000000000000000.log");
-            assert!(std::fs::metadata(log).expect("a segment").len() > 0);
+        let log = |name: &str| home.path().join(name).join("00000000000000000000.log");
+        let size = |name: &str| std::fs::metadata(log(name)).map_or(0, |found| found.len());
+        let names = names(home.path());
+        let aside = names.iter().find(|name| name.ends_with("-stray"));
+        let found = (size("t-0") > 0, aside.map(|name| size(name) > 0));
+        let is_there = matches!(fate, Fate::Served | Fate::Refused);
+        let is_aside = (fate == Fate::Aside).then_some(true);
+        assert_eq!(found, (is_there, is_aside), "{metadata:?}: {names:?}");
+        if fate == Fate::Served {
+            assert_eq!(std::fs::read_to_string(&file).expect("a file"), own);
         }
     }
+}
+
+#[test]
+fn a_refused_partition_that_is_deleted_makes_way_and_keeps_its_records() {
+    let home = home();
+    let plan = plan(Call::Write, "", libc::EIO);
+    on_shard(home.path(), &plan, async |rig| {
+        let partition = rig.open_default(0).await;
+        append(&partition, plain()).await.expect("an append");
+    });
+    let file = home.path().join("t-0").join(layout::PARTITION_METADATA);
+    std::fs::write(file, "torn").expect("a write");
+    on_shard(home.path(), &plan, async |rig| {
+        let refused = rig.try_open(0, TopicConfig::default()).await;
+        let told = refused.expect_err("nobody's").to_string();
+        assert!(told.contains("t-0/partition.metadata is damaged"), "{told}");
+        let deleted = rig.table.delete(&id(0), Duration::ZERO).await;
+        deleted.expect("it makes way");
+        assert_eq!(rig.open_default(0).await.log().end(), Offset(0));
+    });
+    let names = names(home.path());
+    let aside = names.iter().find(|name| name.ends_with("-stray"));
+    let log = home.path().join(aside.expect("it is kept"));
+    let log = log.join("00000000000000000000.log");
+    assert!(std::fs::metadata(log).expect("a segment").len() > 0);
 }
 
 #[test]

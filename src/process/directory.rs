@@ -18,8 +18,8 @@ use crate::base::limits::BLOCK_BYTES;
 
 /// The version of our layout that this program writes, and the highest that it reads. Since 2 there
 /// are journals, without which what was acknowledged is not all there; since 3 larger entries of
-/// theirs lie beside the heads of their commits.
-const FORMAT: u32 = 3;
+/// theirs lie beside the heads of their commits; since 4 a partition's metadata has a sum.
+const FORMAT: u32 = 4;
 
 /// The version of `meta.properties` itself, as Kafka writes it in KRaft mode.
 const META_VERSION: &str = "1";

@@ -239,7 +239,7 @@ fn a_new_directory_is_made_and_keeps_its_identity() {
     let again = reopen(&path);
     assert_eq!(again.meta, meta);
     let text = fs::read_to_string(path.join("meta.properties")).expect("a file");
-    for line in ["version=1", "millrace.format=3", "node.id=1"] {
+    for line in ["version=1", "millrace.format=4", "node.id=1"] {
         assert!(text.lines().any(|each| each == line), "{line} in {text}");
     }
 }
@@ -250,7 +250,7 @@ fn a_directory_of_an_older_format_becomes_one_of_this() {
     let meta = open(directory.path()).expect("a new directory").meta;
     let file = directory.path().join("meta.properties");
     let text = fs::read_to_string(&file).expect("a file");
-    let older = text.replace("millrace.format=3", "millrace.format=2");
+    let older = text.replace("millrace.format=4", "millrace.format=2");
     assert_ne!(older, text);
     fs::write(&file, older).expect("a file");
     assert_eq!(reopen(directory.path()).meta, meta);

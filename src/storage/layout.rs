@@ -25,21 +25,41 @@ pub const STRAY: &str = "-stray";
 pub const NAME_BYTES_MAX: usize = 255;
 /// Which topic incarnation a directory belongs to.
 pub const PARTITION_METADATA: &str = "partition.metadata";
-/// It is two short lines.
+/// It is three short lines.
 pub const PARTITION_METADATA_BYTES_MAX: u64 = 4096;
 /// Where each leader epoch starts.
 pub const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 
-/// What `partition.metadata` holds.
+/// What `partition.metadata` holds: Kafka's two lines, and the CRC of both, which Kafka passes
+/// over.
 pub fn partition_metadata(topic_id: TopicId) -> String {
-    format!("version: 0\ntopic_id: {topic_id}\n")
+    let lines = format!("version: 0\ntopic_id: {topic_id}\n");
+    let crc = crc32c::crc32c(lines.as_bytes());
+    format!("{lines}crc32c: {crc:08x}\n")
 }
 
-/// The topic that a `partition.metadata` names; `None` if it is not whole.
-pub fn parse_partition_metadata(contents: &[u8]) -> Option<TopicId> {
+/// Whose the records of a directory are, as its `partition.metadata` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamedTopic {
+    /// The topic.
+    pub id: TopicId,
+    /// Whether a CRC vouches for it. Kafka writes none, and neither did older versions: a flipped
+    /// bit then names a topic that never was.
+    pub is_summed: bool,
+}
+
+/// The topic that a `partition.metadata` names; `None` if it is not whole, or damaged.
+pub fn parse_partition_metadata(contents: &[u8]) -> Option<NamedTopic> {
     let text = std::str::from_utf8(contents).ok()?;
-    let id = text.strip_prefix("version: 0\ntopic_id: ")?;
-    id.strip_suffix('\n')?.parse().ok()
+    let (line, rest) = text
+        .strip_prefix("version: 0\ntopic_id: ")?
+        .split_once('\n')?;
+    let id = line.parse().ok()?;
+    let is_summed = !rest.is_empty();
+    if is_summed && text != partition_metadata(id) {
+        return None;
+    }
+    Some(NamedTopic { id, is_summed })
 }
 
 /// `<20-digit base offset>.<extension>` in a partition's directory.

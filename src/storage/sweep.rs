@@ -84,7 +84,8 @@ fn fate(directory: &LogDirectory, path: &Path, claims: &Claims) -> Result<Fate, 
         .as_deref()
         .and_then(layout::parse_partition_metadata);
     if let Some(topic_id) = topic_id {
-        return Ok(match claims.deleted_topics.contains(&topic_id) {
+        // No flipped bit makes the id of one topic that of another.
+        return Ok(match claims.deleted_topics.contains(&topic_id.id) {
             true => Fate::Doomed,
             false => Fate::Stray,
         });

@@ -237,13 +237,14 @@ fn log_of(directory: &LogDirectory, entry: &Entry<'_>) -> Result<LogOf, FileErro
     };
     let metadata = path.join(layout::PARTITION_METADATA);
     let metadata = directory.read_file(&metadata, layout::PARTITION_METADATA_BYTES_MAX)?;
-    let metadata = metadata.unwrap_or_default();
-    Ok(if metadata == entry.identity {
-        LogOf::There(path)
-    } else if layout::parse_partition_metadata(&metadata).is_some() {
-        LogOf::Gone
-    } else {
-        LogOf::Unknown
+    let found = metadata.as_deref();
+    let found = found.and_then(layout::parse_partition_metadata);
+    // Of an older version it has no sum.
+    let written = layout::parse_partition_metadata(entry.identity);
+    Ok(match (found, written) {
+        (Some(found), Some(written)) if found.id == written.id => LogOf::There(path),
+        (Some(found), Some(_)) if found.is_summed => LogOf::Gone,
+        _ => LogOf::Unknown,
     })
 }
 

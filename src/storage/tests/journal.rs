@@ -250,7 +250,7 @@ fn left_by_a_crash(home: &Home, seeds: std::ops::Range<usize>) -> u64 {
 
 #[test]
 fn nothing_is_replayed_into_what_has_been_made_anew() {
-    for case in ["deleted", "anew", "nobody's", "stray", "same"] {
+    for case in ["deleted", "anew", "nobody's", "stray", "same", "summed"] {
         let home = home(Faults::default());
         let size = left_by_a_crash(&home, 1..20);
         let before = settled(&home.log);
@@ -262,6 +262,11 @@ fn nothing_is_replayed_into_what_has_been_made_anew() {
                 let length = if case == "anew" { whole.len() } else { 20 };
                 std::fs::write(metadata, &whole[..length]).expect("written");
             }
+            // It got its sum since.
+            "summed" => {
+                let metadata = home.log.join(layout::PARTITION_METADATA);
+                std::fs::write(metadata, layout::partition_metadata(TopicId(7))).expect("written");
+            }
             // A segment that was about to be made when appends went on in the one before.
             "stray" => {
                 let next = layout::segment_file(&home.log, Offset(10), layout::LOG);
@@ -270,7 +275,7 @@ fn nothing_is_replayed_into_what_has_been_made_anew() {
             _ => {}
         }
         let replayed = replay(&home.directory, false).expect("a journal");
-        let is_replayed = matches!(case, "same" | "stray");
+        let is_replayed = matches!(case, "same" | "stray" | "summed");
         assert_eq!(replayed.bytes > 0, is_replayed, "{case}");
         assert_eq!(journals(&home), 0);
         // Where it cannot be told whose the records are, they are not thrown away.

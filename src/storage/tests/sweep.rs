@@ -1,6 +1,7 @@
 //! What becomes of each kind of directory that no partition claims.
 
 use super::*;
+use crate::storage::layout;
 use crate::storage::sweep::{Claims, sweep};
 
 const METADATA: &str = "partition.metadata";
@@ -31,6 +32,23 @@ fn assert_named(found: &[String], starts: &[&str], end: &str) {
     for (name, start) in found.iter().zip(starts) {
         assert!(name.starts_with(start) && name.ends_with(end), "{name}");
     }
+}
+
+#[test]
+fn no_flipped_bit_makes_a_directory_anothers() {
+    let id = TopicId::random();
+    let whole = layout::partition_metadata(id);
+    let found = layout::parse_partition_metadata(whole.as_bytes());
+    assert!(found.is_some_and(|found| found.id == id && found.is_summed));
+    for bit in 0..whole.len() * 8 {
+        let mut bytes = whole.clone().into_bytes();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(layout::parse_partition_metadata(&bytes), None, "bit {bit}");
+    }
+    let older = metadata_of(id);
+    assert!(whole.starts_with(&older), "Kafka reads the first two lines");
+    let found = layout::parse_partition_metadata(older.as_bytes());
+    assert!(found.is_some_and(|found| found.id == id && !found.is_summed));
 }
 
 #[test]
