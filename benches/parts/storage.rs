@@ -190,7 +190,7 @@ fn searches(directory: &LogDirectory) -> [Part; 2] {
     let next = Cell::new(0);
     let in_file = Part::new("index-search/in-file", CALLS, 0, move || {
         for _ in 0..CALLS {
-            let found = lookup_in_file(&file, INDEX_ENTRIES as u32, offsets(&next));
+            let found = lookup_in_file(&file, INDEX_ENTRIES as u32, offsets(&next), 0);
             black_box(found.expect("a readable file"));
         }
     });

@@ -30,6 +30,15 @@ pub struct OffsetEntry {
     pub position: u32,
 }
 
+/// Where to look for an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// From the segment's start.
+    Start,
+    /// From the batch of this entry.
+    Entry(OffsetEntry),
+}
+
 /// The largest timestamp up to some batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeEntry {
@@ -199,16 +208,16 @@ impl IndexTail {
         (self.offsets.len(), self.times.len())
     }
 
-    /// Position of the last indexed batch whose last offset is at most `offset`, if it is in the
-    /// tail; otherwise the files know.
-    pub fn lookup(&self, offset: Offset) -> Option<u64> {
+    /// The last indexed batch whose last offset is at most `offset`, if it is in the tail;
+    /// otherwise the files know.
+    pub fn lookup(&self, offset: Offset) -> Option<Place> {
         let relative = offset.0 - self.base_offset.0;
         let after = self
             .offsets
             .partition_point(|entry| i64::from(entry.relative_offset) <= relative);
         match after.checked_sub(1) {
-            Some(index) => Some(u64::from(self.offsets[index].position)),
-            None if self.offsets_in_file == 0 => Some(0),
+            Some(index) => Some(Place::Entry(self.offsets[index])),
+            None if self.offsets_in_file == 0 => Some(Place::Start),
             None => None,
         }
     }
@@ -230,22 +239,42 @@ impl IndexTail {
     }
 }
 
-/// Position of the last batch in an `.index` file of `entries` whose last offset is at most
-/// `relative_offset`; 0 if there is none.
-pub fn lookup_in_file(file: &File, entries: u32, relative_offset: i64) -> io::Result<u64> {
-    let found = last_entry(file, entries, OFFSET_ENTRY_BYTES, |entry| {
-        i64::from(be_u32(&entry[..4])) <= relative_offset
-    })?;
-    Ok(found.map_or(0, |entry| u64::from(be_u32(&entry[4..8]))))
+/// The last batch in an `.index` file of `entries` whose last offset is at most `relative_offset`;
+/// or the one that stands so many entries before it.
+pub fn lookup_in_file(
+    file: &File,
+    entries: u32,
+    relative_offset: i64,
+    back: u32,
+) -> io::Result<Place> {
+    let mut is_at_most = |index| {
+        let entry = offset_entry_in_file(file, index)?;
+        Ok(i64::from(entry.relative_offset) <= relative_offset)
+    };
+    let after = first_that_does_not(entries, &mut is_at_most)?;
+    match after.checked_sub(1).and_then(|last| last.checked_sub(back)) {
+        Some(index) => Ok(Place::Entry(offset_entry_in_file(file, index)?)),
+        None => Ok(Place::Start),
+    }
+}
+
+fn offset_entry_in_file(file: &File, index: u32) -> io::Result<OffsetEntry> {
+    let mut entry = [0; OFFSET_ENTRY_BYTES as usize];
+    file.read_exact_at(&mut entry, u64::from(index) * OFFSET_ENTRY_BYTES)?;
+    Ok(OffsetEntry {
+        relative_offset: be_u32(&entry[..4]),
+        position: be_u32(&entry[4..]),
+    })
 }
 
 /// Relative offset of the last entry in a `.timeindex` file of `entries` with a timestamp below
 /// `timestamp`; 0 if there is none.
 pub fn lookup_time_in_file(file: &File, entries: u32, timestamp: TimestampMs) -> io::Result<u32> {
-    let found = last_entry(file, entries, TIME_ENTRY_BYTES, |entry| {
-        be_i64(&entry[..8]) < timestamp
-    })?;
-    Ok(found.map_or(0, |entry| be_u32(&entry[8..12])))
+    let mut is_older = |index| Ok(time_entry_in_file(file, index)?.timestamp < timestamp);
+    match first_that_does_not(entries, &mut is_older)?.checked_sub(1) {
+        Some(index) => Ok(time_entry_in_file(file, index)?.relative_offset),
+        None => Ok(0),
+    }
 }
 
 /// The entry at `index` of a `.timeindex` file.
@@ -260,51 +289,31 @@ pub fn time_entry_in_file(file: &File, index: u32) -> io::Result<TimeEntry> {
 
 /// The position that an entry of an `.index` file names.
 pub fn position_in_file(file: &File, index: u32) -> io::Result<u64> {
-    let mut entry = [0; OFFSET_ENTRY_BYTES as usize];
-    file.read_exact_at(&mut entry, u64::from(index) * OFFSET_ENTRY_BYTES)?;
-    Ok(u64::from(be_u32(&entry[4..])))
+    Ok(u64::from(offset_entry_in_file(file, index)?.position))
 }
 
 /// How many entries of an `.index` file of `entries` are of batches below `position`.
 pub fn entries_below(file: &File, entries: u32, position: u64) -> io::Result<u32> {
+    first_that_does_not(entries, &mut |index| {
+        Ok(position_in_file(file, index)? < position)
+    })
+}
+
+/// The first entry of a file for which `holds` does not, which holds for a prefix of it.
+fn first_that_does_not(
+    entries: u32,
+    holds: &mut dyn FnMut(u32) -> io::Result<bool>,
+) -> io::Result<u32> {
     let (mut low, mut high) = (0, entries);
     while low < high {
         let middle = low + (high - low) / 2;
-        if position_in_file(file, middle)? < position {
+        if holds(middle)? {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
     Ok(low)
-}
-
-/// The last entry for which `holds`, which holds for a prefix of the file.
-fn last_entry(
-    file: &File,
-    entries: u32,
-    entry_bytes: u64,
-    holds: impl Fn(&[u8; 12]) -> bool,
-) -> io::Result<Option<[u8; 12]>> {
-    let read = |index: u32| {
-        let mut entry = [0; 12];
-        let range = &mut entry[..entry_bytes as usize];
-        file.read_exact_at(range, u64::from(index) * entry_bytes)
-            .map(|()| entry)
-    };
-    let (mut low, mut high) = (0, entries);
-    let mut found = None;
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let entry = read(middle)?;
-        if holds(&entry) {
-            found = Some(entry);
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    Ok(found)
 }
 
 fn be_u32(bytes: &[u8]) -> u32 {

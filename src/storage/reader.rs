@@ -20,7 +20,7 @@ use crate::runtime::yield_now;
 
 use super::error::{FileError, LogError};
 use super::file::File;
-use super::index;
+use super::index::{self, Place};
 use super::layout;
 use super::log::{Appender, Log, State};
 use super::read_cache::{Piece, PieceKey};
@@ -68,7 +68,7 @@ pub struct ColdRead {
     range: ReadRange,
     segment: Offset,
     /// Where to begin to look; `None` asks the index file.
-    position: Option<u64>,
+    start: Option<SearchStart>,
     index_entries: u32,
     /// The file is read up to here.
     file_limit: u64,
@@ -150,11 +150,14 @@ impl Log {
         let (file_limit, limit_offset, carry) = state.file_limit(segment);
         let cache = &self.shard.read_cache;
         let end_of_another = cache.end_at(self.number, segment.base_offset, range.from);
+        let of_another = end_of_another.map(|end| SearchStart::at(end, range.from));
+        let indexed = || segment.index.lookup(range.from);
+        let indexed = || indexed().map(|place| SearchStart::of(place, segment.base_offset));
         ReadPlan::Cold(ColdRead {
             log: Rc::clone(self),
             range,
             segment: segment.base_offset,
-            position: end_of_another.or_else(|| segment.index.lookup(range.from)),
+            start: of_another.or_else(indexed),
             index_entries: segment.index.in_files().0,
             file_limit,
             carry,
@@ -276,7 +279,8 @@ impl ColdRead {
     /// As many bytes as there may be of what is wanted.
     fn bytes_max(&self) -> u64 {
         let end = self.file_limit + self.carry.len() as u64;
-        let there = end.saturating_sub(self.position.unwrap_or_default());
+        let from = self.start.map_or(0, |start| start.position);
+        let there = end.saturating_sub(from);
         there
             .min(self.range.bytes_max as u64)
             .min(COLD_READ_BYTES_MAX)
@@ -300,13 +304,19 @@ impl ColdRead {
                 tracing::error!(%error, "read failed");
                 LogError::Failed(error.to_string())
             }),
-            ReadError::Damaged { position } => self.log.deleted(from).unwrap_or_else(|| {
-                let file = layout::segment_file(&self.log.path, self.segment, layout::LOG);
-                let file = file.display();
-                tracing::error!(%file, position, offset = from.0, "no batch where one was written");
-                LogError::Damaged(from)
-            }),
+            ReadError::Astray { position } | ReadError::Damaged { position } => {
+                let deleted = self.log.deleted(from);
+                deleted.unwrap_or_else(|| self.tell_damage(position))
+            }
         })
+    }
+
+    fn tell_damage(&self, position: u64) -> LogError {
+        let (from, log) = (self.range.from, &self.log);
+        let file = layout::segment_file(&log.path, self.segment, layout::LOG);
+        let file = file.display();
+        tracing::error!(%file, position, offset = from.0, "no batch where one was written");
+        LogError::Damaged(from)
     }
 
     async fn collect(&self, turn: &Turn) -> Result<Vec<Bytes>, ReadError> {
@@ -317,7 +327,7 @@ impl ColdRead {
             false => self.bytes_max(),
         };
         let mut stretch = Stretch::new(self, self.file().await?, bytes_max);
-        let first = stretch.find(self.position().await?, from).await?;
+        let first = self.find_first(&mut stretch).await?;
         let stops_before = |batch: &Batch| self.stop_at.is_some_and(|stop| batch.base >= stop);
         if stops_before(&first) || (!self.range.at_least_one && first.bytes() > bytes_max) {
             return Ok(Vec::new());
@@ -391,24 +401,82 @@ impl ColdRead {
         Ok(file)
     }
 
-    /// A position at or before the batch that holds the first offset.
-    async fn position(&self) -> Result<u64, FileError> {
-        if let Some(position) = self.position {
-            return Ok(position);
+    /// The batch that holds the first offset. Where an index leads astray, it is looked for from
+    /// further and further before: an index that is damaged takes nothing with it.
+    async fn find_first(&self, stretch: &mut Stretch<'_>) -> Result<Batch, ReadError> {
+        let (mut start, mut back) = (self.start, 0);
+        loop {
+            let from = match start.take() {
+                Some(start) => start,
+                None => self.look_up(back).await?,
+            };
+            match stretch.find(from, self.range.from).await {
+                Err(ReadError::Astray { .. }) if from.position > 0 => back = (2 * back).max(1),
+                found => return found,
+            }
         }
+    }
+
+    /// Asks the index file for a position at or before the batch that holds the first offset, so
+    /// many entries before the nearest.
+    async fn look_up(&self, back: u32) -> Result<SearchStart, FileError> {
         let path = layout::segment_file(&self.log.path, self.segment, layout::INDEX);
         let (entries, relative) = (self.index_entries, self.range.from.0 - self.segment.0);
+        if entries == 0 {
+            return Ok(SearchStart::of(Place::Start, self.segment));
+        }
         let looked_up = self.log.shard.directory.off_reactor(move |directory| {
             let file = directory.open_for_reads(&path)?;
-            index::lookup_in_file(&file, entries, relative)
+            index::lookup_in_file(&file, entries, relative, back)
                 .map_err(|source| FileError::new("read", &path, source))
         });
-        looked_up.await
+        Ok(SearchStart::of(looked_up.await?, self.segment))
+    }
+}
+
+/// Where a search begins, and the offset that the batch there begins or ends with. No CRC covers
+/// the base offset of a batch: only those around it tell whether it is right.
+#[derive(Clone, Copy, Debug)]
+struct SearchStart {
+    position: u64,
+    base: Option<Offset>,
+    last: Option<Offset>,
+}
+
+impl SearchStart {
+    fn at(position: u64, base: Offset) -> Self {
+        Self {
+            position,
+            base: Some(base),
+            last: None,
+        }
+    }
+
+    fn of(place: Place, segment: Offset) -> Self {
+        match place {
+            Place::Start => Self::at(0, segment),
+            Place::Entry(entry) => Self {
+                position: entry.position.into(),
+                base: None,
+                last: Some(segment.plus(entry.relative_offset.into())),
+            },
+        }
+    }
+
+    fn fits(&self, batch: &Batch) -> bool {
+        self.base.is_none_or(|base| base == batch.base)
+            && self
+                .last
+                .is_none_or(|last| last.plus(1) == batch.next_offset)
     }
 }
 
 enum ReadError {
     File(Rc<FileError>),
+    /// At the position where a search began stands not the batch that was to be there.
+    Astray {
+        position: u64,
+    },
     /// What stands at this position of the segment is no batch that belongs there.
     Damaged {
         position: u64,
@@ -598,8 +666,9 @@ impl<'a> Stretch<'a> {
         }
     }
 
-    /// The batch that holds `offset`, looking from `position` on.
-    async fn find(&mut self, mut position: u64, offset: Offset) -> Result<Batch, ReadError> {
+    /// The batch that holds `offset`, looking from `start` on.
+    async fn find(&mut self, start: SearchStart, offset: Offset) -> Result<Batch, ReadError> {
+        let (mut position, mut expected) = (start.position, None);
         let mut walked = 0;
         loop {
             walked += 1;
@@ -609,15 +678,19 @@ impl<'a> Stretch<'a> {
             self.begin_at(position);
             self.reach(position + BATCH_HEADER_BYTES as u64).await?;
             // The offset is of this segment, so a file that ends before it has lost it.
-            let batch = self.batch_at(position)?;
-            let batch = batch.ok_or(ReadError::Damaged { position })?;
-            if batch.base > offset {
-                return Err(ReadError::Damaged { position });
-            }
+            let batch = self.batch_at(position).ok().flatten();
+            let batch = match expected {
+                None => batch.filter(|batch| start.fits(batch) && batch.base <= offset),
+                Some(base) => batch.filter(|batch| batch.base == base),
+            };
+            let batch = batch.ok_or(match expected {
+                None => ReadError::Astray { position },
+                Some(_) => ReadError::Damaged { position },
+            })?;
             if batch.next_offset > offset {
                 return Ok(batch);
             }
-            position = batch.end;
+            (position, expected) = (batch.end, Some(batch.next_offset));
         }
     }
 
@@ -627,13 +700,14 @@ impl<'a> Stretch<'a> {
             return Ok(());
         }
         let mut behind = Stretch::new(self.read, Rc::clone(&self.file), 0);
-        let next = behind.find(batch.end, batch.next_offset).await?;
-        match next.base == batch.next_offset {
-            true => Ok(()),
-            false => Err(ReadError::Damaged {
+        let start = SearchStart::at(batch.end, batch.next_offset);
+        let next = behind.find(start, batch.next_offset).await;
+        next.map(drop).map_err(|error| match error {
+            ReadError::Astray { .. } => ReadError::Damaged {
                 position: batch.start,
-            }),
-        }
+            },
+            error => error,
+        })
     }
 
     /// The batch that begins at `start`; none if its header is not within reach.
