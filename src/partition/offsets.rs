@@ -10,6 +10,7 @@ use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::limits::DECOMPRESSED_BATCH_BYTES_MAX;
 use crate::record::batches::Batches;
 use crate::record::compression::Decompressor;
+use crate::record::header::crc_of;
 use crate::record::view::RecordSet;
 use crate::storage::error::LogError;
 use crate::storage::reader::{ReadPlan, ReadRange};
@@ -86,6 +87,10 @@ async fn search(
             next = header.next_offset();
             if header.max_timestamp < timestamp {
                 continue;
+            }
+            // Nothing that a damaged batch says is passed on.
+            if crc_of(batch) != header.crc {
+                return Err(LogError::Damaged(header.base_offset).into());
             }
             let records = RecordSet::open(batch, DECOMPRESSED_BATCH_BYTES_MAX, &mut decompressor);
             let records = records.map_err(|_| LogError::Damaged(header.base_offset))?;

@@ -11,6 +11,7 @@ mod support;
 mod deletion;
 mod events;
 mod exits;
+mod flips;
 mod full_disk;
 mod logs;
 mod program;

@@ -153,6 +153,27 @@ impl Broker {
         (broker, ready)
     }
 
+    /// Starts it and waits until it is ready; or for its end, as [`Broker::end`] tells it.
+    pub fn start_or_end(command: Command) -> Result<(Self, Ready), (Option<i32>, String)> {
+        let mut broker = Self::launch(command);
+        let began = Instant::now();
+        loop {
+            if let Some(ready) = broker.log().lines().find_map(Ready::parse) {
+                return Ok((broker, ready));
+            }
+            if !broker.is_running() {
+                return Err(broker.end());
+            }
+            let waited = began.elapsed();
+            assert!(
+                waited < PATIENCE,
+                "neither ready nor over:\n{}",
+                broker.log()
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Waits until `find` finds something in the log.
     pub fn wait_for<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         let began = Instant::now();
