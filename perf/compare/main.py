@@ -88,7 +88,8 @@ def prepare(planned, options):
 def measure(name, planned, options, progress, memory):
     """All turns of a set that were not measured yet; what they come to."""
     described = {"machine": machine.describe(options.directory) | {"free memory": memory},
-                 "versions": machine.versions(options.clients)}
+                 "versions": machine.versions({client for turn in planned
+                                               for _, client in turn.loads})}
     run_of = {"machine": described["machine"], "versions": described["versions"],
               "settings": settings(options),
               "workloads": sorted({load.name for turn in planned for load, _ in turn.loads})}
