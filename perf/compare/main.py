@@ -101,6 +101,8 @@ def measure(name, planned, options, progress, memory):
             progress.skip()
             continue
         with locked(options.lock):
+            # What others have left in the page cache is not written beside this turn.
+            os.sync()
             progress.begin(turn)
             (stolen, ticks), began = machine.ticks(), time.monotonic()
             came = turns.perform(turn, options)
