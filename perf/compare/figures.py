@@ -42,6 +42,14 @@ class Summary:
         self.smaller = dict(smaller)
 
     def median(self, workload, broker, figure, client="millrace"):
+        return self.figure(workload, broker, figure, client)["median"]
+
+    def range(self, workload, broker, figure, client="millrace"):
+        """The smallest and the largest."""
+        found = self.figure(workload, broker, figure, client)
+        return found["min"], found["max"]
+
+    def figure(self, workload, broker, figure, client):
         if workload in self.smaller:
             raise Missing(f"{workload} with {self.smaller[workload]}")
         row = self.rows.get((workload, broker, client))
@@ -52,7 +60,7 @@ class Summary:
                           f"{row['turns'] + row['failed_turns']} do not count")
         if figure not in row["figures"]:
             raise Missing(f"{workload} of {broker} with {client}")
-        return row["figures"][figure]["median"]
+        return row["figures"][figure]
 
     def clients(self, workload, *brokers):
         """The clients with which all of these brokers were measured, or should have been."""

@@ -5,7 +5,8 @@ END = "<!-- speed: end -->"
 
 # The title, the columns, and the rows, each a workload, its client and its name.
 BROKERS = {"millrace": "Millrace, durable", "kafka": "Kafka, not syncing",
-           "kafka-tuned": "Kafka, tuned, not syncing", "kafka-flush": "Kafka, `flush.messages=1`"}
+           "kafka-tuned": "Kafka, larger heap and buffers, not syncing",
+           "kafka-flush": "Kafka, `flush.messages=1`"}
 THROUGHPUT = (
     (("mb_per_second", "{:,.0f} MB/s"), ("cpu_seconds_per_gib", "{:.2f} CPU s/GiB")),
     (("produce-1k-64k", "millrace", "produce 1 KiB records in 64 KiB batches, 8 producers"),

@@ -18,14 +18,16 @@ def turn(planned, options):
     """Produce, and produce with a reader at the end, once 2 GiB are stored and once 24 are. How far
     the two are apart is taken within the turn."""
     samples, first = [], planned.loads[0][0]
+    kept = dict(zip(("kept-2", "kept-24"), options.kept_gib))
     # Beside what is kept, what is measured: that the reader gets within its time as well.
     options.disk.need((options.kept_gib[-1] + 2 * LOADS * options.gib) * GIB
                       + 2 * options.seconds * 1e9)
     with broker_for(planned, options) as broker, Topics(broker, planned) as topics:
         producing.warm_process(broker, topics, first, options)
+        topics.delete_all()
         topic, stored = topics.make("data", first.partitions), 0
-        for (workload, client), gib in zip(planned.loads, options.kept_gib):
-            size = gib * GIB - stored
+        for workload, client in planned.loads:
+            size = kept[workload.name] * GIB - stored
             if size > 0:
                 stored += load(client, broker, topic, workload, size, options).bytes
             figures, command = measure(broker, topic, workload, stored, options)

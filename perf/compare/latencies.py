@@ -3,6 +3,7 @@
 import subprocess
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 from brokers import Failed, end, pinned, spawn
 
@@ -22,8 +23,9 @@ def turn(planned, options):
         warm_up(broker, topics, planned, options)
         old = None
         if is_cold:
-            first, _ = planned.loads[0]
-            old, _ = fill(broker, topics, "old", first, cold_bytes(options), options)
+            # Records of the same size in each repetition, whoever comes first.
+            like = replace(planned.loads[0][0], record_bytes=1024)
+            old, _ = fill(broker, topics, "old", like, cold_bytes(options), options)
         return [attempted(measure, workload, planned, client, broker, topics, old, options)
                 for workload, client in planned.loads]
 

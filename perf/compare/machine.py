@@ -24,24 +24,42 @@ GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 REPORTING = Path("/sys/module/page_reporting/parameters/page_reporting_order")
 MOST = 10
 LEFT_BYTES = 2 << 30
+# A kernel thread that looks for memory that is not used and drops it from the page cache.
+DAMON = Path("/sys/kernel/mm/damon/admin/kdamonds/0/state")
 
 
 @contextmanager
-def free_memory_kept():
-    """The kernel gives no free memory to the host, where it gives it at all and can be told, and
-    what the host has taken before is had again. Gives what the page is to say about it."""
+def set_to(path, value):
+    """Writes a value into a file of the kernel's, and at the end the one before. Gives whether that
+    could be done."""
     try:
-        before = REPORTING.read_text()
-        REPORTING.write_text(str(MOST + 1))
+        before = path.read_text()
+        path.write_text(value)
     except OSError:
-        yield ("given back to the host, which costs who uses it anew" if REPORTING.exists()
-               else "not known to be given back to a host")
+        yield False
         return
     try:
-        touch_memory()
-        yield "kept from the host during the run, and all of it used once before"
+        yield True
     finally:
-        REPORTING.write_text(before)
+        path.write_text(before)
+
+
+@contextmanager
+def memory_kept():
+    """The kernel gives no free memory to the host, where it gives it at all and can be told, and
+    what the host has taken before is had again; and nobody drops what is in the page cache but for
+    want of memory. Gives what the page is to say about it."""
+    is_there = DAMON.exists() and DAMON.read_text().strip() == "on"
+    with set_to(REPORTING, str(MOST + 1)) as is_kept, \
+            set_to(DAMON if is_there else Path("/nowhere"), "off") as is_off:
+        if is_kept:
+            touch_memory()
+        yield {
+            "free memory": "kept from the host during the run, and nearly all used once before"
+            if is_kept else "given back to the host, which costs who uses it anew"
+            if REPORTING.exists() else "not known to be given back to a host",
+            "page cache": "dropped for want of memory only" if is_off or not is_there
+            else "dropped by DAMON when it was not used for a while"}
 
 
 def touch_memory():
@@ -53,12 +71,24 @@ def touch_memory():
         mmap.mmap(-1, size, flags=flags).close()
 
 
-def written_bytes(directory):
-    """What was written so far to the device below a directory; 0 where it has none."""
+def device_counts(directory):
+    """What the kernel counts of the device below a directory; nothing where it has none."""
     fields = mount_of(directory.resolve())
     stat = read(f"/sys/dev/block/{fields[2]}/stat", "") if fields else ""
+    return [int(count) for count in stat.split()]
+
+
+def written_bytes(directory):
+    """What was written so far to the device below a directory; 0 where it has none."""
+    counts = device_counts(directory)
     # The kernel counts in 512 bytes, whatever the device does.
-    return int(stat.split()[6]) * 512 if stat else 0
+    return counts[6] * 512 if counts else 0
+
+
+def discarded(directory):
+    """How many discards that device has had: a file system may send them after files are gone."""
+    counts = device_counts(directory)
+    return counts[11] if len(counts) > 11 else 0
 
 
 def read(path, otherwise=UNKNOWN):
@@ -101,6 +131,9 @@ def describe(directory):
         "readahead, KiB": read_ahead(directory),
         "dirty pages": ", ".join(f"{name} {read(f'/proc/sys/vm/{name}')}" for name in (
             "dirty_background_ratio", "dirty_ratio", "dirty_expire_centisecs")),
+        "socket buffers": ", ".join(f"{name} {' '.join(read(f'/proc/sys/net/{name}').split())}"
+                                    for name in ("core/rmem_max", "core/wmem_max",
+                                                 "ipv4/tcp_rmem", "ipv4/tcp_wmem")),
         "cores that share an execution unit": siblings(),
     }
 
@@ -156,7 +189,7 @@ def disk_below(directory):
     if not (device / "queue").is_dir():
         device = device.parent
     queue = device / "queue"
-    parts = [device.name, read(device / "device" / "model", "")]
+    parts = [device.name.rstrip("0123456789"), read(device / "device" / "model", "")]
     if backing := read(device / "loop" / "backing_file", ""):
         parts.append("an image with direct I/O on " + disk_below(Path(backing).parent))
     fua = {"1": "with FUA", "0": "without FUA"}.get(read(queue / "fua"), "FUA unknown")
@@ -181,13 +214,15 @@ def versions(names):
 
 
 def java():
-    finished = subprocess.run(["java", "-version"], capture_output=True, text=True)
+    finished = subprocess.run([brokers.JAVA, "-version"], capture_output=True, text=True)
     return ", ".join(line.strip() for line in finished.stderr.splitlines())
 
 
 def commit():
     name = said("git", "rev-parse", "--short", "HEAD")
-    changed = said("git", "status", "--porcelain", "src", "Cargo.lock", "perf")
+    # What a run itself writes there is none.
+    changed = said("git", "status", "--porcelain", "src", "Cargo.lock", "perf",
+                   ":(exclude)perf/results")
     return name if changed == UNKNOWN else f"{name} with changes"
 
 

@@ -6,8 +6,8 @@ import resource
 import shutil
 import sys
 import time
-from contextlib import contextmanager
-from datetime import date
+from contextlib import ExitStack, contextmanager
+from itertools import groupby
 
 import brokers
 from brokers import ROOT, TARGET, WORK
@@ -46,24 +46,45 @@ def compare(options):
                                 options.are_brokers_named)
                for name in SETS}
     planned = {name: mine for name, mine in planned.items() if mine}
-    prepare([turn for mine in planned.values() for turn in mine], options)
-    publish.begin(options)
-    progress = plan.Progress([turn for mine in planned.values() for turn in mine])
-    options.disk = Disk(options.data_dir, options.filesystem, options.image_gib)
-    options.directory = options.disk.directory
+    everything = [turn for mine in planned.values() for turn in mine]
+    begin(planned, options)
+    progress = plan.Progress(everything)
     complaints = []
-    try:
-        with machine.free_memory_kept() as memory:
-            for name, mine in planned.items():
-                part = measure(name, mine, options, progress, memory)
-                complaints += part["complaints"]
-                page = publish.part(part, options)
+    with ExitStack() as stack:
+        with locked(options.lock):
+            prepare(everything, options)
+            memory = stack.enter_context(machine.memory_kept())
+        options.disk = Disk(options.data_dir, options.filesystem, options.image_gib)
+        stack.callback(options.disk.close)
+        stack.callback(brokers.end_all)
+        options.directory = options.disk.directory
+        described = {"machine": machine.describe(options.directory) | memory,
+                     "versions": machine.versions(
+                         {client for turn in everything for _, client in turn.loads})}
+        for name, mine in planned.items():
+            part = measure(name, mine, options, progress, described)
+            complaints += part["complaints"]
+            page = publish.part(part, options)
         publish.show(page, options)
-    finally:
-        brokers.end_all()
-        options.disk.close()
     if complaints:
-        sys.exit("not every turn counts: the page says which, and why")
+        sys.exit("not every turn counts: the page says which, and why; --go-on repeats them")
+
+
+def begin(planned, options):
+    """Forgets what an earlier run has measured of these sets, unless it is gone on with."""
+    options.kept = WORK / ("parts" if options.is_part else "published")
+    options.times = options.kept / "times"
+    options.times.mkdir(parents=True, exist_ok=True)
+    for name in () if options.goes_on else planned:
+        (options.kept / f"{name}.jsonl").unlink(missing_ok=True)
+        if name == "latency":
+            shutil.rmtree(options.times)
+            options.times.mkdir()
+    for left in WORK.glob("brokers-*"):
+        # Of a run that was killed: this one has the lock.
+        if left.is_dir() and not os.path.ismount(left):
+            shutil.rmtree(left)
+    publish.begin(options)
 
 
 def raise_open_files():
@@ -79,43 +100,42 @@ def prepare(planned, options):
         floor.prepare()
     if any(turn.kind == "consume-cold" for turn in planned):
         disk.prepare()
-    options.times = WORK / "times"
-    if not options.goes_on:
-        shutil.rmtree(options.times, ignore_errors=True)
-    options.times.mkdir(exist_ok=True)
 
 
-def measure(name, planned, options, progress, memory):
+def measure(name, planned, options, progress, described):
     """All turns of a set that were not measured yet; what they come to."""
-    described = {"machine": machine.describe(options.directory) | {"free memory": memory},
-                 "versions": machine.versions({client for turn in planned
-                                               for _, client in turn.loads})}
-    run_of = {"machine": described["machine"], "versions": described["versions"],
-              "settings": settings(options),
-              "workloads": sorted({load.name for turn in planned for load, _ in turn.loads})}
-    record = Record(WORK / f"{name}.jsonl", run_of, options.goes_on)
+    run_of = described | {
+        "settings": settings(options),
+        "workloads": sorted({load.name for turn in planned for load, _ in turn.loads})}
+    record = Record(options.kept / f"{name}.jsonl", run_of)
     # What this program does itself, it does not do on the broker's core.
     os.sched_setaffinity(0, {options.client_core})
-    for turn in planned:
-        if record.has(turn):
-            progress.skip()
-            continue
+    # Brokers that are compared are measured one right after the other.
+    for _, compared in groupby(planned, lambda turn: (turn.repetition, turn.name)):
         with locked(options.lock):
-            # What others have left in the page cache is not written beside this turn.
-            os.sync()
-            progress.begin(turn)
-            (stolen, ticks), began = machine.ticks(), time.monotonic()
-            came = turns.perform(turn, options)
-            now_stolen, now_ticks = machine.ticks()
-            record.add(turn, came, time.monotonic() - began, now_stolen - stolen,
-                       now_ticks - ticks)
-        progress.end(turn, [line(sample) for sample in came])
+            for turn in compared:
+                if record.has(turn):
+                    progress.skip()
+                else:
+                    one(turn, options, record, progress)
     took = {
-        "date": date.today().isoformat(), "took": plan.clock(record.sum("seconds")),
+        "dates": " to ".join(dict.fromkeys((min(record.dates()), max(record.dates())))),
+        "took": plan.clock(record.sum("seconds")),
         "stolen by the hypervisor": f"{record.sum('stolen') / max(record.sum('ticks'), 1):.1%}",
-        "page cache": "dropped as root" if options.disk.is_cache_dropped
-        else "dropped by file, without root"}
+        "cold data": "page cache dropped as root" if options.disk.is_cache_dropped
+        else "page cache dropped by file, without root"}
     return summed_up({"set": name, "run": took} | described, record.samples(), options)
+
+
+def one(turn, options, record, progress):
+    # What others have left in the page cache is not written beside this turn.
+    os.sync()
+    progress.begin(turn)
+    (stolen, ticks), began = machine.ticks(), time.monotonic()
+    came = turns.perform(turn, options)
+    now_stolen, now_ticks = machine.ticks()
+    record.add(turn, came, time.monotonic() - began, now_stolen - stolen, now_ticks - ticks)
+    progress.end(turn, [line(sample) for sample in came])
 
 
 @contextmanager
@@ -156,8 +176,8 @@ def summed_up(described, samples, options):
 def smaller(options):
     """The workloads that were measured with less than their targets ask for, and with how much."""
     found = {}
-    if options.quick:
-        found |= {each.name: "--quick" for each in options.workloads}
+    if options.is_less:
+        found |= {each.name: "smaller loads" for each in options.workloads}
     if options.ready_gib < 16 or options.ready_partitions < 10_000:
         found |= dict.fromkeys(("ready-clean", "ready-killed"), "less data than is asked for")
     if options.kept_gib[0] > 2 or options.kept_gib[1] < 24:
@@ -179,7 +199,8 @@ def settings(options):
         "repetitions": options.repetitions, "seconds of a load": options.seconds,
         "produced in a load, at least": f"{options.gib:g} GiB",
         "warm-up of producers": f"{options.warm_loads[0]} loads" if options.warm_loads
-        else "until loads are alike: 16 to 40 of a new process, 3 to 12 of each load",
+        else "until loads are alike: of a new process 16 to 60 and for 40 s at least, of each "
+             "load 3 to 12",
         "warm-up of consumers": f"{options.read_warmup_seconds} s",
         "warm-up of latencies": f"{options.warmup_seconds} s, mostly at 50,000 records/s, and 2 s "
                                 "before each",
@@ -192,8 +213,9 @@ def settings(options):
         "Millrace": "its defaults, with millrace.shards=1 (2 where two shards are said, and "
                     "millrace.advertise.shards=true where they are advertised)",
         "Kafka": "its server.properties and start script, as they are shipped",
-        "Kafka, tuned": "with socket buffers of 1 MiB, and the JVM's arguments that its "
-                        "documentation shows for busy clusters",
+        "Kafka, larger heap and buffers":
+            "with a heap of 6 GiB, the JVM's other arguments that its documentation shows for a "
+            "busy cluster, and socket buffers of 1 MiB",
         "Kafka, flush.messages=1": "with log.flush.interval.messages=1 for the whole broker",
         "cold data": f"ten times {options.cold_budget_mib} MiB, which Millrace has as "
                      "millrace.memory.bytes",

@@ -1,5 +1,6 @@
 """The order of the turns, and how long they will still take."""
 
+import random
 import sys
 import time
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ def turns(workloads, brokers, clients, repetitions, are_named=False):
     groups = {}
     for workload in workloads:
         groups.setdefault(workload.group or workload.name, []).append(workload)
-    return [Turn(rotated(loads, repetition), broker, repetition)
+    return [Turn(shuffled(loads, repetition), broker, repetition)
             for repetition in range(1, repetitions + 1)
             for group in groups.values()
             for broker in (brokers if repetition % 2 else brokers[::-1])
@@ -47,12 +48,15 @@ def turns(workloads, brokers, clients, repetitions, are_named=False):
 IN_ORDER = ("ready-full", "kept")
 
 
-def rotated(loads, repetition):
-    """None is always the first."""
+def shuffled(loads, repetition):
+    """In another order in each repetition, and in the same for all brokers."""
     if loads[0][0].kind in IN_ORDER:
         return tuple(loads)
-    first = (repetition - 1) % len(loads)
-    return tuple(loads[first:] + loads[:first])
+
+    def place(load):
+        return random.Random(f"{repetition} {load[0].name} {load[1]}").random()
+
+    return tuple(sorted(loads, key=place))
 
 
 def loads_of(group, broker, clients, are_named):

@@ -21,12 +21,11 @@ PAGE, SUMMARY = "comparison.md", "comparison.json"
 
 
 def begin(options):
-    """Sets that were published before stay until they are measured again; elsewhere nothing is
-    left of an earlier run."""
+    """Sets that were published before stay until they are measured again; nothing is left of an
+    earlier part."""
     options.results.mkdir(parents=True, exist_ok=True)
-    if options.results.resolve() != PUBLISHED and not options.goes_on:
-        shutil.rmtree(options.results)
-        options.results.mkdir()
+    for name in SETS if options.is_part and not options.goes_on else ():
+        (options.results / f"{name}.json").unlink(missing_ok=True)
 
 
 def part(results, options):

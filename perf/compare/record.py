@@ -1,54 +1,59 @@
-"""What a run has measured so far, on the disk: one that was stopped can go on from there."""
+"""What a run has measured so far of a set, on the disk, so that one that was stopped can go on."""
 
 import json
+from datetime import date
 
 
 class OfAnother(Exception):
-    """What is recorded is of another run, or of none."""
+    """What is recorded is of another run."""
 
 
 class Record:
-    """A line that says which run it is, then one for each turn that has come to its end."""
+    """A line that says which run it is, then one for each turn that has come to its end. What is
+    there already is gone on with, if it is of such a run."""
 
-    def __init__(self, path, run, goes_on):
+    def __init__(self, path, run):
         self.path = path
         self.turns = {}
-        if goes_on:
-            self.read(run)
+        lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+        # The last one may have been cut off.
+        whole = [line for line in lines if line.endswith("\n")]
+        if whole:
+            self.read(run, whole)
         else:
             self.append({"run": run}, "w")
 
-    def read(self, run):
-        try:
-            first, *rest = self.path.read_text().splitlines(keepends=True)
-        except (OSError, ValueError):
-            raise OfAnother(f"there is no run to go on with in {self.path}") from None
-        recorded = json.loads(first).get("run", {})
+    def read(self, run, lines):
+        recorded = json.loads(lines[0]).get("run", {})
         differing = [name for name in run.keys() | recorded.keys()
                      if run.get(name) != recorded.get(name)]
         if differing:
-            raise OfAnother(f"the run that was stopped differs in {', '.join(sorted(differing))}")
-        # The last one may have been cut off.
-        whole = [line for line in rest if line.endswith("\n")]
-        for line in map(json.loads, whole):
+            raise OfAnother(f"the run that was stopped differs in {', '.join(sorted(differing))} "
+                            f"({self.path})")
+        for line in map(json.loads, lines[1:]):
             self.turns[tuple(line["turn"])] = line
-        self.path.write_text("".join([first, *whole]))
+        self.path.write_text("".join(lines))
 
     def append(self, line, mode="a"):
         with self.path.open(mode) as file:
             file.write(json.dumps(line) + "\n")
 
     def has(self, turn):
-        return key(turn) in self.turns
+        """Whether it was measured, and all of it counts: else it is measured again."""
+        line = self.turns.get(key(turn))
+        return line is not None and all(sample["counts"] for sample in line["samples"])
 
     def add(self, turn, samples, seconds, stolen, ticks):
-        line = {"turn": key(turn), "seconds": seconds, "stolen": stolen, "ticks": ticks,
-                "samples": samples}
+        line = {"turn": key(turn), "date": date.today().isoformat(), "seconds": seconds,
+                "stolen": stolen, "ticks": ticks, "samples": samples}
         self.turns[key(turn)] = line
         self.append(line)
 
     def samples(self):
         return [sample for line in self.turns.values() for sample in line["samples"]]
+
+    def dates(self):
+        return [line["date"] for line in self.turns.values()]
 
     def sum(self, name):
         return sum(line[name] for line in self.turns.values())

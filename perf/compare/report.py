@@ -5,7 +5,7 @@ import textwrap
 from .workloads import CLIENT_NAMES, NAMED
 
 NAMES = {
-    "millrace": "Millrace", "kafka": "Kafka", "kafka-tuned": "Kafka, tuned",
+    "millrace": "Millrace", "kafka": "Kafka", "kafka-tuned": "Kafka, larger heap and buffers",
     "kafka-flush": "Kafka, flush.messages=1",
     "floor": "bare write and fdatasync", "peer": "peer",
 }
@@ -39,38 +39,46 @@ TABLES = (
 FAIRNESS = """\
 What is the same for both: the core of the broker and that of the client, the clients and what they
 are told, the records (which clients build beforehand and do not compress), the directory and the
-disk, the order of turns (A B B A, a fresh process and an empty directory each), a warm-up by the
-same rule, and how CPU is counted: all of the broker's process with its threads, the kernel's own
-threads beside, with a closing sync(2), so that pages left dirty are paid for. Targets go by the
-process; what they come to with the kernel's threads stands in brackets. A load counts only if the
-topic's end offsets, asked by Kafka's own tool, are those of every record that was sent, and no
-client complained; where a load does not count, its target has no verdict.
+disk, the order of turns (A B B A, a fresh process and an empty directory each) and of the loads
+within them (another in each repetition), and how CPU is counted: all of the broker's process with
+its threads by the clock of the process, the kernel's own threads beside, with a closing sync(2), so
+that pages left dirty are paid for. Targets go by the process; what they come to with the kernel's
+threads stands in brackets. Those threads complete direct writes and write pages back on whichever
+core they like, the client's too. A load of producers counts only if the topic's end offsets, asked
+by Kafka's own tool, are those of every record that was sent; a consumer's only if it had every
+record, or read for the whole time; a latency's only if as many records were timed as were due; and
+none in which a client complained. Where a load does not count, its target has no verdict.
 
-A process is warmed up until what a load costs stays the same: 16 loads at least, and until the
-median of three is within 5 % of that of the three before. Then it serves all loads of its turn, in
-an order that moves on from one repetition to the next, each after a warm-up of its own by the same
-rule, on a topic that is deleted before the next. The JSON has what the warm-up's last loads cost
-beside what was measured. A measured load lasts {seconds} s, or as long as 8 GiB take.
+For producers a process is warmed up until what a load costs stays the same: 16 loads and 40 s at
+least, and until the last nine loads are within 5 % by the medians of three. Then it serves all
+loads of its turn, each after a warm-up of its own of 3 to 12 loads, on a topic that is deleted, off
+the disk and discarded before the next begins. The JSON says how many loads warmed up, whether they
+were alike in the end, and what the last of them cost. A measured load takes {seconds} s at the
+speed of its warm-up, but 2 GiB at least (a third of that in records of 100 bytes) and 8 GiB at
+most, so that a faster broker writes more. Before consumers a process serves reads for 20 s, before
+latencies a minute of the same loads.
 
-On a virtual machine whose host takes free memory back, using it anew costs the guest CPU: 1.5 to
-3 s a GiB where that was measured. A broker that fills the page cache would be charged for that. So
-the kernel is told, where it can be, to keep what is free, and all of it is used once before.
+On a virtual machine whose host takes free memory back, using it anew costs the guest CPU: 1.5 to 3
+s a GiB where that was measured. A broker that fills the page cache would be charged for that. So
+the kernel is told, where it can be, to keep what is free, and nearly all of it is used once before;
+and not to drop from the page cache what is not used for a while.
 
 What is unfair to Kafka: one core is not where it is run, and its JVM keeps collecting and compiling
 on that core; 1 GiB of heap is what it ships with, and no more. Its server.properties sets socket
 buffers of 100 KiB, which cost it CPU where much is in flight on a loopback; Millrace lets the
-kernel choose that of receiving; "tuned" has larger ones, and the heap that its documentation shows.
-It was made for many replicas that do not sync; here it is one node. Its warm-up is a minute or two,
-where a server runs for weeks. Where latencies are measured each record goes out when it is due,
-with nothing to wait for others (`linger.ms=0`, where Kafka's producer waits 5 ms by default), which
+kernel choose that of receiving. The rows with a larger heap and buffers have 6 GiB and 1 MiB; those
+and the rows of `flush.messages=1` serve fewer loads in a turn, so their JVM is younger. It was made
+for many replicas that do not sync; here it is one node. Its warm-up is a minute or two, where a
+server runs for weeks. Where latencies are measured each record goes out when it is due, with
+nothing to wait for others (`linger.ms=0`, where Kafka's producer waits 5 ms by default), which
 makes more requests.
 
 What is unfair to Millrace: as shipped, Kafka answers before anything is on the disk, and Millrace
 only when all of it is, so that a loss of power costs the one records and the other none. The one
 that syncs too is `flush.messages=1`, which is not how it is run. Kafka may use all of the machine's
 memory as page cache, Millrace has a quarter of it and 1 GiB a shard at most, and a tenth of the
-data where that is called cold. A cold consumer of Kafka is one of page cache from its second
-reading on.
+data where that is called cold. A hundred consumers of Kafka read from the page cache once the first
+has read. The others have the page cache dropped before each reading.
 
 What is unfair to both: client and broker talk over loopback, so that no network limits either. The
 client has one core, and where it fills that, the throughput is the client's, not the broker's: then
@@ -78,11 +86,12 @@ compare CPU per GiB. `millrace perf` has 8 producers, so that the broker's core 
 the other clients are one producer, and Kafka's own waits for acknowledgements after 5 requests.
 What was just written are 128 MiB, which both brokers have in memory; where each pass of it is a
 client's start and a group's forming, what passes over a few records cost is taken off. Where two
-shards have two cores, the client shares one of them. A durable write of this disk takes what the
-rows of the bare loop say: a slower one makes Millrace slower, and Kafka only when it syncs. The
-figures of the best other Rust broker were measured elsewhere, on a machine like that of the first
-results: `--peer` compares with one here. Virtual machines lend their cores and disks to others,
-too: look at the spread, and at the stolen time below.\
+shards have two cores, the client shares one of them. Starts find what the process before has left
+in the page cache. A durable write of this disk takes what the rows of the bare loop say: a slower
+one makes Millrace slower, and Kafka only when it syncs. The figures of the best other Rust broker
+were measured elsewhere, on a machine like that of the first results: `--peer` compares with one
+here. Virtual machines lend their cores and disks to others, too: look at the spread, and at the
+stolen time above.\
 """
 
 
@@ -173,12 +182,12 @@ def bullets(lines):
 
 def runs(sets):
     """When each set was measured, and of what commit."""
-    lines = ["| set | measured | of | on | took | stolen by the hypervisor | page cache |",
+    lines = ["| set | measured | of | on | took | stolen by the hypervisor | for cold data |",
              "|---|---|---|---|---|---|---|"]
     for each in sets:
         run = each["run"]
-        cells = [each["set"], each["scope"], each["versions"]["millrace"], run["date"],
-                 run["took"], run["stolen by the hypervisor"], run["page cache"]]
+        cells = [each["set"], each["scope"], each["versions"]["millrace"], run["dates"],
+                 run["took"], run["stolen by the hypervisor"], run["cold data"]]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -197,7 +206,7 @@ def by_sets(sets, name, shown):
 def kafka(said):
     return "\n\n".join([
         "Kafka's `server.properties`, with its port and its directory:", code(said["properties"]),
-        f"Its JVM: `{said['jvm']}`; tuned: `{said['jvm_tuned']}`"])
+        f"Its JVM: `{said['jvm']}`; with a larger heap: `{said['jvm_tuned']}`"])
 
 
 def code(text):

@@ -23,6 +23,9 @@ OVERRIDES = {
 }
 TOPIC_SERVED_WITHIN = 300
 TOPIC_GONE_WITHIN = 120
+# A disk that gets no discard for so long gets none for now; nobody waits for longer than that.
+DISCARDS_REST = 0.5
+DISCARDED_WITHIN = 20
 # Kafka's controller takes no more than 10,000 changes in one request.
 PARTITIONS_AT_ONCE = 5_000
 
@@ -91,6 +94,7 @@ class Topics:
     def __init__(self, broker, turn):
         self.broker = broker
         self.turn = turn
+        self.directory = Path(getattr(broker, "data", "/"))
         self.made = []
 
     def make(self, name, partitions):
@@ -115,10 +119,21 @@ class Topics:
     def delete_all(self):
         """Takes the topics away, and waits until nothing of them is on the disk."""
         while self.made:
-            name = self.made.pop()
+            name = self.made[-1]
             self.command("delete", name)
             self.wait_until_gone(name)
+            self.made.pop()
         os.sync()
+        self.wait_for_discards()
+
+    def wait_for_discards(self):
+        """The disk may be told of what is free only after it is gone, and that takes it time."""
+        deadline = time.monotonic() + DISCARDED_WITHIN
+        before, now = None, 0
+        while before != now and time.monotonic() < deadline:
+            before = machine.discarded(self.directory)
+            time.sleep(DISCARDS_REST)
+            now = machine.discarded(self.directory)
 
     def wait_until_gone(self, name):
         deadline = time.monotonic() + TOPIC_GONE_WITHIN
@@ -187,6 +202,7 @@ class Loaded:
 
     records: int
     bytes: int
+    seconds: float
     figures: dict
     command: list
 
@@ -207,7 +223,7 @@ def load(client, broker, topic, workload, size, options):
     surplus = workload.batch_bytes // workload.record_bytes
     if not 0 <= outcome.records - records <= surplus * workload.producers:
         raise Failed(f"{client} sent {outcome.records} records of {records}")
-    return Loaded(outcome.records, size, figures, outcome.command)
+    return Loaded(outcome.records, size, outcome.seconds, figures, outcome.command)
 
 
 def all_there(broker, topic, workload, sent):

@@ -1,4 +1,4 @@
-"""Whether each target is met, by the medians of one and the same run.
+"""Whether each target is met, by the medians of the loads that were measured side by side.
 
 A target that speaks of a load without a client holds only if it holds with every client that was
 measured. Nothing is rounded before it is compared.
@@ -222,7 +222,9 @@ def tail(workload):
         kafka = summary.median(workload, "kafka", "p99_9_ms")
         floor = summary.median(workload, "floor", "p99_9_ms")
         bound = max(kafka / 10, 1.5 * floor)
-        return (f"{ours:.3f} ms against {bound:.3f} (Kafka {kafka:.3f}, bare loop {floor:.3f})",
+        least, most = summary.range(workload, "floor", "p99_9_ms")
+        return (f"{ours:.3f} ms against {bound:.3f} (Kafka {kafka:.3f}, bare loop {floor:.3f}, "
+                f"{least:.3f}-{most:.3f})",
                 ours <= bound)
     return measure
 

@@ -17,14 +17,19 @@ class Plan(unittest.TestCase):
         self.assertEqual([(turn.repetition, turn.broker) for turn in turns],
                          [(1, "millrace"), (1, "kafka"), (2, "kafka"), (2, "millrace")])
 
-    def test_workloads_of_a_group_are_measured_on_one_process_and_none_is_always_first(self):
-        first, second = plan.turns([NAMED["consume-cold"], NAMED["consume-100"]], ["kafka"],
-                                   ["millrace", "java"], 2)
-        self.assertEqual(str(first), "cold kafka")
-        self.assertEqual(self.loads(first), [("consume-cold", "millrace"), ("consume-cold", "java"),
-                                             ("consume-100", "millrace")])
-        self.assertEqual(self.loads(second), [("consume-cold", "java"), ("consume-100", "millrace"),
-                                              ("consume-cold", "millrace")])
+    def test_workloads_of_a_group_are_measured_on_one_process_in_a_changing_order(self):
+        workloads = [each for each in WORKLOADS if each.group == "produce"]
+        brokers = ["millrace", "kafka", "kafka-tuned"]
+        orders = []
+        for turns in zip(*[iter(plan.turns(workloads, brokers, CLIENTS, 5))] * 3):
+            loads = {turn.broker: self.loads(turn) for turn in turns}
+            self.assertEqual(loads["millrace"], loads["kafka"])
+            # Who has fewer has them in the same order.
+            fewer = [load for load in loads["kafka"] if load in loads["kafka-tuned"]]
+            self.assertEqual(loads["kafka-tuned"], fewer)
+            orders.append(loads["kafka"])
+        self.assertEqual({len(set(order)) for order in orders}, {11})
+        self.assertGreater(len({order[0] for order in orders}), 2)
 
     def test_what_builds_on_what_was_before_keeps_its_order(self):
         for turn in plan.turns([NAMED["kept-2"], NAMED["kept-24"]], ["millrace"], CLIENTS, 3):
@@ -76,6 +81,15 @@ class Options(unittest.TestCase):
         self.assertEqual([workload.name for workload in quick.workloads], list(QUICK))
         self.assertLess(quick.gib, self.parse().gib)
         self.assertEqual(self.parse("--quick", "--repetitions", "7").repetitions, 7)
+
+    @unittest.skipUnless(len(options.os.sched_getaffinity(0)) > 1, "one core")
+    def test_only_the_whole_comparison_is_published(self):
+        for arguments in ((), ("--set", "latency"), ("--seconds", "20")):
+            self.assertEqual(self.parse(*arguments).results, options.PUBLISHED, arguments)
+        for arguments in (("--quick",), ("--only", "idle"), ("--repetitions", "4"),
+                          ("--seconds", "1"), ("--clients", "java"), ("--filesystem", "xfs"),
+                          ("--kept-gib", "2,4")):
+            self.assertNotEqual(self.parse(*arguments).results, options.PUBLISHED, arguments)
 
     def test_what_makes_no_sense_is_refused(self):
         self.refused("--only", "nothing")

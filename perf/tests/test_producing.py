@@ -13,7 +13,10 @@ class Warm(unittest.TestCase):
             ([], False), ([1, 1], False), ([1, 1, 1], True), ([1, 1.02, 1.04], True),
             ([1, 1.06, 1], False), ([1.2, 1.06, 1, 1], False),
             ([2, 2, 2, 1, 1, 1], False), ([1.05, 1, 1, 1, 1, 9], True),
-            ([9, 9, 1.2, 9, 1.2, 1, 1, 1], False), ([9, 9, 1.05, 1.05, 1, 1, 1, 2], True),
+            ([9, 9, 1.2, 9, 1.2, 1, 1, 1], False), ([9, 9, 1.04, 1.04, 1, 1, 1, 2], True),
+            # What falls slowly is not alike.
+            ([1.12, 1.1, 1.1, 1.06, 1.04, 1.04, 1.02, 1, 1], False),
+            ([9, 1.03, 1.02, 1.04, 1.02, 1.01, 9, 1, 1, 1], True),
         ):
             self.assertIs(are_alike(costs), expected, costs)
 

@@ -19,31 +19,37 @@ class Stopped(unittest.TestCase):
         self.path = Path(directory.name) / "samples.jsonl"
 
     def test_turns_that_came_to_their_end_are_not_measured_again(self):
-        record = Record(self.path, RUN, False)
+        record = Record(self.path, RUN)
         for turn in TURNS[:2]:
-            record.add(turn, [{"of": str(turn)}], 10.5, 1, 100)
+            record.add(turn, [{"of": str(turn), "counts": True}], 10.5, 1, 100)
         with self.path.open("a") as file:
             file.write('{"turn": ["cut o')
-        again = Record(self.path, RUN, True)
+        again = Record(self.path, RUN)
         self.assertEqual([again.has(turn) for turn in TURNS], [True, True, False, False])
-        again.add(TURNS[2], [{"of": "third"}], 1, 0, 10)
-        last = Record(self.path, RUN, True)
+        again.add(TURNS[2], [{"of": "third", "counts": True}], 1, 0, 10)
+        last = Record(self.path, RUN)
         self.assertEqual([sample["of"] for sample in last.samples()],
                          [str(TURNS[0]), str(TURNS[1]), "third"])
         self.assertEqual((last.sum("seconds"), last.sum("stolen"), last.sum("ticks")),
                          (22, 2, 210))
+        self.assertEqual(len(last.dates()), 3)
+
+    def test_a_turn_of_which_something_does_not_count_is_measured_again(self):
+        record = Record(self.path, RUN)
+        record.add(TURNS[0], [{"counts": True}, {"counts": False}], 1, 0, 1)
+        self.assertFalse(Record(self.path, RUN).has(TURNS[0]))
+        record.add(TURNS[0], [{"counts": True}, {"counts": True}], 1, 0, 1)
+        self.assertTrue(Record(self.path, RUN).has(TURNS[0]))
 
     def test_another_run_is_not_gone_on_with(self):
-        with self.assertRaisesRegex(OfAnother, "there is no run"):
-            Record(self.path, RUN, True)
-        Record(self.path, RUN, False)
+        Record(self.path, RUN)
         with self.assertRaisesRegex(OfAnother, "differs in settings, versions"):
-            Record(self.path, {"versions": "2", "settings": {}}, True)
+            Record(self.path, {"versions": "2", "settings": {}})
 
-    def test_a_new_run_forgets_the_one_before(self):
-        Record(self.path, RUN, False).add(TURNS[0], [], 1, 0, 1)
-        Record(self.path, RUN, False)
-        self.assertFalse(Record(self.path, RUN, True).has(TURNS[0]))
+    def test_what_was_cut_off_in_its_first_line_begins_anew(self):
+        self.path.write_text('{"run": {"vers')
+        self.assertEqual(Record(self.path, RUN).turns, {})
+        self.assertEqual(Record(self.path, RUN).turns, {})
 
 
 if __name__ == "__main__":

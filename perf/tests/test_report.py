@@ -15,8 +15,8 @@ def measured(name, **others):
     return {
         "set": name, "scope": "5 repetitions", "machine": {"processor": "a fast one"},
         "versions": {"millrace": "0.1, commit abc", "kafka": "4.3.1"},
-        "run": {"date": "2026-01-01", "took": "1 h 00 min", "stolen by the hypervisor": "0.1%",
-                "page cache": "dropped"},
+        "run": {"dates": "2026-01-01", "took": "1 h 00 min", "stolen by the hypervisor": "0.1%",
+                "cold data": "dropped"},
         "settings": {"repetitions": 5, "seconds of a load": 10},
         "kafka": {"properties": "num.io.threads=8\n", "jvm": "-Xmx1G", "jvm_tuned": "-Xmx6g"},
         "commands": ["run this"],
