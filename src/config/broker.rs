@@ -42,6 +42,10 @@ pub struct BrokerConfig {
     pub advertise_shards: bool,
     /// `millrace.memory.bytes`; `None` for a share of the machine's.
     pub memory_bytes: Option<u64>,
+    /// `millrace.scrub.bytes.per.second`, of each shard; 0 for no scrub.
+    pub scrub_bytes_per_second: u64,
+    /// `millrace.scrub.interval.ms`.
+    pub scrub_interval_ms: u64,
 
     /// `auto.create.topics.enable`.
     pub auto_create_topics_enable: bool,
@@ -157,6 +161,8 @@ impl BrokerConfig {
             memory_bytes: read
                 .optional_integer("millrace.memory.bytes")?
                 .map(|n| n as u64),
+            scrub_bytes_per_second: read.long("millrace.scrub.bytes.per.second")?,
+            scrub_interval_ms: read.long("millrace.scrub.interval.ms")?,
             auto_create_topics_enable: read.boolean("auto.create.topics.enable")?,
             delete_topic_enable: read.boolean("delete.topic.enable")?,
             num_partitions: read.size("num.partitions")?,

@@ -19,6 +19,7 @@ mod logging;
 mod machine;
 mod plan;
 mod run;
+mod scrub;
 mod serve;
 mod service;
 mod signals;

@@ -20,6 +20,7 @@ use futures_lite::future::or;
 use super::Exit;
 use super::due::Due;
 use super::plan::{ShardEnds, ShardListener, ShardPlan};
+use super::scrub::scrub;
 use super::service::ApiService;
 use crate::api::apply::{self, OpenedAtStart};
 use crate::api::broker::{Broker, Ways};
@@ -400,6 +401,8 @@ impl Shard {
         ));
         let retrying = TaskQueue::Background.spawn(retry(Rc::clone(&self.follower)));
         let unlinking = TaskQueue::Background.spawn(unlink_deleted(Rc::clone(&self.table)));
+        let metadata = controller.as_ref().map(|running| Rc::clone(&running.log));
+        let scrubbing = self.spawn_scrub(metadata);
         let budget = Budget::new(self.plan.frame_bytes);
         let frames = Frames::new(budget, Budget::new(self.plan.reserve_bytes));
         let mut serving = Vec::new();
@@ -449,7 +452,14 @@ impl Shard {
         background.await;
         retrying.cancel().await;
         unlinking.cancel().await;
+        scrubbing.cancel().await;
         ended
+    }
+
+    /// By itself, since a pass takes hours.
+    fn spawn_scrub(&self, metadata: Option<Rc<Log>>) -> Task<()> {
+        let (plan, table) = (Rc::clone(&self.plan), Rc::clone(&self.table));
+        TaskQueue::Background.spawn(async move { scrub(&plan.config, table, metadata).await })
     }
 
     /// Stops in order; what is acknowledged is durable already, and the next start needs no scan.

@@ -27,10 +27,12 @@ pub mod log;
 pub mod reader;
 pub mod recovery;
 pub mod retention;
+pub mod scrub;
 pub mod shard;
 pub mod sweep;
 pub mod turn;
 pub mod unit;
+pub mod walk;
 
 mod admission;
 mod ahead;

@@ -416,6 +416,7 @@ mod lifecycle;
 mod memory;
 mod reads;
 mod recovery;
+mod scrub;
 mod sweep;
 
 #[test]

@@ -15,6 +15,7 @@ mod flips;
 mod full_disk;
 mod logs;
 mod program;
+mod scrub;
 
 use std::fs;
 use std::net::TcpListener;

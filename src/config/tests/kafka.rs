@@ -187,6 +187,8 @@ fn the_defaults_differ_from_kafkas_in_these_alone() {
             "millrace.advertise.shards",
             "millrace.flush",
             "millrace.memory.bytes",
+            "millrace.scrub.bytes.per.second",
+            "millrace.scrub.interval.ms",
             "millrace.shards"
         ]
     );
