@@ -1,35 +1,18 @@
 //! The data directory: made, locked, and known to be ours. The main thread holds the lock as long
 //! as the process runs. It never opens a log.
 //!
-//! `meta.properties` says whose the directory is: Kafka's keys, and `millrace.format`, the version
-//! of our layout. Without it a directory is Kafka's, or nobody's.
+//! `meta.properties` says whose the directory is.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use java_properties::PropertiesIter;
-
 use crate::base::ids::{NodeId, TopicId};
 use crate::base::limits::BLOCK_BYTES;
+use crate::storage::meta::{FORMAT, LOCK_FILE, META_FILE, MetaError, MetaProperties};
 
-/// The version of our layout that this program writes, and the highest that it reads. Since 2 there
-/// are journals, without which what was acknowledged is not all there; since 3 larger entries of
-/// theirs lie beside the heads of their commits; since 4 a partition's metadata has a sum.
-const FORMAT: u32 = 4;
-
-/// The version of `meta.properties` itself, as Kafka writes it in KRaft mode.
-const META_VERSION: &str = "1";
-
-/// The first line of `meta.properties`, which tells a damaged one of ours from one of Kafka's.
-const META_HEAD: &str = "# Written by Millrace when it first used this directory.";
-
-const META_FILE: &str = "meta.properties";
 const META_FILE_NEW: &str = "meta.properties.tmp";
-const LOCK_FILE: &str = ".lock";
 const PROBE_FILE: &str = ".direct-io-probe";
 
 /// What a directory may hold that nobody has formatted.
@@ -125,19 +108,6 @@ pub enum DirectoryError {
         /// What is wrong.
         reason: String,
     },
-}
-
-/// What `meta.properties` says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MetaProperties {
-    /// The cluster, 22 characters of base64.
-    pub cluster_id: String,
-    /// The node.
-    pub node_id: NodeId,
-    /// The directory itself (KIP-858).
-    pub directory_id: TopicId,
-    /// The version of its layout.
-    format: u32,
 }
 
 /// The directory, locked as long as this lives.
@@ -352,62 +322,13 @@ fn read_meta(path: &Path) -> Result<Option<MetaProperties>, DirectoryError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(path, "meta.properties cannot be read")(error)),
     };
-    let damaged = |reason: String| DirectoryError::Damaged {
-        path: path.to_owned(),
-        reason,
-    };
-    let mut keys = BTreeMap::new();
-    PropertiesIter::new(bytes.as_slice())
-        .read_into(|key, value| {
-            keys.insert(key, value);
-        })
-        .map_err(|error| damaged(error.to_string()))?;
-    let get = |key: &str| {
-        let value = keys.get(key).map(|value| value.trim().to_owned());
-        value.ok_or_else(|| damaged(format!("{key} is missing")))
-    };
-    let format = match keys.get("millrace.format").map(|format| format.trim()) {
-        None if is_kafkas(&keys) && !starts_as_ours(&bytes) => {
-            return Err(DirectoryError::OfKafka {
-                path: path.to_owned(),
-            });
-        }
-        None => return Err(damaged("millrace.format is missing".to_owned())),
-        Some(format) => match format.parse::<u32>() {
-            Ok(known) if (1..=FORMAT).contains(&known) => known,
-            Ok(newer) if newer > FORMAT => {
-                return Err(DirectoryError::Newer {
-                    path: path.to_owned(),
-                    found: format.to_owned(),
-                });
-            }
-            _ => return Err(damaged(format!("millrace.format={format} is no format"))),
-        },
-    };
-    let (node_id, directory_id) = (get("node.id")?, get("directory.id")?);
-    Ok(Some(MetaProperties {
-        cluster_id: get("cluster.id")?,
-        node_id: NodeId(
-            node_id
-                .parse()
-                .map_err(|_| damaged(format!("node.id={node_id} is no number")))?,
-        ),
-        directory_id: directory_id
-            .parse()
-            .map_err(|error| damaged(format!("directory.id: {error}")))?,
-        format,
-    }))
-}
-
-/// Whether somebody's `meta.properties` says whose the directory is, as Kafka's does in every
-/// version.
-fn is_kafkas(keys: &BTreeMap<String, String>) -> bool {
-    let of_kafka = ["cluster.id", "node.id", "broker.id", "directory.id"];
-    of_kafka.iter().any(|key| keys.contains_key(*key))
-}
-
-fn starts_as_ours(bytes: &[u8]) -> bool {
-    bytes.starts_with(META_HEAD.as_bytes())
+    let path = path.to_owned();
+    let parsed = MetaProperties::parse(&bytes).map_err(|error| match error {
+        MetaError::OfKafka => DirectoryError::OfKafka { path },
+        MetaError::Newer(found) => DirectoryError::Newer { path, found },
+        MetaError::Damaged(reason) => DirectoryError::Damaged { path, reason },
+    });
+    parsed.map(Some)
 }
 
 fn format(path: &Path, node_id: NodeId) -> Result<MetaProperties, DirectoryError> {
@@ -424,16 +345,7 @@ fn format(path: &Path, node_id: NodeId) -> Result<MetaProperties, DirectoryError
 /// Writes `meta.properties` so that after a crash at any point it is there whole, as it is now or
 /// as it was.
 fn write_meta(path: &Path, meta: &MetaProperties) -> Result<(), DirectoryError> {
-    let mut text = format!("{META_HEAD}\n");
-    for (key, value) in [
-        ("version", META_VERSION),
-        ("millrace.format", &meta.format.to_string()),
-        ("cluster.id", &meta.cluster_id),
-        ("node.id", &meta.node_id.to_string()),
-        ("directory.id", &meta.directory_id.to_string()),
-    ] {
-        writeln!(text, "{key}={value}").expect("a String takes every text");
-    }
+    let text = meta.to_text();
     let new = path.join(META_FILE_NEW);
     let write = || {
         let mut file = File::create(&new)?;

@@ -32,7 +32,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 pub use boot::{BootError, Prepared};
-pub use directory::{DataDirectory, DirectoryError, MetaProperties};
+pub use directory::{DataDirectory, DirectoryError};
 pub use listeners::{ListenError, ReservedListener};
 pub use run::run;
 pub use signals::StopRequest;

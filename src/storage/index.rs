@@ -30,6 +30,16 @@ pub struct OffsetEntry {
     pub position: u32,
 }
 
+impl OffsetEntry {
+    /// The entry as it stands in the file.
+    pub fn decode(bytes: &[u8; OFFSET_ENTRY_BYTES as usize]) -> Self {
+        Self {
+            relative_offset: be_u32(&bytes[..4]),
+            position: be_u32(&bytes[4..]),
+        }
+    }
+}
+
 /// Where to look for an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -46,6 +56,16 @@ pub struct TimeEntry {
     pub timestamp: TimestampMs,
     /// Last offset of the batch that has it, relative to the segment's base.
     pub relative_offset: u32,
+}
+
+impl TimeEntry {
+    /// The entry as it stands in the file.
+    pub fn decode(bytes: &[u8; TIME_ENTRY_BYTES as usize]) -> Self {
+        Self {
+            timestamp: be_i64(&bytes[..8]),
+            relative_offset: be_u32(&bytes[8..]),
+        }
+    }
 }
 
 /// The part of a segment's indexes that is not yet in its files.
@@ -261,10 +281,7 @@ pub fn lookup_in_file(
 fn offset_entry_in_file(file: &File, index: u32) -> io::Result<OffsetEntry> {
     let mut entry = [0; OFFSET_ENTRY_BYTES as usize];
     file.read_exact_at(&mut entry, u64::from(index) * OFFSET_ENTRY_BYTES)?;
-    Ok(OffsetEntry {
-        relative_offset: be_u32(&entry[..4]),
-        position: be_u32(&entry[4..]),
-    })
+    Ok(OffsetEntry::decode(&entry))
 }
 
 /// Relative offset of the last entry in a `.timeindex` file of `entries` with a timestamp below
@@ -281,10 +298,7 @@ pub fn lookup_time_in_file(file: &File, entries: u32, timestamp: TimestampMs) ->
 pub fn time_entry_in_file(file: &File, index: u32) -> io::Result<TimeEntry> {
     let mut entry = [0; TIME_ENTRY_BYTES as usize];
     file.read_exact_at(&mut entry, u64::from(index) * TIME_ENTRY_BYTES)?;
-    Ok(TimeEntry {
-        timestamp: be_i64(&entry[..8]),
-        relative_offset: be_u32(&entry[8..12]),
-    })
+    Ok(TimeEntry::decode(&entry))
 }
 
 /// The position that an entry of an `.index` file names.

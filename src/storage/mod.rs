@@ -24,6 +24,7 @@ pub mod journal;
 pub mod layout;
 pub mod lifecycle;
 pub mod log;
+pub mod meta;
 pub mod reader;
 pub mod recovery;
 pub mod retention;

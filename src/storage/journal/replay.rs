@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map};
 use std::path::{Path, PathBuf};
 
+use crate::base::ids::Offset;
 use crate::base::limits::BLOCK_BYTES;
 use crate::storage::directory::LogDirectory;
 use crate::storage::error::FileError;
@@ -35,40 +36,15 @@ pub struct Replayed {
 /// Replays the journals of the last run and removes them. After a clean stop they are only removed:
 /// all that they hold is in its segments.
 pub fn replay(directory: &LogDirectory, was_clean: bool) -> Result<Replayed, FileError> {
-    let names = directory.list(directory.path())?.into_iter();
-    let names = names.filter(|(name, size)| size.is_some() && layout::is_journal_file(name));
-    let paths: Vec<_> = names.map(|(name, _)| directory.path().join(name)).collect();
+    let paths = journals_in(directory)?;
     let mut replayed = Replayed::default();
     if paths.is_empty() {
         return Ok(replayed);
     }
     if !was_clean {
-        let mut files = Vec::new();
-        for path in &paths {
-            let bytes = directory.read_file(path, FILE_BYTES_MAX)?;
-            files.push(bytes.unwrap_or_default());
-        }
-        let mut commits = Vec::new();
-        let mut numbers: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-        for (path, bytes) in paths.iter().zip(&files) {
-            match commits_of(bytes) {
-                Some(found) => {
-                    // The two files of a shard differ in what follows the point.
-                    let numbers = numbers.entry(path.with_extension("")).or_default();
-                    numbers.extend(found.of_this_turn);
-                    commits.extend(found.commits);
-                }
-                None => replayed.damaged.push(Damaged::new(path, NOT_A_JOURNAL)),
-            }
-        }
-        let lacking = numbers.iter().filter(|(_, numbers)| lacks_some(numbers));
-        let lacking: Vec<_> = lacking.map(|(journal, _)| journal).collect();
-        let is_lacking = |path: &&PathBuf| lacking.contains(&&path.with_extension(""));
-        let damaged = paths.iter().filter(is_lacking);
-        let damaged = damaged.map(|path| Damaged::new(path, LACKING));
-        replayed.damaged.extend(damaged);
-        // A log is one shard's, so the order among shards means nothing.
-        commits.sort_by_key(|commit| commit.number);
+        let files = read_all(directory, &paths)?;
+        let (commits, damaged) = contents(&paths, &files);
+        replayed.damaged = damaged;
         let is_all_placed = write(directory, &commits, &mut replayed)?;
         if !is_all_placed {
             let damaged = paths.iter().map(|path| Damaged::new(path, UNCLAIMED));
@@ -89,6 +65,78 @@ pub fn replay(directory: &LogDirectory, was_clean: bool) -> Result<Replayed, Fil
     }
     directory.sync_directory(directory.path())?;
     Ok(replayed)
+}
+
+/// Bytes that a journal holds, and where they belong.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PendingBytes {
+    /// The name of the partition's directory.
+    pub name: Vec<u8>,
+    /// What its `partition.metadata` said.
+    pub identity: Vec<u8>,
+    /// Base offset of the segment.
+    pub segment: Offset,
+    /// Where in its file.
+    pub position: u64,
+    /// Whole batches.
+    pub bytes: Vec<u8>,
+}
+
+/// What the next start would replay after an unclean stop, in its order, and the journals that are
+/// damaged. Nothing is changed.
+pub fn pending(directory: &LogDirectory) -> Result<(Vec<PendingBytes>, Vec<Damaged>), FileError> {
+    let paths = journals_in(directory)?;
+    let files = read_all(directory, &paths)?;
+    let (commits, damaged) = contents(&paths, &files);
+    let entries = commits.iter().flat_map(|commit| &commit.entries);
+    let owned = entries.map(|entry| PendingBytes {
+        name: entry.name.to_vec(),
+        identity: entry.identity.to_vec(),
+        segment: entry.at.segment,
+        position: entry.at.position,
+        bytes: entry.bytes.to_vec(),
+    });
+    Ok((owned.collect(), damaged))
+}
+
+fn journals_in(directory: &LogDirectory) -> Result<Vec<PathBuf>, FileError> {
+    let names = directory.list(directory.path())?.into_iter();
+    let names = names.filter(|(name, size)| size.is_some() && layout::is_journal_file(name));
+    Ok(names.map(|(name, _)| directory.path().join(name)).collect())
+}
+
+fn read_all(directory: &LogDirectory, paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, FileError> {
+    let read = |path: &PathBuf| {
+        let bytes = directory.read_file(path, FILE_BYTES_MAX)?;
+        Ok(bytes.unwrap_or_default())
+    };
+    paths.iter().map(read).collect()
+}
+
+/// The commits of journals in the order in which they are replayed, and the journals that are
+/// damaged.
+fn contents<'a>(paths: &[PathBuf], files: &'a [Vec<u8>]) -> (Vec<Found<'a>>, Vec<Damaged>) {
+    let (mut all, mut damaged) = (Vec::new(), Vec::new());
+    let mut numbers: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for (path, bytes) in paths.iter().zip(files) {
+        match commits_of(bytes) {
+            Some(found) => {
+                // The two files of a shard differ in what follows the point.
+                let numbers = numbers.entry(path.with_extension("")).or_default();
+                numbers.extend(found.of_this_turn);
+                all.extend(found.commits);
+            }
+            None => damaged.push(Damaged::new(path, NOT_A_JOURNAL)),
+        }
+    }
+    let lacking = numbers.iter().filter(|(_, numbers)| lacks_some(numbers));
+    let lacking: Vec<_> = lacking.map(|(journal, _)| journal).collect();
+    let is_lacking = |path: &&PathBuf| lacking.contains(&&path.with_extension(""));
+    let those = paths.iter().filter(is_lacking);
+    damaged.extend(those.map(|path| Damaged::new(path, LACKING)));
+    // A log is one shard's, so the order among shards means nothing.
+    all.sort_by_key(|commit| commit.number);
+    (all, damaged)
 }
 
 /// A journal that may hold more than could be replayed, and is kept.
@@ -251,7 +299,6 @@ fn log_of(directory: &LogDirectory, entry: &Entry<'_>) -> Result<LogOf, FileErro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ids::Offset;
     use crate::record::builder::{BatchBuilder, RecordToWrite};
     use crate::record::compression::Codec;
     use crate::storage::journal::At;

@@ -5,7 +5,7 @@ use super::*;
 use crate::base::ids::ShardId;
 use crate::base::limits::BLOCK_BYTES;
 use crate::storage::journal::JournalLimits;
-use crate::storage::journal::replay::{Replayed, replay};
+use crate::storage::journal::replay::{Replayed, pending, replay};
 use crate::storage::layout;
 
 /// With a journal from the first append on, of small files.
@@ -106,8 +106,15 @@ fn what_only_the_journal_holds_is_read_and_survives_a_crash() {
             logs.map(|log| (log.end(), log.size_bytes()))
         }
     });
+    let (pending, damaged) = pending(&home.directory).expect("a journal");
+    assert_eq!(
+        (damaged.len(), journals(&home)),
+        (0, 2),
+        "nothing is changed"
+    );
+    let pending: usize = pending.iter().map(|entry| entry.bytes.len()).sum();
     let replayed = replay(&home.directory, false).expect("a journal");
-    assert_eq!(replayed.segments, 2);
+    assert_eq!((replayed.segments, replayed.bytes), (2, pending as u64));
     assert_eq!((replayed.damaged.len(), journals(&home)), (0, 0));
     on_shard(home.directory.clone(), limits(), async move |storage| {
         for (path, (end, size)) in paths.iter().zip(ends) {
