@@ -25,7 +25,7 @@
 //! | [`coordinator`] | base, config, metadata, protocol, record, runtime, shard, partition |
 //! | [`api`] | every room above |
 //! | [`net`] | base, config, protocol, runtime, shard, api |
-//! | [`cli`] | base, protocol, record, metadata, storage, coordinator |
+//! | [`cli`] | base, protocol, record, metadata, storage, partition, coordinator |
 //! | [`process`] | every room |
 //!
 //! Storage never sees a socket; partition and storage never name a Kafka error code; the message

@@ -48,7 +48,10 @@ const ROOMS: &[(&str, &str)] = &[
         "admin",
         "base config metrics metadata shard partition controller coordinator",
     ),
-    ("cli", "base protocol record metadata storage coordinator"),
+    (
+        "cli",
+        "base protocol record metadata storage partition coordinator",
+    ),
     ("process", "*"),
 ];
 

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use super::CliError;
 use super::output::{Output, tell};
 use super::progress::Progress;
+use crate::base::ids::Offset;
 use crate::record::Decompressor;
 use crate::storage::layout;
 use decoded::Kind;
@@ -26,12 +27,8 @@ const WHAT_TO_NAME: &str =
 const MAGIC_AT: usize = 16;
 const MAGIC: u8 = 2;
 
-/// What to do with the files of a log.
-#[derive(Debug, clap::Subcommand)]
-pub enum Log {
-    /// Print the batches of segments, and their records
-    Dump(Dump),
-}
+/// A batch begins with its base offset.
+const BASE_OFFSET_BYTES: usize = 8;
 
 /// `log dump`.
 #[derive(Debug, clap::Args)]
@@ -56,15 +53,8 @@ pub struct Dump {
     json: bool,
 }
 
-impl Log {
-    pub(super) fn run(&self) -> Result<(), CliError> {
-        let Self::Dump(dump) = self;
-        dump.run()
-    }
-}
-
 impl Dump {
-    fn run(&self) -> Result<(), CliError> {
+    pub(super) fn run(&self) -> Result<(), CliError> {
         let mut output = Output::new();
         let (mut all, mut damaged) = (0, 0);
         for path in &self.paths {
@@ -170,7 +160,7 @@ fn segment_name(path: &Path) -> Option<(i64, &str)> {
 
 /// Whether a file is a segment by its name or, under any other name, begins as one does: with
 /// nothing yet, or a batch.
-fn may_be_segment(path: &Path) -> io::Result<bool> {
+pub(super) fn may_be_segment(path: &Path) -> io::Result<bool> {
     if let Some((_, extension)) = segment_name(path) {
         // A segment that is deleted keeps its extension, and has another one behind it.
         return Ok(extension.split('.').next() == Some(layout::LOG));
@@ -180,4 +170,17 @@ fn may_be_segment(path: &Path) -> io::Result<bool> {
     file.take(MAGIC_AT as u64 + 1).read_to_end(&mut begin)?;
     let is_empty = begin.iter().all(|byte| *byte == 0);
     Ok(is_empty || begin.get(MAGIC_AT) == Some(&MAGIC))
+}
+
+/// The offset at which a segment begins: by its name or, under any other name, by its first batch.
+pub(super) fn first_offset(path: &Path) -> io::Result<Option<Offset>> {
+    if let Some((base, _)) = segment_name(path) {
+        return Ok(Some(Offset(base)));
+    }
+    let mut begin = Vec::with_capacity(BASE_OFFSET_BYTES);
+    let file = fs::File::open(path)?;
+    file.take(BASE_OFFSET_BYTES as u64)
+        .read_to_end(&mut begin)?;
+    let base = begin.first_chunk().map(|base| i64::from_be_bytes(*base));
+    Ok(base.map(Offset))
 }

@@ -6,6 +6,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::native::Refusal;
 use super::output::{counted, tell};
+use crate::storage::error::FileError;
 
 /// Why a command ends.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +47,9 @@ pub enum CliError {
         /// Of how many.
         all: usize,
     },
+    /// Files are not as they were written, and each place was told.
+    #[error("{0}")]
+    Damaged(String),
     /// Nobody reads standard output any more: the end of a pipe was closed.
     #[error("nobody reads the output")]
     PipeClosed,
@@ -126,6 +130,13 @@ impl CliError {
             "there is no consumer group '{group}'. 'millrace groups list' shows those that are \
              there"
         ))
+    }
+}
+
+impl From<FileError> for CliError {
+    fn from(error: FileError) -> Self {
+        let FileError { call, path, source } = error;
+        Self::io(format!("{call} of {}", path.display()))(source)
     }
 }
 

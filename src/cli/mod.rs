@@ -2,7 +2,7 @@
 //! of a log.
 //!
 //! They run on the main thread of a process of their own, never inside a shard and never beside
-//! one. All but `log dump` talk to any broker of Kafka's protocol, `perf` by itself and the others
+//! one. All but `log` talk to any broker of Kafka's protocol, `perf` by itself and the others
 //! through librdkafka, as any other program would: nothing here knows what the broker at the other
 //! end is made of.
 //!
@@ -19,15 +19,18 @@ mod consume;
 mod dump;
 mod error;
 mod groups;
+mod log;
 mod native;
 mod output;
 mod perf;
 mod produce;
 mod progress;
 mod record;
+mod repair;
 mod stop;
 mod time;
 mod topics;
+mod verify;
 mod version;
 
 #[cfg(test)]
@@ -48,9 +51,9 @@ pub enum Command {
     /// List, describe and delete consumer groups, and move where they read on
     #[command(subcommand)]
     Groups(groups::Groups),
-    /// Look into the files of a log
+    /// Look into the files of a log, and check them
     #[command(subcommand)]
-    Log(dump::Log),
+    Log(log::Log),
     /// Put a load on a broker, and measure
     #[command(subcommand)]
     Perf(perf::Perf),

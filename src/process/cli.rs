@@ -16,8 +16,8 @@ in front, in upper case, with underscores for dots: MILLRACE_NUM_PARTITIONS=3.
 
 MILLRACE_LOG filters the log: error, warn, info (the default), debug, or module=level by comma.
 
-Exit codes: 0 stopped cleanly, 1 failure, 2 wrong command line, 74 input or output, \
-78 configuration or surroundings.";
+Exit codes: 0 stopped cleanly, 1 failure, 2 wrong command line, 3 damage found (log verify), \
+74 input or output, 78 configuration or surroundings.";
 
 #[derive(Debug, Parser)]
 #[command(

@@ -50,6 +50,8 @@ pub enum Exit {
     Failure = 1,
     /// The command line is wrong.
     Usage = 2,
+    /// Files are damaged that were to be checked.
+    Damaged = 3,
     /// A file or directory could not be read or written.
     Io = 74,
     /// The configuration or the surroundings are wrong: starting again does not help.
@@ -62,6 +64,7 @@ impl From<&CliError> for Exit {
             CliError::Usage(_) => Self::Usage,
             CliError::Configuration(_) => Self::Configuration,
             CliError::Io { .. } => Self::Io,
+            CliError::Damaged(_) => Self::Damaged,
             CliError::PipeClosed => Self::Clean,
             CliError::Unreachable { .. } | CliError::Failed(_) | CliError::Partly { .. } => {
                 Self::Failure

@@ -22,3 +22,4 @@ mod program;
 mod properties;
 mod stopping;
 mod topics;
+mod verify;
