@@ -47,10 +47,11 @@ number_id! {
 }
 
 impl Offset {
-    /// The offset `count` records on.
+    /// The offset `count` records on. It saturates, so that what a damaged file names cannot wrap
+    /// around.
     #[must_use]
     pub fn plus(self, count: i64) -> Self {
-        Self(self.0 + count)
+        Self(self.0.saturating_add(count))
     }
 }
 

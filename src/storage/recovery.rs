@@ -291,7 +291,7 @@ impl Recovery<'_> {
         }
         let path = layout::segment_file(&self.input.path, base, layout::LOG);
         let mut scan = Scan::open(self.directory, &path, from, size)?;
-        while let Some(header) = scan.next_batch(self.found.end)? {
+        while let Some(header) = scan.next_batch(base, self.found.end)? {
             let assigned = Assigned {
                 offsets: header.next_offset().0 - header.base_offset.0,
                 leader_epoch: header.partition_leader_epoch,
@@ -332,7 +332,7 @@ impl Recovery<'_> {
         let path = layout::segment_file(&self.input.path, base, layout::LOG);
         let mut scan = Scan::open(self.directory, &path, 0, size)?;
         let mut end = base;
-        while let Some(header) = scan.next_batch(end)? {
+        while let Some(header) = scan.next_batch(base, end)? {
             end = header.next_offset();
         }
         let (segment, _) = self.load(base, scan.position, end)?;
@@ -581,10 +581,19 @@ impl Scan {
         Ok((crc_of(batch) == header.crc).then_some(header))
     }
 
-    /// The whole batch at the position, if it is the one of `expected`; goes on behind it.
-    fn next_batch(&mut self, expected: Offset) -> Result<Option<BatchHeader>, FileError> {
-        let batch = self.batch_at(self.position)?;
-        let batch = batch.filter(|header| header.base_offset == expected);
+    /// The whole batch at the position, if it is the one of `expected` and can lie in the segment
+    /// that begins at `base`; goes on behind it.
+    fn next_batch(
+        &mut self,
+        base: Offset,
+        expected: Offset,
+    ) -> Result<Option<BatchHeader>, FileError> {
+        // What a segment's indexes can name, and what has an offset behind it.
+        let last_max = base.plus(i32::MAX.into()).min(Offset(i64::MAX - 1));
+        let is_next = |header: &BatchHeader| {
+            header.base_offset == expected && (base..=last_max).contains(&header.last_offset())
+        };
+        let batch = self.batch_at(self.position)?.filter(is_next);
         if let Some(header) = &batch {
             self.position += header.size_in_bytes() as u64;
         }
