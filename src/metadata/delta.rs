@@ -422,7 +422,7 @@ impl Changes {
 }
 
 /// The partition after the change. As in Kafka, naming a leader begins a new epoch, also if it is
-/// the one that leads already.
+/// the one that leads already. Behind the last epoch comes a negative one, which nobody takes.
 fn changed_partition(partition: &PartitionImage, record: &PartitionChangeRecord) -> PartitionImage {
     let changed = |new: Option<&Vec<i32>>, old: &[NodeId]| match new {
         Some(new) => nodes(new),
@@ -449,8 +449,8 @@ fn changed_partition(partition: &PartitionImage, record: &PartitionChangeRecord)
             NO_RECOVERY_CHANGE => partition.is_recovering,
             state => state != 0,
         },
-        leader_epoch: LeaderEpoch(partition.leader_epoch.0 + i32::from(is_led_anew)),
-        partition_epoch: partition.partition_epoch + 1,
+        leader_epoch: LeaderEpoch(partition.leader_epoch.0.wrapping_add(is_led_anew.into())),
+        partition_epoch: partition.partition_epoch.wrapping_add(1),
         eligible_leader_replicas: changed(
             record.eligible_leader_replicas.as_ref(),
             &partition.eligible_leader_replicas,
