@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use java_properties::PropertiesIter;
@@ -217,15 +217,27 @@ fn read_properties(path: &Path) -> Result<Values, SourceError> {
         error,
     };
     let bytes = fs::read(path).map_err(unreadable)?;
+    parse_properties(&bytes).map_err(|error| SourceError::Malformed {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+/// The keys and values of a file in the form of Java's properties, or what is wrong with it.
+pub(crate) fn parse_properties(bytes: &[u8]) -> Result<Values, String> {
+    // The parser would take the rest for what a mark at its start says, and panics where the file
+    // ends in the middle of a letter, or of a mark.
+    const UTF_8_MARK: &[u8] = b"\xef\xbb\xbf";
+    const MARKS: [&[u8]; 3] = [UTF_8_MARK, b"\xfe\xff", b"\xff\xfe"];
+    let bytes = bytes.strip_prefix(UTF_8_MARK).unwrap_or(bytes);
+    if MARKS.iter().any(|mark| bytes.starts_with(mark)) {
+        return Err("it begins with a byte order mark: save it as plain text".to_owned());
+    }
     let mut values = Values::new();
-    PropertiesIter::new(bytes.as_slice())
-        .read_into(|key, value| {
-            values.insert(key, value);
-        })
-        .map_err(|error| SourceError::Malformed {
-            path: path.to_owned(),
-            error: error.to_string(),
-        })?;
+    let mut add = |key, value| drop(values.insert(key, value));
+    let with_an_end = bytes.chain(&b"\n"[..]);
+    let read = PropertiesIter::new(with_an_end).read_into(&mut add);
+    read.map_err(|error| error.to_string())?;
     Ok(values)
 }
 
@@ -237,7 +249,10 @@ fn nearest(key: &str) -> Option<&'static str> {
 /// The one of `known` that differs from `name` by the fewest letters, if few differ.
 fn nearest_of<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     const LETTERS_MAX: usize = 2;
+    // Lengths that differ by more need no closer look.
+    let is_near = |known: &&str| name.len().abs_diff(known.len()) <= 4 * LETTERS_MAX;
     known
+        .filter(is_near)
         .map(|known| (distance(name, known), known))
         .filter(|(distance, _)| *distance <= LETTERS_MAX)
         .min()

@@ -124,7 +124,7 @@ pub struct DataDirectory {
 
 impl DataDirectory {
     /// Opens the directory, and makes and formats it where there is nothing.
-    pub(super) fn open(path: &Path, node_id: NodeId) -> Result<Self, DirectoryError> {
+    pub fn open(path: &Path, node_id: NodeId) -> Result<Self, DirectoryError> {
         let path = std::path::absolute(path).map_err(failed(path, "its place is unknown"))?;
         make(&path)?;
         // Looked at before anything is written: a directory of Kafka's stays as it is.

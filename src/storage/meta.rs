@@ -6,9 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use java_properties::PropertiesIter;
-
 use crate::base::ids::{NodeId, TopicId};
+use crate::config::sources::parse_properties;
 
 /// The version of our layout that this program writes, and the highest that it reads. Since 2 there
 /// are journals, without which what was acknowledged is not all there; since 3 larger entries of
@@ -57,12 +56,7 @@ pub enum MetaError {
 impl MetaProperties {
     /// Reads the file's contents.
     pub fn parse(bytes: &[u8]) -> Result<Self, MetaError> {
-        let mut keys = BTreeMap::new();
-        PropertiesIter::new(bytes)
-            .read_into(|key, value| {
-                keys.insert(key, value);
-            })
-            .map_err(|error| MetaError::Damaged(error.to_string()))?;
+        let keys = parse_properties(bytes).map_err(MetaError::Damaged)?;
         let get = |key: &str| {
             let value = keys.get(key).map(|value| value.trim().to_owned());
             value.ok_or_else(|| MetaError::Damaged(format!("{key} is missing")))
@@ -85,8 +79,15 @@ impl MetaProperties {
             },
         };
         let (node_id, directory_id) = (get("node.id")?, get("directory.id")?);
+        let cluster_id = get("cluster.id")?;
+        // It is written again as it was read, so there is nothing in it that would read differently.
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        if cluster_id.is_empty() || !cluster_id.bytes().all(is_plain) {
+            let none = format!("cluster.id={cluster_id} is no id");
+            return Err(MetaError::Damaged(none));
+        }
         Ok(Self {
-            cluster_id: get("cluster.id")?,
+            cluster_id,
             node_id: NodeId(node_id.parse().map_err(|_| {
                 let none = format!("node.id={node_id} is no number");
                 MetaError::Damaged(none)
