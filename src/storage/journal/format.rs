@@ -100,6 +100,12 @@ pub struct CommitSize {
     beside: usize,
 }
 
+impl Default for CommitSize {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl CommitSize {
     /// Without entries.
     pub fn new() -> Self {

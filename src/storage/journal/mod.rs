@@ -17,8 +17,11 @@
 //!   is replayed into it: what changes such segments, or cuts the last one, need not care for the
 //!   journal, as long as it settles the log before.
 
+#[cfg(feature = "faults")]
+pub mod format;
 pub mod replay;
 
+#[cfg(not(feature = "faults"))]
 mod format;
 
 use std::cell::{Cell, RefCell};
