@@ -105,10 +105,19 @@ fn rust_files(under: &str) -> Vec<(String, String)> {
 }
 
 fn all_files() -> Vec<(String, String)> {
-    ["build", "src", "tests", "benches", "perf", "kernel-notes"]
-        .into_iter()
-        .flat_map(rust_files)
-        .collect()
+    [
+        "build",
+        "src",
+        "tests",
+        "benches",
+        "perf",
+        "kernel-notes",
+        "fuzz/fuzz_targets",
+        "fuzz/src",
+    ]
+    .into_iter()
+    .flat_map(rust_files)
+    .collect()
 }
 
 fn assert_none(rule: &str, broken: Vec<String>) {

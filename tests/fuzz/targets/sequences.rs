@@ -1,19 +1,22 @@
 //! Sequences of requests of every served API against a whole broker, some of them with bytes
 //! broken. Each request is answered by a well-formed response, or its connection is closed if it
 //! cannot be read. Whatever came, the broker answers ApiVersions at the end and stops cleanly, and
-//! another one serves what it has left, or a copy of what it would have left if it had been killed.
+//! another one serves what it has left, or a copy of what it would have left if it had been killed,
+//! with every record that was acknowledged.
 //!
 //! A step is a place in the table of APIs, a version, how it is sent, and a slice of choices that
 //! the request is made from; zeros are the latest version and the plainest request.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use bytestring::ByteString;
+use millrace::base::ids::TopicId;
 use millrace::protocol::api::ApiKey;
-use millrace::protocol::frame::{self, RequestFrame};
+use millrace::protocol::frame::{self, Frame, RequestFrame};
 use millrace::protocol::messages::create_partitions_request::CreatePartitionsRequest;
 use millrace::protocol::messages::create_topics_request::CreateTopicsRequest;
 use millrace::protocol::messages::create_topics_response::CreateTopicsResponse;
@@ -23,8 +26,13 @@ use millrace::protocol::messages::fetch_response::FetchResponse;
 use millrace::protocol::messages::find_coordinator_response::FindCoordinatorResponse;
 use millrace::protocol::messages::init_producer_id_response::InitProducerIdResponse;
 use millrace::protocol::messages::join_group_response::JoinGroupResponse;
+use millrace::protocol::messages::list_offsets_request::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+};
+use millrace::protocol::messages::list_offsets_response::ListOffsetsResponse;
 use millrace::protocol::messages::metadata_response::MetadataResponse;
 use millrace::protocol::messages::produce_request::ProduceRequest;
+use millrace::protocol::messages::produce_response::ProduceResponse;
 use millrace::protocol::wire::{Message, Request};
 
 use super::apis::{check_response, is_readable, served};
@@ -39,6 +47,8 @@ const AWAITED_MAX: usize = 4;
 const KNOWN_MAX: usize = 8;
 /// Who does not wait for others is answered within this time, on however busy a machine.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+/// Of the requests that belong to no step.
+const CORRELATION_ID: i32 = -1;
 /// Who waits for others is given so long before the sequence goes on without the answer.
 const PATIENCE: Duration = Duration::from_millis(20);
 
@@ -54,6 +64,7 @@ pub fn target(data: &[u8]) {
         address: broker.address(),
         known: Known::default(),
         correlation_id: 0,
+        acknowledged: Acknowledged::new(),
         connections: std::array::from_fn(|_| None),
     };
     scene.wait_for_groups();
@@ -65,7 +76,7 @@ pub fn target(data: &[u8]) {
         scene.step(&mut choices);
         assert!(!broker.has_ended(), "the broker has ended");
     }
-    scene.end();
+    let acknowledged = scene.end();
     let left = match data.len() % 2 {
         0 => broker.stop(),
         _ => {
@@ -75,12 +86,16 @@ pub fn target(data: &[u8]) {
         }
     };
     let broker = Broker::start_in(left);
-    check_restarted(broker.address());
+    check_restarted(broker.address(), &acknowledged);
     broker.stop();
 }
 
-/// What was made is there again: every partition is served, and those of groups are loaded.
-fn check_restarted(address: SocketAddr) {
+/// The offset behind what was acknowledged last, by partition.
+type Acknowledged = BTreeMap<(TopicId, i32), i64>;
+
+/// What was made is there again: every partition is served with all that was acknowledged, and
+/// those of groups are loaded.
+fn check_restarted(address: SocketAddr, acknowledged: &Acknowledged) {
     const NOT_LOADED: [i16; 3] = [14, 15, 16];
     const EVERY_TOPIC: &[u8] = &[3];
     const TWO_GROUPS: &[u8] = &[0, 6, 0, 153];
@@ -95,7 +110,7 @@ fn check_restarted(address: SocketAddr) {
         let groups: DescribeGroupsResponse = read(&groups, 5);
         let mut codes = groups.groups.iter().map(|group| group.error_code);
         if is_served && !codes.any(|code| NOT_LOADED.contains(&code)) {
-            return;
+            return check_acknowledged(&mut connection, &topics, acknowledged);
         }
         assert!(
             Instant::now() < end,
@@ -105,9 +120,28 @@ fn check_restarted(address: SocketAddr) {
     }
 }
 
+fn check_acknowledged(
+    connection: &mut Connection,
+    topics: &MetadataResponse,
+    acknowledged: &Acknowledged,
+) {
+    for topic in &topics.topics {
+        for partition in &topic.partitions {
+            let partition = partition.partition_index;
+            let Some(next) = acknowledged.get(&(topic.topic_id, partition)) else {
+                continue;
+            };
+            let name = topic.name.clone().unwrap_or_default();
+            let end = connection.end_offset(name, partition);
+            assert!(end >= *next, "of {next} records {end} are left");
+        }
+    }
+}
+
 struct Scene {
     address: SocketAddr,
     known: Known,
+    acknowledged: Acknowledged,
     correlation_id: i32,
     connections: [Option<Connection>; CONNECTIONS],
 }
@@ -220,6 +254,17 @@ impl Scene {
     fn learn(&mut self, (key, version): (ApiKey, i16), body: &Bytes) {
         let known = &mut self.known;
         match key {
+            ApiKey::Produce => {
+                let response: ProduceResponse = read(body, version);
+                for topic in response.responses {
+                    let partitions = topic.partition_responses.iter();
+                    for partition in partitions.filter(|partition| partition.error_code == 0) {
+                        let of = (topic.topic_id, partition.index);
+                        let next = self.acknowledged.entry(of).or_default();
+                        *next = (*next).max(partition.base_offset + 1);
+                    }
+                }
+            }
             ApiKey::CreateTopics => {
                 let response: CreateTopicsResponse = read(body, version);
                 for topic in response.topics {
@@ -256,12 +301,13 @@ impl Scene {
     }
 
     /// Whatever came before, a new connection is served. Who still waits is left.
-    fn end(mut self) {
+    fn end(mut self) -> Acknowledged {
         for at in 0..CONNECTIONS {
             self.settle(at);
         }
         self.connections = std::array::from_fn(|_| None);
         Connection::open(self.address).ask(&self.known, (ApiKey::ApiVersions, 0), &[]);
+        self.acknowledged
     }
 }
 
@@ -392,11 +438,38 @@ impl Connection {
         let _closed = self.stream.write_all(bytes);
     }
 
-    /// The body of the answer to a request.
+    /// The body of the answer to a request that choices make.
     fn ask(&mut self, known: &Known, api: (ApiKey, i16), choices: &[u8]) -> Bytes {
-        const CORRELATION_ID: i32 = -1;
         let request = grammar::request(Choices::new(choices), known, api, CORRELATION_ID);
+        self.exchange(api, &request.expect("a request that can be expressed"))
+    }
+
+    /// The end of a partition.
+    fn end_offset(&mut self, topic: ByteString, partition: i32) -> i64 {
+        const VERSION: i16 = 11;
+        const LATEST: i64 = -1;
+        let partition = ListOffsetsPartition {
+            partition_index: partition,
+            timestamp: LATEST,
+            ..ListOffsetsPartition::default()
+        };
+        let request = ListOffsetsRequest {
+            replica_id: -1,
+            topics: vec![ListOffsetsTopic {
+                name: topic,
+                partitions: vec![partition],
+            }],
+            ..ListOffsetsRequest::default()
+        };
+        let request = frame::request(VERSION, CORRELATION_ID, &ByteString::new(), &request);
         let request = request.expect("a request that can be expressed");
+        let answer = self.exchange((ApiKey::ListOffsets, VERSION), &request);
+        let response: ListOffsetsResponse = read(&answer, VERSION);
+        let mut partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+        partitions.next().map_or(-1, |partition| partition.offset)
+    }
+
+    fn exchange(&mut self, api: (ApiKey, i16), request: &Frame) -> Bytes {
         self.send(&request.chunks.concat());
         let Answer::Frame(answer) = self.receive(ANSWERED_WITHIN) else {
             panic!("{api:?} is not answered");
