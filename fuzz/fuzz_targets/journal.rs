@@ -1,0 +1,5 @@
+//! Runs the target `journal` without end.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| millrace_fuzz::run("journal", data));
