@@ -188,7 +188,7 @@ fn result_of(
     DescribeConfigsResult {
         error_code: code.into(),
         // Empty, not null, where there is nothing to say.
-        error_message: Some(message.into()),
+        error_message: Some(super::errors::text_of(&message)),
         resource_type: resource.resource_type,
         resource_name: resource.resource_name.clone(),
         configs,

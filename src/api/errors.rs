@@ -1,5 +1,7 @@
 //! Which Kafka error code answers what went wrong in the rooms below: here and nowhere else.
 
+use bytestring::ByteString;
+
 use crate::controller::{TopicError, Unavailable};
 use crate::coordinator::group::error::GroupError;
 use crate::partition::message::{AppendError, PartitionError};
@@ -58,6 +60,17 @@ pub fn topic_error(error: &TopicError) -> ErrorCode {
         TopicError::InvalidRequest(_) => ErrorCode::InvalidRequest,
         TopicError::PolicyViolation(_) => ErrorCode::PolicyViolation,
     }
+}
+
+/// The longest text of a response, in bytes: more than any that names nothing from a request.
+const TEXT_BYTES_MAX: usize = 16 << 10;
+
+/// What a response says of an error. It is cut where it would be no string of the protocol: a name
+/// that it repeats may be as long as one.
+pub fn text_of(error: &impl ToString) -> ByteString {
+    let mut text = error.to_string();
+    text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+    text.into()
 }
 
 /// The code for a request that the controller did not carry out. Clients try again after a

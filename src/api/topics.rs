@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytestring::ByteString;
 
 use super::broker::Broker;
-use super::errors::{topic_error, unavailable};
+use super::errors::{text_of, topic_error, unavailable};
 use crate::base::ids::{NodeId, TopicId};
 use crate::base::log_limit::LeftOut;
 use crate::config::{BrokerConfig, Source};
@@ -88,7 +88,7 @@ fn creatable_result(
     let created = match result {
         Ok(created) => created,
         Err(error) => {
-            let text = error.to_string().into();
+            let text = text_of(&error);
             return refused_creation(name, topic_error(&error), text);
         }
     };
@@ -312,7 +312,7 @@ fn deletable_result(deleted: DeletedTopic) -> DeletableTopicResult {
         name: deleted.name,
         topic_id: deleted.topic_id,
         error_code: error.as_ref().map_or(ErrorCode::None, topic_error).into(),
-        error_message: error.map(|error| error.to_string().into()),
+        error_message: error.map(|error| text_of(&error)),
     }
 }
 
@@ -359,7 +359,7 @@ fn partitions_result((name, result): CreatedPartitions) -> CreatePartitionsTopic
         // Kafka says no more than the code about a topic that is not there.
         error_message: error
             .filter(|error| *error != TopicError::UnknownTopic)
-            .map(|error| error.to_string().into()),
+            .map(|error| text_of(&error)),
     }
 }
 

@@ -6,7 +6,7 @@ mod tests;
 use bytestring::ByteString;
 
 use crate::api::authorized_operations;
-use crate::api::errors::group_error;
+use crate::api::errors::{group_error, text_of};
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::reads::{
     DescribedGroup, DescribedMember, GROUP_TYPE, ListFilter, ListedGroup,
@@ -54,7 +54,7 @@ pub fn describe(
         }
         Err(error @ GroupError::GroupIdNotFound) => described::DescribedGroup {
             error_code: group_error(error).into(),
-            error_message: Some(format!("Group {group_id} not found.").into()),
+            error_message: Some(text_of(&format!("Group {group_id} not found."))),
             group_id,
             group_state: DEAD.into(),
             ..described::DescribedGroup::default()
