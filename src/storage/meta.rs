@@ -80,7 +80,7 @@ impl MetaProperties {
         };
         let (node_id, directory_id) = (get("node.id")?, get("directory.id")?);
         let cluster_id = get("cluster.id")?;
-        // It is written again as it was read, so there is nothing in it that would read differently.
+        // It is written again as it was read: nothing in it may read differently then.
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         if cluster_id.is_empty() || !cluster_id.bytes().all(is_plain) {
             let none = format!("cluster.id={cluster_id} is no id");
