@@ -23,7 +23,7 @@ OVERRIDES = {
 }
 TOPIC_SERVED_WITHIN = 300
 TOPIC_GONE_WITHIN = 120
-# A disk that gets no discard for so long gets none for now; nobody waits for longer than that.
+# A disk that gets no discard for so long has had them all; and how long is waited at most.
 DISCARDS_REST = 0.5
 DISCARDED_WITHIN = 20
 # Kafka's controller takes no more than 10,000 changes in one request.
