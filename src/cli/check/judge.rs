@@ -1,0 +1,251 @@
+//! Judges a history: each check looks at all of it and says what it looked at and what is wrong.
+//! Pure; a check never asks a broker, so that a recorded history can be judged again.
+//!
+//! What must stay true: a check accuses only what no correct broker can have done. What is not
+//! known, how an operation without an answer ended, or in what order two that overlapped were done,
+//! counts as what is best for the broker. A check that has looked at nothing says so.
+
+mod groups;
+pub mod liveness;
+mod polls;
+mod records;
+mod watermarks;
+mod writes;
+
+#[cfg(test)]
+mod tests;
+
+use super::history::{Answer, Call, History};
+
+/// A check, by its name.
+pub struct Check {
+    pub name: &'static str,
+    /// What it looks for.
+    pub what: &'static str,
+    judge: fn(&Case<'_>) -> Found,
+}
+
+/// All of them, in the order in which they are shown.
+pub const CHECKS: [Check; 12] = [
+    Check {
+        name: "inconsistent-offsets",
+        what: "two values at one offset",
+        judge: records::inconsistent,
+    },
+    Check {
+        name: "duplicates",
+        what: "one value of an idempotent producer at two offsets",
+        judge: records::duplicates,
+    },
+    Check {
+        name: "lost-writes",
+        what: "acknowledged, not among what was read up to behind it",
+        judge: writes::lost,
+    },
+    Check {
+        name: "unseen-writes",
+        what: "acknowledged, and the log was read to its end before it came",
+        judge: writes::unseen,
+    },
+    Check {
+        name: "aborted-reads",
+        what: "read, though it was refused or nobody sent it",
+        judge: writes::aborted,
+    },
+    Check {
+        name: "polls",
+        what: "offsets left out or read again inside one assignment",
+        judge: polls::judge,
+    },
+    Check {
+        name: "send-order",
+        what: "records of one idempotent producer in another order than it sent them",
+        judge: records::order,
+    },
+    Check {
+        name: "committed-offsets",
+        what: "a group's offset that was replaced before, or never committed",
+        judge: groups::committed,
+    },
+    Check {
+        name: "owned-twice",
+        what: "a partition of two members in one generation",
+        judge: groups::owned,
+    },
+    Check {
+        name: "watermarks",
+        what: "high watermark, log start or leader epoch smaller than before",
+        judge: watermarks::judge,
+    },
+    Check {
+        name: "record-epochs",
+        what: "a record's leader epoch smaller than one in front of it",
+        judge: records::epochs,
+    },
+    Check {
+        name: "liveness",
+        what: "no progress in time once the broker was well again",
+        judge: liveness::judge,
+    },
+];
+
+/// How many violations of a check are kept in words.
+const KEPT: usize = 100;
+
+/// What a check found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    pub looked_at: usize,
+    /// What of, in the plural.
+    pub of: &'static str,
+    /// How often what it looks for is there.
+    pub count: usize,
+    /// The first of them.
+    pub violations: Vec<Violation>,
+}
+
+/// Something that must not be.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Violation {
+    pub what: String,
+    /// The lines of the history that show it.
+    pub lines: Vec<usize>,
+}
+
+impl Found {
+    fn looking_at(of: &'static str) -> Self {
+        Self {
+            of,
+            ..Self::default()
+        }
+    }
+
+    fn add(&mut self, lines: impl IntoIterator<Item = usize>, what: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.violations.len() < KEPT {
+            let mut lines: Vec<_> = lines.into_iter().collect();
+            lines.sort_unstable();
+            lines.dedup();
+            let what = what();
+            self.violations.push(Violation { what, lines });
+        }
+    }
+}
+
+/// Has every check judge the history.
+pub fn judge(history: &History) -> Vec<(&'static Check, Found)> {
+    let case = Case::of(history);
+    let found = |check: &'static Check| (check, (check.judge)(&case));
+    CHECKS.iter().map(found).collect()
+}
+
+/// A history as checks look at it.
+struct Case<'a> {
+    history: &'a History,
+    /// In the order in which they were sent.
+    writes: Vec<Write<'a>>,
+    /// In the order in which polls began.
+    reads: Vec<Read<'a>>,
+}
+
+/// A record that was sent.
+struct Write<'a> {
+    value: &'a str,
+    producer: &'a str,
+    is_idempotent: bool,
+    partition: i32,
+    fate: Fate,
+    /// Where it is, if it is acknowledged and the broker told.
+    offset: Option<i64>,
+    lines: Vec<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Acknowledged,
+    /// It is known not to be there.
+    Refused,
+    Unknown,
+}
+
+/// A record that was read.
+struct Read<'a> {
+    partition: i32,
+    offset: i64,
+    value: &'a str,
+    epoch: Option<i32>,
+    process: u32,
+    assignment: Option<u64>,
+    line: usize,
+}
+
+impl<'a> Case<'a> {
+    fn of(history: &'a History) -> Self {
+        let (mut writes, mut reads) = (Vec::new(), Vec::new());
+        for op in &history.ops {
+            match (&op.call, op.ok()) {
+                (
+                    Call::Send {
+                        producer,
+                        is_idempotent,
+                        partition,
+                        values,
+                    },
+                    ok,
+                ) => {
+                    let base = ok.and_then(|(answer, _)| match answer {
+                        Answer::Send { offset } => *offset,
+                        _ => None,
+                    });
+                    let fate = match ok {
+                        Some(_) => Fate::Acknowledged,
+                        None if op.is_failed() => Fate::Refused,
+                        None => Fate::Unknown,
+                    };
+                    writes.extend((0..).zip(values).map(|(index, value)| Write {
+                        value,
+                        producer,
+                        is_idempotent: *is_idempotent,
+                        partition: *partition,
+                        fate,
+                        offset: base.map(|base| base + index),
+                        lines: op.lines(),
+                    }));
+                }
+                (Call::Poll { assignment }, Some((Answer::Poll { records, .. }, end))) => {
+                    reads.extend(records.iter().map(|record| Read {
+                        partition: record.partition,
+                        offset: record.offset,
+                        value: &record.value,
+                        epoch: record.epoch,
+                        process: op.process,
+                        assignment: *assignment,
+                        line: end.line,
+                    }));
+                }
+                _ => {}
+            }
+        }
+        Self {
+            history,
+            writes,
+            reads,
+        }
+    }
+
+    /// Where which value is, by all that was read and acknowledged: partition, offset, value, and
+    /// the line that says so.
+    fn placed(&self) -> impl Iterator<Item = (i32, i64, &'a str, usize)> {
+        let acknowledged = self.writes.iter().filter_map(|write| {
+            let line = *write.lines.last()?;
+            Some((write.partition, write.offset?, write.value, line))
+        });
+        let read = |it: &Read<'a>| (it.partition, it.offset, it.value, it.line);
+        acknowledged.chain(self.reads.iter().map(read))
+    }
+
+    /// Whether it is one of the fresh readers that read everything at the end.
+    fn is_final(&self, process: u32) -> bool {
+        process >= self.history.setup.processes
+    }
+}
