@@ -16,7 +16,7 @@ mod producer;
 mod report;
 mod run;
 mod sizes;
-mod socket;
+pub(super) mod socket;
 mod tally;
 mod usage;
 
