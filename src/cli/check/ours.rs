@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+pub use self::group::SESSION_MS;
+
 use self::group::Membership;
 use self::link::{Links, Sent, accept, code_of, versions};
 use super::history::{Answer, At, Call, Watermarks, What};
@@ -26,7 +28,7 @@ use crate::protocol::messages::produce_request::{
 };
 use crate::protocol::messages::produce_response::PartitionProduceResponse;
 use crate::record::builder::{BatchBuilder, RecordToWrite};
-use crate::record::compression::Codec;
+use crate::record::compression::{Codec, Decompressor};
 use crate::record::header::sequence_plus;
 
 /// How long a batch is sent again, before its producer ends without knowing what became of it.
@@ -53,7 +55,6 @@ pub struct Producer {
 struct Pending {
     op: u64,
     partition: i32,
-    records: i32,
     bytes: Bytes,
     /// How often it was sent.
     attempts: u32,
@@ -128,7 +129,6 @@ impl Producer {
         Pending {
             op: self.world.recorder.invoke(self.process, call),
             partition: batch.partition,
-            records,
             bytes: bytes.into(),
             attempts: 0,
         }
@@ -215,6 +215,7 @@ impl Producing for Producer {
             self.links.forget();
             return true;
         }
+        let before = self.sequences.clone();
         let mut pending: Vec<_> = batches.iter().map(|batch| self.begin(batch)).collect();
         let end = Instant::now() + DELIVERED_WITHIN;
         let mut goes_on = true;
@@ -224,10 +225,7 @@ impl Producing for Producer {
                 Ok(None) => {}
                 // What was refused took no sequence, and nothing was sent behind it.
                 Ok(Some(failed)) if failed.is_definite && batches.len() == 1 => {
-                    for batch in batches {
-                        let next = self.sequences.entry(batch.partition).or_insert(0);
-                        *next = sequence_plus(*next, -(batch.values.len() as i32)).max(0);
-                    }
+                    self.sequences = before.clone();
                 }
                 Ok(Some(_)) => goes_on = false,
                 Err(lost) => {
@@ -305,7 +303,7 @@ pub struct Consumer {
     turn: usize,
     /// In a group, or about to be.
     membership: Option<Membership>,
-    decompressor: fetch::Decompressor,
+    decompressor: Decompressor,
 }
 
 impl Consumer {
@@ -319,7 +317,7 @@ impl Consumer {
             positions: BTreeMap::new(),
             turn: 0,
             membership: None,
-            decompressor: fetch::Decompressor::default(),
+            decompressor: Decompressor::default(),
         }
     }
 

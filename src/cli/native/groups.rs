@@ -7,11 +7,29 @@ use std::time::Instant;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::bindings as native;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 use serde::Serialize;
 
 use super::codes::{error_of, rd_kafka_error_code};
 use super::{Admin, Answer, Outcome, Refusal, ask_each, c_string, is_early, items, refusal, text};
+
+/// The generation of the group in which a consumer is a member; none where it is none.
+pub(in crate::cli) fn generation_of<C: ClientContext>(client: &Client<C>) -> Option<i32> {
+    // SAFETY: the client is alive. What is given is a copy, null where there is no group, and is
+    // destroyed below.
+    let metadata = unsafe { native::rd_kafka_consumer_group_metadata(client.native_ptr()) };
+    if metadata.is_null() {
+        return None;
+    }
+    // SAFETY: not null; read once, and destroyed once.
+    let generation = unsafe {
+        let generation = native::rd_kafka_consumer_group_metadata_generation_id(metadata);
+        native::rd_kafka_consumer_group_metadata_destroy(metadata);
+        generation
+    };
+    (generation >= 0).then_some(generation)
+}
 
 /// The broker that coordinates a group.
 #[derive(Clone, Debug, Serialize)]

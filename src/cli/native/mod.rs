@@ -27,7 +27,7 @@ use rdkafka::bindings as native;
 use rdkafka::error::RDKafkaErrorCode;
 
 use codes::refusal;
-pub(super) use groups::{GroupCoordinator, GroupDescription, GroupMember};
+pub(super) use groups::{GroupCoordinator, GroupDescription, GroupMember, generation_of};
 pub(super) use headers::{Header, headers};
 pub(super) use reading::Reading;
 pub(super) use topics::TopicToCreate;

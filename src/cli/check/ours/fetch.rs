@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub use crate::record::compression::Decompressor;
-
 use super::Consumer;
 use super::link::{accept, versions};
 use crate::base::limits::DECOMPRESSED_BATCH_BYTES_MAX;

@@ -194,7 +194,7 @@ impl Consumer {
 
     /// Where the group has read up to: the beginning, where it has committed nothing.
     fn positions_of(&mut self, partitions: &[i32]) -> Result<Vec<At>, String> {
-        let world = Arc::clone(&self.world);
+        let (world, process) = (Arc::clone(&self.world), self.process);
         let call = Call::Committed {
             partitions: partitions.to_vec(),
         };
@@ -202,7 +202,7 @@ impl Consumer {
             let offsets = self.fetch_committed(partitions)?;
             Ok(Answer::Committed { offsets })
         };
-        match world.recorder.record(self.process, call, ask) {
+        match world.recorder.record(process, call, ask) {
             Ok(Answer::Committed { offsets }) => {
                 let from = offsets.into_iter().map(|(at, next)| (at, next.unwrap_or(0)));
                 Ok(from.collect())
