@@ -2,8 +2,8 @@
 //! of a log.
 //!
 //! They run on the main thread of a process of their own, never inside a shard and never beside
-//! one. All but `log` talk to any broker of Kafka's protocol, `perf` by itself and the others
-//! through librdkafka, as any other program would: nothing here knows what the broker at the other
+//! one. All but `log` talk to any broker of Kafka's protocol, `perf` by itself, `check` both
+//! ways and the others through librdkafka, as any other program would: nothing here knows what the broker at the other
 //! end is made of.
 //!
 //! What must stay true:
@@ -13,6 +13,7 @@
 //! - every complaint says what to do about it;
 //! - nothing is printed in colour, so that a pipe and a terminal get the same.
 
+mod check;
 mod completions;
 mod connect;
 mod consume;
@@ -57,6 +58,9 @@ pub enum Command {
     /// Put a load on a broker, and measure
     #[command(subcommand)]
     Perf(perf::Perf),
+    /// Have clients work with a broker while faults are made, and judge what it answered
+    #[command(subcommand)]
+    Check(check::Check),
     /// Print the version
     Version(version::Version),
     /// Print completions for a shell
@@ -75,6 +79,7 @@ pub fn run(command: Command, program: clap::Command) -> Result<(), CliError> {
         Command::Groups(groups) => groups.run(),
         Command::Log(log) => log.run(),
         Command::Perf(perf) => perf.run(),
+        Command::Check(check) => check.run(),
         Command::Version(version) => version.run(),
         Command::Completions(completions) => completions.run(program),
     };

@@ -197,6 +197,7 @@ pub fn consume(world: &Arc<World>, process: u32) -> Result<(), CliError> {
             world,
             process,
             consumer,
+            is_member: false,
             positions: (None, BTreeMap::new()),
         };
         match random.below(2) {
@@ -219,6 +220,8 @@ struct Reader<'a> {
     world: &'a Arc<World>,
     process: u32,
     consumer: Box<dyn Consuming>,
+    /// Whether it is a group that assigns partitions.
+    is_member: bool,
     /// Behind what was read in an assignment.
     positions: (Option<u64>, BTreeMap<i32, i64>),
 }
@@ -237,6 +240,7 @@ impl Reader<'_> {
 
     fn read_in_group(&mut self, random: &mut Random, end: Instant) {
         if self.consumer.subscribe().is_ok() {
+            self.is_member = true;
             self.read_on(random, end);
         }
     }
@@ -292,7 +296,7 @@ impl Reader<'_> {
     fn commit(&mut self) -> bool {
         let (read_in, positions) = &self.positions;
         let assignment = self.consumer.assignment();
-        let Some(assignment) = assignment.filter(|_| *read_in == assignment) else {
+        let Some(assignment) = assignment.filter(|it| self.is_member && *read_in == Some(*it)) else {
             return true;
         };
         let offsets: Vec<At> = positions.iter().map(|(at, next)| (*at, *next)).collect();
