@@ -1,10 +1,10 @@
 //! The commands beside the broker: topics, groups, producing, consuming, and a look into the files
 //! of a log.
 //!
-//! They run on the main thread of a process of their own, never inside a shard and never beside
-//! one. All but `log` talk to any broker of Kafka's protocol, `perf` by itself, `check` both
-//! ways and the others through librdkafka, as any other program would: nothing here knows what the broker at the other
-//! end is made of.
+//! They run in a process of their own, on its main thread, which alone prints; never inside a shard
+//! and never beside one. All but `log` talk to any broker of Kafka's protocol, `perf` by itself,
+//! `check` both by itself and through librdkafka, and the others through it, as any other program
+//! would: nothing here knows what the broker at the other end is made of.
 //!
 //! What must stay true:
 //! - standard output has what was asked for and nothing else; what a person wants to know besides,
