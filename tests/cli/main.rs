@@ -10,6 +10,7 @@
 mod support;
 
 mod advertised_shards;
+mod check;
 mod consuming;
 mod consuming_in_groups;
 mod dump;

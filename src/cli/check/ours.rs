@@ -184,13 +184,17 @@ impl Producer {
                 topics.flat_map(|topic| topic.partition_responses).next()
             });
             match row {
-                Ok(Some(row)) => match verdict(&batch, &row) {
-                    Verdict::Done(outcome) => {
-                        self.end(&batch, &outcome);
-                        failed = failed.or(outcome.err());
+                Ok(Some(row)) => {
+                    let mut before = left.iter().map(|left: &Pending| left.partition);
+                    let is_behind = before.any(|partition| partition == batch.partition);
+                    match verdict(&batch, &row, is_behind) {
+                        Verdict::Done(outcome) => {
+                            self.end(&batch, &outcome);
+                            failed = failed.or(outcome.err());
+                        }
+                        Verdict::Again => left.push(batch),
                     }
-                    Verdict::Again => left.push(batch),
-                },
+                }
                 Ok(None) => {
                     lost.get_or_insert_with(|| "no answer".to_owned());
                     left.push(batch);
@@ -263,7 +267,8 @@ impl Producing for Producer {
 }
 
 /// What the answer says of a batch. Whether it was written is only known of one that was sent once.
-fn verdict(batch: &Pending, row: &PartitionProduceResponse) -> Verdict {
+/// One that `is_behind` another of its partition that is to be sent again is sent again with it.
+fn verdict(batch: &Pending, row: &PartitionProduceResponse, is_behind: bool) -> Verdict {
     use ErrorCode as Code;
     let code = code_of(row.error_code);
     Verdict::Done(match code {
@@ -283,8 +288,7 @@ fn verdict(batch: &Pending, row: &PartitionProduceResponse) -> Verdict {
         {
             Err(Failed::surely(code))
         }
-        // The one in front of it, of the same partition, is to be sent again.
-        Code::OutOfOrderSequenceNumber => return Verdict::Again,
+        Code::OutOfOrderSequenceNumber if is_behind => return Verdict::Again,
         code if code.is_retriable() => return Verdict::Again,
         code => Err(Failed::perhaps(code)),
     })

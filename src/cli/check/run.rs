@@ -22,8 +22,9 @@ use crate::cli::output::tell;
 use crate::cli::progress::Progress;
 use crate::cli::stop::{Stop, TICK};
 
-/// How long a reader at the end waits for what is missing.
+/// How long a reader at the end waits for what is missing, and when it asks whether it is there.
 const QUIET_MAX: Duration = Duration::from_secs(10);
+const ASKED_AFTER: Duration = Duration::from_secs(1);
 
 /// What is to be run.
 pub struct Plan {
@@ -213,8 +214,20 @@ fn read_to_ends(
                 progress.at(positions.values().sum::<i64>().unsigned_abs());
             }
             _ if moved_at.elapsed() > QUIET_MAX => return Ok(false),
+            _ if moved_at.elapsed() > ASKED_AFTER && is_at_end(world, reader, &positions) => {
+                return Ok(false);
+            }
             _ => {}
         }
     }
     Ok(true)
+}
+
+/// Whether the broker itself has nothing behind these positions.
+fn is_at_end(world: &World, reader: &mut dyn Consuming, positions: &BTreeMap<i32, i64>) -> bool {
+    (0..world.setup.partitions).all(|partition| {
+        let position = positions.get(&partition).copied().unwrap_or(0);
+        let marks = reader.watermarks(partition);
+        marks.is_ok_and(|marks| marks.high <= position)
+    })
 }
