@@ -38,9 +38,9 @@ const PROGRESS_WITHIN_MS: u64 = 30_000;
 
 const AFTER_HELP: &str = "\
 The processes go on while the broker is away, so that it can be killed, paused, cut off or filled \
-up meanwhile, by hand or by a script. When the time is over the broker is to be well: that is waited \
-for as long as --timeout says, then fresh clients read everything, and the history is judged. Exit \
-code 3 means that something is wrong.";
+up meanwhile, by hand or by a script. When the time is over the broker has to be well within \
+--timeout; then fresh clients read everything, and the history is judged. Exit code 3 means that \
+something is wrong.";
 
 /// Have clients work with a broker, and check that it keeps its word
 #[derive(Debug, clap::Subcommand)]

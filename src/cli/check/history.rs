@@ -307,7 +307,7 @@ impl History {
     }
 }
 
-const CUT_OFF: &str = "the run that wrote it did not come to its end, and nothing can be said of it";
+const CUT_OFF: &str = "the run that wrote it did not come to its end, so that nothing can be said";
 
 #[cfg(test)]
 mod tests {
