@@ -113,6 +113,7 @@ impl Run {
         let stop = Stop::watch()?;
         let config = self.connection.config()?;
         let servers = config.get("bootstrap.servers").unwrap_or_default();
+        let servers = servers.to_owned();
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let setup = Setup {
             topic: format!("{}-{:x}", self.topic_prefix, now_ms()),
@@ -130,17 +131,15 @@ impl Run {
         stop.begin();
         let plan = Plan {
             setup,
-            servers: servers.to_owned(),
-            config: config.clone(),
+            servers,
+            config,
             duration: Duration::from_secs(self.seconds),
             healed_within: self.connection.timeout,
         };
         let events = run::run(plan, recorder, &stop)?;
-        let kept = self.history.clone().unwrap_or_else(|| {
-            let name = format!("{topic}.history");
-            PathBuf::from(name)
-        });
-        let history = History::new(events.clone());
+        // Who asked for no file gets one where there is something to look into.
+        let unkept = self.history.is_none().then(|| events.clone());
+        let history = History::new(events);
         let history = history.map_err(|why| CliError::failed("the history", why))?;
         let found = report::print(&history, &judge::judge(&history), self.json)?;
         if found == 0 {
@@ -148,8 +147,10 @@ impl Run {
             stop.obey();
             return Ok(());
         }
-        if self.history.is_none() {
-            Recorder::save(&events, &kept)?;
+        let own = PathBuf::from(format!("{topic}.history"));
+        let kept = self.history.as_ref().unwrap_or(&own);
+        if let Some(events) = unkept {
+            Recorder::save(&events, kept)?;
             tell(format_args!("The history is in {}.", kept.display()));
         }
         Err(CliError::Damaged(format!(

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -60,6 +60,7 @@ fn a_broker_that_is_killed_and_comes_back_keeps_its_word() {
     let file = home.path().join("history");
     let line = format!("check run --seconds 6 --seed 36 --history {} --json", file.display());
     let mut running = Running(shell.start(&line));
+    wait_for_begin(&file);
     for pause in [1_500, 1_000] {
         thread::sleep(Duration::from_millis(pause));
         shell.broker.kill();
@@ -92,6 +93,15 @@ fn a_broker_that_is_killed_and_comes_back_keeps_its_word() {
     tampered(&file);
 }
 
+/// Waits until a run has begun to write its history.
+fn wait_for_begin(file: &Path) {
+    let end = Instant::now() + WITHIN;
+    while !fs::metadata(file).is_ok_and(|metadata| metadata.len() > 0) {
+        assert!(Instant::now() < end, "nothing is written");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Changes the history of a healthy run.
 fn tampered(file: &Path) {
     let text = fs::read_to_string(file).expect("a history");
@@ -102,13 +112,14 @@ fn tampered(file: &Path) {
     let (at, index) = events
         .iter()
         .enumerate()
+        .filter(|(_, event)| is_final(event))
         .find_map(|(at, event)| {
             let read = event["answer"]["poll"]["records"].as_array()?;
             let index = read.iter().position(|record| {
                 let value = record["value"].as_str().expect("a value");
                 value.starts_with("0.") && is_acknowledged(&events, value)
             })?;
-            is_final(event).then_some((at, index))
+            Some((at, index))
         })
         .expect("an acknowledged record");
     let remove = |events: &mut Vec<Value>| {
@@ -149,11 +160,11 @@ fn a_broker_that_stays_away_is_not_judged() {
     let home = tempfile::tempdir().expect("a directory");
     let file = home.path().join("history");
     let line = format!(
-        "check run --seconds 1 --processes 2 --timeout 2s --history {}",
+        "check run --seconds 2 --processes 2 --timeout 2s --history {}",
         file.display()
     );
     let mut running = Running(shell.start(&line));
-    thread::sleep(Duration::from_millis(900));
+    wait_for_begin(&file);
     shell.broker.kill();
     let told = fails(&running.finish(), 1);
     assert!(told.contains("is not well"), "{told}");

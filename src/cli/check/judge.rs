@@ -6,7 +6,7 @@
 //! counts as what is best for the broker. A check that has looked at nothing says so.
 
 mod groups;
-pub mod liveness;
+mod liveness;
 mod polls;
 mod records;
 mod watermarks;
@@ -17,6 +17,8 @@ mod tests;
 
 use super::history::{Answer, Call, History};
 
+pub use self::liveness::Alive;
+
 /// A check, by its name.
 pub struct Check {
     pub name: &'static str,
@@ -26,7 +28,7 @@ pub struct Check {
 }
 
 /// All of them, in the order in which they are shown.
-pub const CHECKS: [Check; 12] = [
+pub static CHECKS: [Check; 12] = [
     Check {
         name: "inconsistent-offsets",
         what: "two values at one offset",

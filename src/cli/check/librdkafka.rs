@@ -147,10 +147,12 @@ impl Producer {
         name: &str,
         is_idempotent: bool,
     ) -> Result<Self, CliError> {
+        let timeout_ms = DELIVERED_WITHIN_MS.to_string();
+        let idempotence = is_idempotent.to_string();
         let own = [
             ("acks", "all"),
-            ("enable.idempotence", &*is_idempotent.to_string()),
-            ("message.timeout.ms", &DELIVERED_WITHIN_MS.to_string()),
+            ("enable.idempotence", &*idempotence),
+            ("message.timeout.ms", &*timeout_ms),
             ("linger.ms", "5"),
             // A batch is never too large for the topic.
             ("batch.num.messages", "10"),
@@ -226,10 +228,11 @@ pub struct Consumer {
 
 impl Consumer {
     pub fn new(world: &Arc<World>, process: u32, name: &str) -> Result<Self, CliError> {
+        let session_ms = SESSION_MS.to_string();
         let own = [
             // Without a group's name the library assigns nothing.
             ("group.id", &*world.group),
-            ("session.timeout.ms", &SESSION_MS.to_string()),
+            ("session.timeout.ms", &*session_ms),
             ("heartbeat.interval.ms", "500"),
             ("partition.assignment.strategy", "range"),
             ("auto.offset.reset", "earliest"),
@@ -322,7 +325,7 @@ impl Consuming for Consumer {
             Ok((element.partition(), offset))
         };
         let offsets = found.elements().into_iter().map(offset);
-        let offsets = offsets.collect::<Result<_, _>>()?;
+        let offsets = offsets.collect::<Result<_, Failed>>()?;
         Ok(Answer::Committed { offsets })
     }
 

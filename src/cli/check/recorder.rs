@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::history::{Answer, At, Call, Event, Setup, What};
-use super::judge::liveness::Alive;
+use super::judge::Alive;
 use crate::cli::CliError;
 
 /// Why an operation has no answer.

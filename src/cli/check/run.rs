@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rdkafka::config::ClientConfig;
 
 use super::history::{Answer, At, Event, Setup, What};
-use super::judge::liveness::Alive;
+use super::judge::Alive;
 use super::process::{self, Consuming, Make, World};
 use super::recorder::Recorder;
 use super::value::MESSAGE_BYTES_MAX;
@@ -110,13 +110,14 @@ pub fn run(plan: Plan, recorder: Recorder, stop: &Stop) -> Result<Vec<Event>, Cl
 
 type Threads = Vec<JoinHandle<Result<(), CliError>>>;
 
+/// What a thread of a process does.
+type Main = fn(&Arc<World>, u32) -> Result<(), CliError>;
+
 fn start(world: &Arc<World>) -> Result<Threads, CliError> {
+    let mains: [(&str, Main); 2] = [("sends", process::produce), ("reads", process::consume)];
     let mut threads = Vec::new();
     for process in 0..world.setup.processes {
-        for (what, main) in [
-            ("sends", process::produce as fn(&Arc<World>, u32) -> _),
-            ("reads", process::consume),
-        ] {
+        for (what, main) in mains {
             let world = Arc::clone(world);
             let thread = thread::Builder::new().name(format!("{process} {what}"));
             let spawned = thread.spawn(move || main(&world, process));

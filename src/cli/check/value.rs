@@ -26,7 +26,8 @@ pub fn decode(bytes: Option<&[u8]>) -> String {
     // The dot between process and client is no filling.
     let value = text.trim_end_matches('.');
     let filling = text.len() - value.len();
-    match filling == dots(value) || filling == TOO_LARGE {
+    let is_whole = filling == dots(value) || filling == TOO_LARGE;
+    match is_whole && !value.is_empty() {
         true => value.to_owned(),
         false => format!("{}{DAMAGED}", value.chars().take(40).collect::<String>()),
     }

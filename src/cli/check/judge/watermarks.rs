@@ -60,7 +60,7 @@ fn observed(case: &Case<'_>) -> (Marks, Marks) {
         let Some((answer, end)) = op.ok() else {
             continue;
         };
-        let mut add = |marks: &mut Marks, name, partition, mark: i64| {
+        let add = |marks: &mut Marks, name, partition, mark: i64| {
             let (began, ended, line) = (op.began, end.at, end.line);
             let seen = marks.entry((name, partition)).or_default();
             seen.push(Seen {

@@ -272,7 +272,7 @@ impl Consumer {
         };
         let group = self.world.group.clone();
         let coordinator = self.links.coordinator(&group);
-        let coordinator = coordinator.map_err(|why| Failed::surely(why))?;
+        let coordinator = coordinator.map_err(Failed::surely)?;
         let answer = self.links.ask(coordinator, versions::OFFSET_COMMIT, &request);
         let answer = answer.map_err(|why| self.lost(why))?;
         let rows = answer.topics.iter().flat_map(|topic| &topic.partitions);

@@ -144,7 +144,13 @@ impl Links {
         }
         let mut why = "no broker is named".to_owned();
         for server in self.servers.clone() {
-            let addresses = server.to_socket_addrs().map_err(|error| error.to_string())?;
+            let addresses = match server.to_socket_addrs() {
+                Ok(addresses) => addresses,
+                Err(error) => {
+                    why = format!("{server}: {error}");
+                    continue;
+                }
+            };
             for address in addresses {
                 match self.socket(address) {
                     Ok(_) => return Ok(address),
