@@ -151,7 +151,7 @@ fn wait_until_healthy(world: &Arc<World>, within: Duration) -> Result<(), CliErr
             Err(failed) if Instant::now() >= end => {
                 return Err(CliError::Failed(format!(
                     "the broker is not well, {within:?} after the last fault should have been \
-                     over ({}). Nothing is judged; --timeout waits longer",
+                     over ({}). Nothing is judged; --timeout gives it longer",
                     failed.why
                 )));
             }
@@ -180,7 +180,7 @@ fn read_all(world: &Arc<World>, within: Duration) -> Result<(), CliError> {
         let _ = process::committed(world, process, &mut *reader);
         if !read_to_ends(world, process, &mut *reader)? {
             // Whoever took the broker away again is not to be told that it lost something.
-            wait_until_healthy(world, Duration::ZERO)?;
+            wait_until_healthy(world, within)?;
         }
         reader.leave();
     }
