@@ -178,8 +178,9 @@ fn read_all(world: &Arc<World>, within: Duration) -> Result<(), CliError> {
         }
         // A part of the offsets may be missing for a while; the check looks at what is there.
         let _ = process::committed(world, process, &mut *reader);
-        if !read_to_ends(world, process, &mut *reader)? {
-            // Whoever took the broker away again is not to be told that it lost something.
+        // Whoever takes the broker away again is not to be told that it lost something; one that is
+        // well and does not give what it has is.
+        while !read_to_ends(world, process, &mut *reader)? && Instant::now() < end {
             wait_until_healthy(world, within)?;
         }
         reader.leave();
@@ -187,7 +188,8 @@ fn read_all(world: &Arc<World>, within: Duration) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Reads every partition from its beginning on. Whether it came to their ends.
+/// Reads every partition from its beginning on. Whether it came to their ends, or to where the
+/// broker says that they are.
 fn read_to_ends(
     world: &World,
     process: u32,
@@ -216,7 +218,7 @@ fn read_to_ends(
             }
             _ if moved_at.elapsed() > QUIET_MAX => return Ok(false),
             _ if moved_at.elapsed() > ASKED_AFTER && is_at_end(world, reader, &positions) => {
-                return Ok(false);
+                return Ok(true);
             }
             _ => {}
         }
