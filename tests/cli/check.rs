@@ -129,7 +129,7 @@ fn tampered(file: &Path) {
     let repeat = |events: &mut Vec<Value>| {
         let records = records(&mut events[at]).expect("a poll");
         let mut record = records[index].clone();
-        record["offset"] = json!(1 << 40);
+        record["offset"] = json!(1_i64 << 40);
         records.push(record);
     };
     is_found_out(&events, "duplicates", repeat);
