@@ -234,7 +234,8 @@ impl Reader<'_> {
                 std::thread::sleep(Duration::from_millis(PAUSE_MS));
                 continue;
             }
-            self.read_on(random, end.min(Instant::now() + random.span(KEPT_MS)));
+            let kept_until = Instant::now() + random.span(KEPT_MS);
+            self.read_on(random, end.min(kept_until));
         }
     }
 
