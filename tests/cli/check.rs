@@ -50,7 +50,11 @@ fn is_found_out(events: &[Value], check: &str, tamper: impl FnOnce(&mut Vec<Valu
     assert_eq!(row(report, check).1, 1, "{check}: {report}");
     let table = judge(file.path(), "");
     assert!(fails_in_part(&table, 3).contains("violation"));
-    assert!(table.stdout.contains(&format!("\n{check}: ")), "{}", table.stdout);
+    assert!(
+        table.stdout.contains(&format!("\n{check}: ")),
+        "{}",
+        table.stdout
+    );
 }
 
 #[test]
@@ -58,7 +62,10 @@ fn a_broker_that_is_killed_and_comes_back_keeps_its_word() {
     let mut shell = Shell::new();
     let home = tempfile::tempdir().expect("a directory");
     let file = home.path().join("history");
-    let line = format!("check run --seconds 6 --seed 36 --history {} --json", file.display());
+    let line = format!(
+        "check run --seconds 6 --seed 36 --history {} --json",
+        file.display()
+    );
     let mut running = Running(shell.start(&line));
     wait_for_begin(&file);
     for pause in [1_500, 1_000] {

@@ -300,7 +300,11 @@ impl History {
             });
             match known {
                 Some(known) if known.end.is_none() => known.end = Some(End { line, at, outcome }),
-                _ => return Err(format!("line {line} ends operation {op}, which is not open")),
+                _ => {
+                    return Err(format!(
+                        "line {line} ends operation {op}, which is not open"
+                    ));
+                }
             }
         }
         Ok(Self { setup, ops, notes })
@@ -366,7 +370,11 @@ mod tests {
             .map(|event| serde_json::to_string(event).expect("JSON"));
         let mut lines: Vec<_> = lines.collect();
         for (event, line) in events.iter().zip(&lines) {
-            assert_eq!(event, &serde_json::from_str(line).expect("an event"), "{line}");
+            assert_eq!(
+                event,
+                &serde_json::from_str(line).expect("an event"),
+                "{line}"
+            );
         }
         let history = History::read(file(&lines).path()).expect("a history");
         assert_eq!((history.ops.len(), history.notes.len()), (1, 4));

@@ -242,7 +242,10 @@ impl Producing for Producer {
             }
         }
         for batch in &pending {
-            self.end(batch, &Err(Failed::perhaps(format_args!("given up: {why}"))));
+            self.end(
+                batch,
+                &Err(Failed::perhaps(format_args!("given up: {why}"))),
+            );
         }
         goes_on && pending.is_empty()
     }

@@ -297,7 +297,8 @@ impl Reader<'_> {
     fn commit(&mut self) -> bool {
         let (read_in, positions) = &self.positions;
         let assignment = self.consumer.assignment();
-        let Some(assignment) = assignment.filter(|it| self.is_member && *read_in == Some(*it)) else {
+        let Some(assignment) = assignment.filter(|it| self.is_member && *read_in == Some(*it))
+        else {
             return true;
         };
         let offsets: Vec<At> = positions.iter().map(|(at, next)| (*at, *next)).collect();
@@ -342,11 +343,7 @@ pub fn watermarks(
 }
 
 /// Asks for all offsets of the group.
-pub fn committed(
-    world: &World,
-    process: u32,
-    consumer: &mut dyn Consuming,
-) -> Result<(), Failed> {
+pub fn committed(world: &World, process: u32, consumer: &mut dyn Consuming) -> Result<(), Failed> {
     let partitions: Vec<i32> = (0..world.setup.partitions).collect();
     let call = Call::Committed {
         partitions: partitions.clone(),

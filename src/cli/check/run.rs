@@ -143,7 +143,9 @@ fn wait_until_healthy(world: &Arc<World>, within: Duration) -> Result<(), CliErr
     let mut probe = process::consumer(world, Make::Ours, world.setup.processes, "probe")?;
     let partitions: Vec<i32> = (0..world.setup.partitions).collect();
     loop {
-        let mut asked = partitions.iter().map(|it| probe.watermarks(*it).map(|_| ()));
+        let mut asked = partitions
+            .iter()
+            .map(|it| probe.watermarks(*it).map(|_| ()));
         let answered = asked.find(Result::is_err).unwrap_or(Ok(()));
         let answered = answered.and_then(|()| probe.committed(&partitions).map(|_| ()));
         match answered {
@@ -190,11 +192,7 @@ fn read_all(world: &Arc<World>, within: Duration) -> Result<(), CliError> {
 
 /// Reads every partition from its beginning on. Whether it came to their ends, or to where the
 /// broker says that they are.
-fn read_to_ends(
-    world: &World,
-    process: u32,
-    reader: &mut dyn Consuming,
-) -> Result<bool, CliError> {
+fn read_to_ends(world: &World, process: u32, reader: &mut dyn Consuming) -> Result<bool, CliError> {
     let ends = world.recorder.ends();
     let total: i64 = ends.values().sum();
     let from: Vec<At> = (0..world.setup.partitions).map(|it| (it, 0)).collect();

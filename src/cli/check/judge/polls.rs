@@ -32,7 +32,11 @@ pub fn judge(case: &Case<'_>) -> Found {
         if let Some((expected, line)) = expected
             && expected != offset
         {
-            let how = if offset > expected { "skips" } else { "goes back" };
+            let how = if offset > expected {
+                "skips"
+            } else {
+                "goes back"
+            };
             found.add([line, read.line], || {
                 format!(
                     "process {} {how}: partition {partition} offset {offset} comes where \

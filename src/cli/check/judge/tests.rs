@@ -169,7 +169,10 @@ fn finds(expected: &[(&str, usize)], tell: impl FnOnce(&mut Story)) {
 fn what_has_nothing_to_look_at_says_so() {
     let judged = Story::new().judged();
     assert_eq!(judged.len(), CHECKS.len());
-    assert!(judged.iter().all(|(_, looked_at, _)| *looked_at == 0), "{judged:?}");
+    assert!(
+        judged.iter().all(|(_, looked_at, _)| *looked_at == 0),
+        "{judged:?}"
+    );
 }
 
 #[test]

@@ -79,10 +79,13 @@ fn observed(case: &Case<'_>) -> (Marks, Marks) {
         };
         match (&op.call, answer) {
             (_, Answer::Watermarks(marks)) => add_all(marks),
-            (_, Answer::Poll {
-                records,
-                watermarks,
-            }) => {
+            (
+                _,
+                Answer::Poll {
+                    records,
+                    watermarks,
+                },
+            ) => {
                 watermarks.iter().for_each(add_all);
                 for record in records {
                     add(&mut at_least, HIGH, record.partition, record.offset + 1);

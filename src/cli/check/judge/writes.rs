@@ -93,7 +93,9 @@ pub fn aborted(case: &Case<'_>) -> Found {
             }),
             Some(write) if write.fate == Fate::Refused => {
                 let lines = write.lines.iter().copied().chain([read.line]);
-                found.add(lines, || format!("{value} was refused, and read at {place}"));
+                found.add(lines, || {
+                    format!("{value} was refused, and read at {place}")
+                });
             }
             Some(write) if write.partition != read.partition => {
                 let lines = write.lines.iter().copied().chain([read.line]);

@@ -124,14 +124,18 @@ impl Consumer {
         };
         let end = Instant::now() + JOINED_WITHIN;
         let joined = loop {
-            let sent = self.links.send(coordinator, versions::JOIN_GROUP, &request)?;
+            let sent = self
+                .links
+                .send(coordinator, versions::JOIN_GROUP, &request)?;
             let answer = loop {
                 if self.world.is_over() || Instant::now() > end {
                     return Err("the join was given up".to_owned());
                 }
                 let until = Instant::now() + LOOKED_EVERY;
                 let version = versions::JOIN_GROUP;
-                let answer = self.links.answer::<JoinGroupRequest>(sent, version, until)?;
+                let answer = self
+                    .links
+                    .answer::<JoinGroupRequest>(sent, version, until)?;
                 if let Some(answer) = answer {
                     break answer;
                 }
@@ -187,7 +191,9 @@ impl Consumer {
         };
         let group = self.world.group.clone();
         let coordinator = self.links.coordinator(&group)?;
-        let answer = self.links.ask(coordinator, versions::SYNC_GROUP, &request)?;
+        let answer = self
+            .links
+            .ask(coordinator, versions::SYNC_GROUP, &request)?;
         accept(answer.error_code)?;
         read_assignment(answer.assignment)
     }
@@ -204,7 +210,9 @@ impl Consumer {
         };
         match world.recorder.record(process, call, ask) {
             Ok(Answer::Committed { offsets }) => {
-                let from = offsets.into_iter().map(|(at, next)| (at, next.unwrap_or(0)));
+                let from = offsets
+                    .into_iter()
+                    .map(|(at, next)| (at, next.unwrap_or(0)));
                 Ok(from.collect())
             }
             Ok(_) => Ok(Vec::new()),
@@ -237,7 +245,9 @@ impl Consumer {
             ..Default::default()
         };
         let coordinator = self.links.coordinator(&group)?;
-        let answer = self.links.ask(coordinator, versions::OFFSET_FETCH, &request)?;
+        let answer = self
+            .links
+            .ask(coordinator, versions::OFFSET_FETCH, &request)?;
         accept(answer.error_code)?;
         let rows = answer.topics.iter().flat_map(|topic| &topic.partitions);
         let offset = |offset: i64| (offset >= 0).then_some(offset);
@@ -273,7 +283,9 @@ impl Consumer {
         let group = self.world.group.clone();
         let coordinator = self.links.coordinator(&group);
         let coordinator = coordinator.map_err(Failed::surely)?;
-        let answer = self.links.ask(coordinator, versions::OFFSET_COMMIT, &request);
+        let answer = self
+            .links
+            .ask(coordinator, versions::OFFSET_COMMIT, &request);
         let answer = answer.map_err(|why| self.lost(why))?;
         let rows = answer.topics.iter().flat_map(|topic| &topic.partitions);
         let codes: Vec<_> = rows.map(|row| code_of(row.error_code)).collect();
@@ -381,6 +393,9 @@ fn shares_are_all_partitions_once() {
         all.sort_unstable();
         assert_eq!(all, (0..partitions).collect::<Vec<_>>(), "{shares:?}");
         let most = shares.values().map(Vec::len).max().unwrap_or(0);
-        assert!(most <= partitions as usize / members as usize + 1, "{shares:?}");
+        assert!(
+            most <= partitions as usize / members as usize + 1,
+            "{shares:?}"
+        );
     }
 }
