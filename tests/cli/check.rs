@@ -1,8 +1,9 @@
-//! `millrace check`: against a broker that is killed and comes back it finds nothing, and in a
-//! history that was tampered with it finds what was changed.
+//! `millrace check`: against a broker that is killed and comes back it finds nothing; one that
+//! forgets it finds out, and in a history that was tampered with what was changed.
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -159,6 +160,45 @@ fn is_acknowledged(events: &[Value], value: &str) -> bool {
     let op = events.iter().find(is_of).map(|event| &event["op"]);
     let mut ends = events.iter().filter(|event| event["type"] == "ok");
     op.is_some_and(|op| ends.any(|event| event["op"] == *op))
+}
+
+/// The checker proves itself: a broker that forgets what it had acknowledged has to be found out.
+#[test]
+fn a_broker_that_forgets_is_found_out() {
+    let mut shell = Shell::new();
+    let home = tempfile::tempdir().expect("a directory");
+    let file = home.path().join("history");
+    let line = format!(
+        "check run --seconds 6 --seed 36 --history {} --json",
+        file.display()
+    );
+    let mut running = Running(shell.start(&line));
+    wait_for_begin(&file);
+    thread::sleep(Duration::from_millis(1_000));
+    shell.broker.kill();
+    let (data, kept) = (shell.broker.data().to_owned(), home.path().join("data"));
+    copy(&data, &kept);
+    shell.broker.start_again();
+    thread::sleep(Duration::from_millis(1_500));
+    shell.broker.kill();
+    fs::remove_dir_all(&data).expect("the data directory");
+    copy(&kept, &data);
+    shell.broker.start_again();
+    let finished = running.finish();
+    assert!(fails_in_part(&finished, 3).contains("violations found"));
+    let report = &objects(&finished.stdout)[0];
+    for check in ["lost-writes", "inconsistent-offsets", "watermarks"] {
+        assert!(row(report, check).1 > 0, "{check}: {report}");
+    }
+    assert_eq!(row(report, "owned-twice").1, 0, "{report}");
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(
+        copied.is_ok_and(|status| status.success()),
+        "a copy of {from:?}"
+    );
 }
 
 #[test]
