@@ -3,6 +3,7 @@
 //! then looks for the leaders again.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
@@ -162,13 +163,13 @@ impl Links {
     }
 
     fn socket(&mut self, address: SocketAddr) -> Result<&mut Socket, String> {
-        if !self.sockets.contains_key(&address) {
-            let socket = Socket::connect(address, CONNECTED_WITHIN);
-            let socket = socket.map_err(|error| format!("{address}: {error}"))?;
-            self.sockets.insert(address, socket);
-        }
-        let socket = self.sockets.get_mut(&address);
-        socket.ok_or_else(|| format!("{address}: the connection is closed"))
+        Ok(match self.sockets.entry(address) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let socket = Socket::connect(address, CONNECTED_WITHIN);
+                new.insert(socket.map_err(|error| format!("{address}: {error}"))?)
+            }
+        })
     }
 
     /// Sends a request and waits for its answer.
