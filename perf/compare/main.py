@@ -143,6 +143,8 @@ def locked(path):
     if path is None:
         yield
         return
+    # Others that wait for it have their turn between two of ours.
+    time.sleep(0.5)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
