@@ -7,6 +7,7 @@ LOADS = {
     "produce": NAMED["produce-1k-64k"],
     "produce-1m": NAMED["produce-1k-1m"],
     "produce-100b": NAMED["produce-100b"],
+    "produce-50-keyed": NAMED["produce-50-keyed"],
     "consume-fresh": NAMED["consume-fresh"],
     "consume-cold": NAMED["consume-cold"],
     "latency": NAMED["latency-10000-1024b"],

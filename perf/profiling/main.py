@@ -11,9 +11,9 @@ from pathlib import Path
 
 from brokers import ROOT, WORK, Broker, Failed, end, obey_signals, pinned, run, spawn
 from compare import machine
+from compare.consuming import FRESH_BYTES
 from compare.disk import Disk
 from compare.figures import GIB, MIB
-from compare.turns import FRESH_BYTES
 
 from . import build, flame, inlines, loads, stacks
 from .page import page
@@ -44,7 +44,7 @@ def main():
     WORK.mkdir(parents=True, exist_ok=True)
     options.results.mkdir(parents=True, exist_ok=True)
     program = options.program or build.build()
-    with machine.free_memory_kept():
+    with machine.memory_kept():
         for load in options.load:
             profile = profiled(load, program, options)
             write(load, profile, options)

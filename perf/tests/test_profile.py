@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from xml.etree import ElementTree
 
 from compare.workloads import NAMED
-from profiling import flame, inlines, loads, stacks
+from profiling import flame, inlines, loads, main, stacks
 from profiling.classes import beneficiary, classify
 from profiling.page import page
 from profiling.sampling import read_counts
@@ -45,6 +45,11 @@ def inlined(name, file):
 
 def sample(*frames, weight=1):
     return Sample("shard 0", weight, frames)
+
+
+class Loads(unittest.TestCase):
+    def test_what_fills_the_disk_is_a_load_of_the_comparison(self):
+        self.assertLessEqual(set(main.STORED), {load.kind for load in loads.LOADS.values()})
 
 
 class Stacks(unittest.TestCase):
