@@ -166,6 +166,8 @@ fn partition(topic: &str, topic_id: TopicId, index: i32) -> OpenPartition {
             segment_bytes: SEGMENT_BYTES as u32,
             ..TopicConfig::default()
         },
+        directory: None,
+        is_new: true,
         point: None,
         clean: false,
         tally: Arc::default(),

@@ -13,19 +13,22 @@ use std::time::Duration;
 use bytestring::ByteString;
 
 use super::broker::Broker;
-use crate::base::ids::TopicIdPartition;
+use crate::base::ids::{NodeId, TopicIdPartition, Uuid};
 use crate::config::{ConfigError, TopicConfig};
 use crate::coordinator::group::coordinators::Coordinators;
 use crate::metadata::delta::Changes;
-use crate::metadata::image::{ConfigResource, MetadataImage, TopicImage};
+use crate::metadata::image::{ConfigResource, MetadataImage, PartitionImage, TopicImage};
 use crate::metadata::topic_name;
 use crate::partition::open::OpenPartition;
 use crate::runtime::Semaphore;
 use crate::storage::checkpoint::RecoveryPoints;
-use crate::storage::recovery::RecoveryTally;
+use crate::storage::recovery::{RecoveryPoint, RecoveryTally};
 
 /// Partitions opened at once: as many as the blocking pool has threads, and some on the way.
 const OPENING_MAX: usize = 8;
+
+/// Kafka's ids for a replica whose directory is not known yet.
+const NO_DIRECTORY: [Uuid; 2] = [Uuid(0), Uuid(1)];
 
 /// A topic has settings that this broker does not understand.
 #[derive(Debug, thiserror::Error)]
@@ -38,12 +41,22 @@ struct ApplyError {
 /// What the last run left for this one.
 #[derive(Debug, Default)]
 pub struct OpenedAtStart {
-    /// How far each log was durable.
-    pub points: RecoveryPoints,
+    /// How far each log was durable, as the checkpoints in each log directory say, in their order.
+    pub points: Vec<RecoveryPoints>,
     /// Whether the broker stopped cleanly after it recorded that.
     pub clean: bool,
     /// Where the shards count what they recover.
     pub tally: Arc<RecoveryTally>,
+}
+
+impl OpenedAtStart {
+    /// How far a log was durable, and the number of the directory that says so: of several, as
+    /// there may be after somebody has moved it, the one that says most.
+    pub fn point(&self, id: &TopicIdPartition) -> Option<(usize, RecoveryPoint)> {
+        let points = self.points.iter().enumerate();
+        let points = points.filter_map(|(number, points)| Some((number, *points.get(id)?)));
+        points.max_by_key(|(_, point)| point.offset)
+    }
 }
 
 /// Follows the metadata on one shard.
@@ -105,8 +118,8 @@ impl Follower {
             let Some(topic) = image.topic(id.topic_id) else {
                 continue;
             };
-            if let Some(point) = at_start.points.get(id) {
-                table.expect(*id, *point);
+            if let Some(point) = at_start.point(id) {
+                table.expect(*id, point);
             }
             match self.to_open(&image, topic, *id, &at_start) {
                 Ok(open) => wanted.push(open),
@@ -184,7 +197,9 @@ impl Follower {
             topic: topic.name.to_string(),
             leader_epoch: partition.leader_epoch,
             config: self.config_of(image, &topic.name)?,
-            point: at_start.points.get(&id).copied(),
+            directory: directory_of(partition, self.broker.node_id),
+            is_new: self.has_applied(),
+            point: at_start.point(&id),
             clean: at_start.clean,
             tally: Arc::clone(&at_start.tally),
         })
@@ -249,6 +264,14 @@ impl Follower {
             }
         }
     }
+}
+
+/// The log directory that the metadata names for a broker's replica.
+pub fn directory_of(partition: &PartitionImage, broker: NodeId) -> Option<Uuid> {
+    let is_its = |replica: &NodeId| *replica == broker;
+    let at = partition.replicas.iter().position(is_its)?;
+    let directory = partition.directories.get(at).copied();
+    directory.filter(|id| !NO_DIRECTORY.contains(id))
 }
 
 /// The others are served, and this one is not until somebody has done something about it.

@@ -40,9 +40,14 @@ pub struct Verify {
 
 impl Verify {
     pub(super) fn run(&self) -> Result<(), CliError> {
-        let mut reports = Vec::new();
+        let (mut reports, mut directories) = (Vec::new(), Vec::new());
         for path in &self.paths {
-            reports.extend(check(path)?);
+            reports.extend(check(path, &mut directories)?);
+        }
+        for (number, finding) in directory::missing_partitions(&directories) {
+            let path = directories[number].path.display().to_string();
+            let report = reports.iter_mut().find(|report| report.path == path);
+            report.expect("one a directory").damage.push(finding);
         }
         let mut output = Output::new();
         match self.json {
@@ -61,8 +66,8 @@ impl Verify {
     }
 }
 
-/// Checks what a path stands for.
-fn check(path: &Path) -> Result<Vec<Report>, CliError> {
+/// Checks what a path stands for; if it is a data directory, that goes to the others.
+fn check(path: &Path, directories: &mut Vec<DataDirectory>) -> Result<Vec<Report>, CliError> {
     let shown = path.display().to_string();
     let metadata = fs::metadata(path).map_err(CliError::io(&shown))?;
     if metadata.is_file() {
@@ -73,7 +78,9 @@ fn check(path: &Path) -> Result<Vec<Report>, CliError> {
         let _lock = directory::lock(path, false)?;
         let (directory, partitions) = check_directory(path)?;
         let partitions = partitions.into_iter().map(|partition| partition.report);
-        return Ok([directory.report].into_iter().chain(partitions).collect());
+        let of_directory = [directory.report.clone()].into_iter();
+        directories.push(directory);
+        return Ok(of_directory.chain(partitions).collect());
     }
     if !holds_segments(path)? {
         return Err(CliError::Failed(format!(

@@ -33,8 +33,10 @@ pub struct BrokerConfig {
     pub listeners: Vec<Listener>,
     /// `advertised.listeners`, or the listeners themselves.
     pub advertised_listeners: Vec<AdvertisedListener>,
-    /// The one directory of `log.dirs`.
-    pub log_dir: PathBuf,
+    /// `log.dirs`, or where that is not set `log.dir`: one at least, none twice.
+    pub log_dirs: Vec<PathBuf>,
+    /// `metadata.log.dir`; `None` for one of `log.dirs`: the first where the node is new.
+    pub metadata_log_dir: Option<PathBuf>,
 
     /// `millrace.shards`; `None` for one for each core that the process may use.
     pub shards: Option<u16>,
@@ -154,7 +156,8 @@ impl BrokerConfig {
             rack: read.optional_text("broker.rack")?,
             listeners,
             advertised_listeners: advertised,
-            log_dir: log_dir(read)?,
+            log_dirs: log_dirs(read)?,
+            metadata_log_dir: metadata_log_dir(read)?,
             // The table bounds it to 1024.
             shards: read.optional_integer("millrace.shards")?.map(|n| n as u16),
             advertise_shards: read.boolean("millrace.advertise.shards")?,
@@ -237,21 +240,17 @@ fn check_alone(read: &Read<'_>) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn log_dir(read: &Read<'_>) -> Result<PathBuf, ConfigError> {
-    let mut key = "log.dirs";
-    let mut dirs = read.list(key)?;
-    if dirs.is_empty() {
-        key = "log.dir";
-        dirs = read.list(key)?;
-    }
-    match dirs.as_slice() {
-        [dir] => Ok(PathBuf::from(dir)),
-        dirs => Err(unsupported(
-            key,
-            &dirs.join(","),
-            "several data directories are not supported yet: name one",
-        )),
-    }
+fn log_dirs(read: &Read<'_>) -> Result<Vec<PathBuf>, ConfigError> {
+    let dirs = match read.list("log.dirs")? {
+        dirs if dirs.is_empty() => read.list("log.dir")?,
+        dirs => dirs,
+    };
+    Ok(dirs.into_iter().map(PathBuf::from).collect())
+}
+
+fn metadata_log_dir(read: &Read<'_>) -> Result<Option<PathBuf>, ConfigError> {
+    let dir = read.optional_text("metadata.log.dir")?;
+    Ok(dir.filter(|dir| !dir.is_empty()).map(PathBuf::from))
 }
 
 /// `address:count` by comma. Host names are resolved by nobody here, so only addresses count.

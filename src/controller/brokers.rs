@@ -1,10 +1,11 @@
-//! Plans for a broker that starts: its registration, the levels of the features, and what an
-//! unclean stop does to the partitions that it leads. Pure.
+//! Plans for a broker that starts: its registration, the levels of the features, what an unclean
+//! stop does to the partitions that it leads, and where it has found its replicas. Pure.
 
 use bytestring::ByteString;
 
 use super::Plan;
-use crate::base::ids::{NodeId, Uuid};
+use super::placement::NO_DIRECTORY;
+use crate::base::ids::{NodeId, TopicIdPartition, Uuid};
 use crate::config::{AdvertisedListener, BrokerConfig, FlushMode, TopicConfig, Values};
 use crate::metadata::{MetadataImage, MetadataRecord, features};
 use crate::protocol::messages::feature_level_record::FeatureLevelRecord;
@@ -62,6 +63,35 @@ pub fn register_broker(
     Plan {
         records,
         reply: epoch,
+    }
+}
+
+/// Plans that the metadata says in which log directories replicas of `broker` were found, where it
+/// says otherwise: somebody has moved them. Kafka's AssignReplicasToDirs (KIP-858). Without that a
+/// replica whose new directory is lost later would be looked for in the old one, and made anew.
+pub fn assign_directories(
+    image: &MetadataImage,
+    broker: NodeId,
+    found: &[(TopicIdPartition, Uuid)],
+) -> Plan<()> {
+    let record = |(id, directory): &(TopicIdPartition, Uuid)| {
+        let partition = image.partition(*id)?;
+        let is_its = |replica: &NodeId| *replica == broker;
+        let at = partition.replicas.iter().position(is_its)?;
+        let mut directories = partition.directories.clone();
+        directories.resize(partition.replicas.len(), NO_DIRECTORY);
+        let before = std::mem::replace(&mut directories[at], *directory);
+        let record = PartitionChangeRecord {
+            partition_id: id.partition.0,
+            topic_id: id.topic_id,
+            directories: Some(directories),
+            ..PartitionChangeRecord::default()
+        };
+        (before != *directory).then(|| MetadataRecord::from(record))
+    };
+    Plan {
+        records: found.iter().filter_map(record).collect(),
+        reply: (),
     }
 }
 

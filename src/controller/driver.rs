@@ -3,7 +3,8 @@
 //!
 //! Calls that have come in while the log was syncing are planned one after the other, each on the
 //! image that the ones before it make, and become durable together. Nothing is answered, and no
-//! shard sees anything, before that.
+//! shard sees anything, before that. A log directory that has failed is taken out of the broker's
+//! registration before anything is planned, so that no partition is placed in it.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use futures_channel::mpsc;
 use futures_lite::{StreamExt as _, future};
 
 use super::Plan;
-use super::brokers::register_broker;
+use super::brokers::{BrokerRegistration, assign_directories, register_broker};
 use super::events;
 use super::handle::{Answer, Call, Unavailable};
 use super::log::{MetadataLog, MetadataLogError};
@@ -27,6 +28,7 @@ use crate::config::BrokerConfig;
 use crate::metadata::batch::{self, ReplayBatchError, WriteError};
 use crate::metadata::{MetadataDelta, MetadataImage, MetadataRecord};
 use crate::shard::mailbox::Receiver;
+use crate::storage::directories::LogDirectories;
 
 /// Why the controller stopped. The process must end: the image may be behind the log.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +56,10 @@ pub struct Controller {
     publisher: Publisher,
     config: Arc<BrokerConfig>,
     clock: Clock,
+    /// Those of the broker of this process.
+    directories: LogDirectories,
+    /// What that has said of itself.
+    registration: Option<BrokerRegistration>,
 }
 
 /// Sends an answer, or says that there is none.
@@ -61,7 +67,7 @@ type Finish = Box<dyn FnOnce(Result<(), Unavailable>)>;
 
 impl Controller {
     /// A controller over a log that was replayed into `image`. `leader_epoch` is the term that it
-    /// leads in: one more than any in the log.
+    /// leads in: one more than any in the log. `directories` are those of this process's broker.
     pub fn new(
         log: MetadataLog,
         image: Arc<MetadataImage>,
@@ -69,6 +75,7 @@ impl Controller {
         publisher: Publisher,
         config: Arc<BrokerConfig>,
         clock: Clock,
+        directories: LogDirectories,
     ) -> Self {
         Self {
             log,
@@ -77,6 +84,8 @@ impl Controller {
             publisher,
             config,
             clock,
+            directories,
+            registration: None,
         }
     }
 
@@ -117,6 +126,10 @@ impl Controller {
         let mut delta = MetadataDelta::new(&self.image);
         let mut batches = Vec::new();
         let mut finishes = Vec::with_capacity(calls.len());
+        if let Some(left) = self.registration_left(delta.image()) {
+            let plan = register_broker(delta.image(), &self.config, &left);
+            batches.push(self.replay(&plan.records, &mut delta)?);
+        }
         for call in calls {
             let (records, finish) = self.plan(call, delta.image());
             finishes.push(finish);
@@ -134,8 +147,25 @@ impl Controller {
         Ok(())
     }
 
+    /// The registration of this process's broker without the log directories that have failed since
+    /// it was applied. Where that of the metadata has, nothing can be registered.
+    fn registration_left(&self, image: &MetadataImage) -> Option<BrokerRegistration> {
+        let registration = self.registration.as_ref()?;
+        let left = self.directories.ids_in_service();
+        let applied = &image.broker(registration.node_id)?.log_directories;
+        if left == *applied || self.directories.first().failure().is_some() {
+            return None;
+        }
+        Some(BrokerRegistration {
+            log_directories: left,
+            // Nothing was lost that was shown: this is no start.
+            was_clean_shutdown: true,
+            ..registration.clone()
+        })
+    }
+
     /// What a call changes and how it is answered.
-    fn plan(&self, call: Call, image: &MetadataImage) -> (Vec<MetadataRecord>, Finish) {
+    fn plan(&mut self, call: Call, image: &MetadataImage) -> (Vec<MetadataRecord>, Finish) {
         match call {
             Call::CreateTopics(request, answer) => {
                 let plan = create_topics(image, &self.config, &request, &mut TopicId::random);
@@ -148,8 +178,15 @@ impl Controller {
             Call::AllocateProducerIds(broker, answer) => {
                 planned(allocate_producer_ids(image, broker), answer)
             }
+            Call::AssignDirectories(broker, found, answer) => {
+                planned(assign_directories(image, broker, &found), answer)
+            }
+            // What there is to do is done before any call.
+            Call::TellDirectoryFailed(answer) => planned(Plan::only_reply(()), answer),
             Call::RegisterBroker(registration, answer) => {
-                planned(register_broker(image, &self.config, &registration), answer)
+                let plan = register_broker(image, &self.config, &registration);
+                self.registration = Some(*registration);
+                planned(plan, answer)
             }
         }
     }

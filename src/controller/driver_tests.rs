@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures_lite::future;
 
+use super::brokers::BrokerRegistration;
 use super::driver::{Controller, ControllerError};
 use super::fixtures::{config, creatable, creation, registration, with_broker};
 use super::handle::{Call, ControllerHandle, Unavailable};
@@ -14,11 +15,14 @@ use super::load;
 use super::log::{MemoryLog, MetadataLog, MetadataLogError};
 use super::publisher::{ImageChange, Publisher};
 use crate::base::clock::Clock;
-use crate::base::ids::{LeaderEpoch, NodeId, Offset, ProducerId, ShardId};
+use crate::base::ids::{LeaderEpoch, NodeId, Offset, ProducerId, ShardId, Uuid};
 use crate::metadata::{MetadataDelta, MetadataImage, batch};
 use crate::protocol::messages::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
 use crate::shard::mailbox::{Closer, Mailboxes, Receiver, mesh};
+use crate::storage::directories::LogDirectories;
 use crate::storage::directory::LogDirectory;
+use crate::storage::error::FileError;
+use crate::storage::faults::Faults;
 use crate::storage::shard::{ShardStorage, StorageLimits};
 
 const NOW: i64 = 1_700_000_000_000;
@@ -40,7 +44,22 @@ struct House {
     change_closers: Vec<Closer<ImageChange>>,
 }
 
+/// The directory that the broker registers.
+fn directory_of(broker: &BrokerRegistration) -> LogDirectories {
+    let id = broker.log_directories.first().copied();
+    LogDirectory::with_id(id, "a".into(), false, Faults::default()).into()
+}
+
 fn house(log: MetadataLog, image: Arc<MetadataImage>, epoch: LeaderEpoch) -> House {
+    house_on(log, image, epoch, directory_of(&registration(true)))
+}
+
+fn house_on(
+    log: MetadataLog,
+    image: Arc<MetadataImage>,
+    epoch: LeaderEpoch,
+    directories: LogDirectories,
+) -> House {
     let mut calls = mesh::<Call>(1, 16).into_iter();
     let (calls, receiver): (Mailboxes<Call>, Receiver<Call>) = calls.next().expect("one").open();
     let changes: Vec<_> = mesh::<ImageChange>(2, 16)
@@ -63,7 +82,8 @@ fn house(log: MetadataLog, image: Arc<MetadataImage>, epoch: LeaderEpoch) -> Hou
     }
     let clock = Clock::manual(NOW);
     let closers = vec![receiver.closer()];
-    let controller = Controller::new(log, image, epoch, publisher, config(&[]), clock);
+    let settings = config(&[]);
+    let controller = Controller::new(log, image, epoch, publisher, settings, clock, directories);
     let controller = crate::runtime::spawn_local(controller.run(receiver));
     House {
         handle: ControllerHandle::new(calls),
@@ -185,6 +205,39 @@ fn a_shard_that_is_gone_ends_the_controller() {
         assert_eq!(house.create("a").await, Err(Unavailable::Stopped));
         let ended = house.controller.await.expect_err("it cannot go on");
         assert!(matches!(ended, ControllerError::Shard(_)), "{ended}");
+    });
+}
+
+#[test]
+fn no_partition_is_placed_in_a_directory_that_has_failed_however_lately() {
+    on_executor(async || {
+        let directory = |id| {
+            let path = format!("{id}").into();
+            LogDirectory::with_id(Some(Uuid(id)), path, false, Faults::default())
+        };
+        let failing = directory(6);
+        let others = vec![failing.clone(), directory(7)];
+        let directories = LogDirectories::new(directory(5), others, true, true);
+        let broker = BrokerRegistration {
+            log_directories: directories.ids_in_service(),
+            ..registration(true)
+        };
+        let log = MetadataLog::Memory(Rc::default());
+        let house = house_on(log, Arc::default(), LeaderEpoch(1), directories);
+        let registered = house.handle.register_broker(broker).await;
+        registered.expect("registered");
+        let reason = std::io::Error::from_raw_os_error(libc::EIO);
+        failing.fail(&FileError::new("write", failing.path(), reason));
+        assert_eq!(house.create("a").await, Ok(true));
+        assert_eq!(house.create("b").await, Ok(true));
+        let image = house.images[0].borrow().last().cloned();
+        let image = image.expect("an image");
+        let left = image.broker(NodeId(1)).expect("the broker");
+        assert_eq!(left.log_directories, [Uuid(5), Uuid(7)]);
+        let partitions = image.topics().flat_map(|topic| topic.iter());
+        let places: Vec<_> = partitions.map(|(_, it)| it.directories.clone()).collect();
+        assert_eq!(places, [[Uuid(5)], [Uuid(7)], [Uuid(5)], [Uuid(7)]]);
+        house.stop().await.expect("a stop");
     });
 }
 

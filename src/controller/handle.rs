@@ -1,7 +1,7 @@
 //! The way to the controller from any shard: a call goes to shard 0, its answer comes back when the
 //! change is durable and applied everywhere.
 
-use crate::base::ids::{NodeId, ShardId};
+use crate::base::ids::{NodeId, ShardId, TopicIdPartition, Uuid};
 use crate::protocol::messages::create_partitions_request::CreatePartitionsRequest;
 use crate::protocol::messages::create_topics_request::CreateTopicsRequest;
 use crate::protocol::messages::delete_topics_request::DeleteTopicsRequest;
@@ -47,6 +47,10 @@ pub enum Call {
         NodeId,
         Answer<Result<ProducerIdBlock, ProducerIdsExhausted>>,
     ),
+    /// Say in which log directories replicas of a broker are.
+    AssignDirectories(NodeId, Vec<(TopicIdPartition, Uuid)>, Answer<()>),
+    /// One of the log directories of this process's broker has failed.
+    TellDirectoryFailed(Answer<()>),
     /// Register a broker; the answer is its epoch.
     RegisterBroker(Box<BrokerRegistration>, Answer<i64>),
 }
@@ -111,6 +115,28 @@ impl ControllerHandle {
             .await
     }
 
+    /// Has the metadata say in which of its log directories replicas of `broker` were found.
+    ///
+    /// # Errors
+    /// See [`ControllerHandle::create_topics`].
+    pub async fn assign_directories(
+        &self,
+        broker: NodeId,
+        found: Vec<(TopicIdPartition, Uuid)>,
+    ) -> Result<(), Unavailable> {
+        self.call(|answer| Call::AssignDirectories(broker, found, answer))
+            .await
+    }
+
+    /// Has the metadata say which log directories of this process's broker are left, once one has
+    /// failed.
+    ///
+    /// # Errors
+    /// See [`ControllerHandle::create_topics`].
+    pub async fn tell_directory_failed(&self) -> Result<(), Unavailable> {
+        self.call(Call::TellDirectoryFailed).await
+    }
+
     /// Registers a broker that starts, and returns its epoch.
     ///
     /// # Errors
@@ -140,6 +166,8 @@ impl Call {
             Self::DeleteTopics(_, answer) => drop(answer.send(Err(why))),
             Self::CreatePartitions(_, answer) => drop(answer.send(Err(why))),
             Self::AllocateProducerIds(_, answer) => drop(answer.send(Err(why))),
+            Self::AssignDirectories(_, _, answer) => drop(answer.send(Err(why))),
+            Self::TellDirectoryFailed(answer) => drop(answer.send(Err(why))),
             Self::RegisterBroker(_, answer) => drop(answer.send(Err(why))),
         }
     }

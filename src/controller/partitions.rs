@@ -9,7 +9,7 @@ use bytestring::ByteString;
 
 use super::Plan;
 use super::error::{TOO_MANY_RECORDS, TopicError};
-use super::placement::{self, Replicas};
+use super::placement::{self, DirectoryChoice, Replicas};
 use super::topics::once_or_repeated;
 use crate::base::ids::{NodeId, PartitionIndex};
 use crate::base::limits::METADATA_RECORDS_PER_COMMAND_MAX;
@@ -34,6 +34,7 @@ pub fn create_partitions(
         .map(|name| (name, Err(duplicate.clone())))
         .collect();
     let mut records = Vec::new();
+    let mut directories = DirectoryChoice::new(image);
     for topic in &request.topics {
         if !once.contains(&topic.name) {
             continue;
@@ -42,6 +43,7 @@ pub fn create_partitions(
             image,
             topic,
             METADATA_RECORDS_PER_COMMAND_MAX - records.len(),
+            &mut directories,
         );
         let result = result.map(|more| records.extend(more));
         results.push((topic.name.clone(), result));
@@ -59,6 +61,7 @@ fn grow(
     image: &MetadataImage,
     topic: &CreatePartitionsTopic,
     records_max: usize,
+    directories: &mut DirectoryChoice<'_>,
 ) -> Result<Vec<MetadataRecord>, TopicError> {
     let there = image.topic_named(&topic.name);
     let there = there.ok_or(TopicError::UnknownTopic)?;
@@ -106,7 +109,7 @@ fn grow(
     };
     let partitions = (count as i32..).map(PartitionIndex).zip(&replicas);
     let record = |(index, brokers): (PartitionIndex, &Replicas)| {
-        let record = placement::partition_record(image, there.id, index, brokers);
+        let record = placement::partition_record(image, there.id, index, brokers, directories);
         let record = record.ok_or_else(|| nobody_there(topic, index, replication_factor));
         record.map(MetadataRecord::from)
     };

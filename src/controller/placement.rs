@@ -1,7 +1,11 @@
 //! On which brokers the replicas of a partition stand: chosen here, or named by the request and
-//! checked here. Pure.
+//! checked here; and in which of a broker's log directories. Pure.
+//!
+//! In Kafka a broker chooses the directory and reports it afterwards (KIP-858). Here it is chosen
+//! with the replica, as long as the controller and the only broker are one process: so it is
+//! durable before a file is made, and no partition is made where the metadata does not say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::TopicError;
 use crate::base::ids::{NodeId, PartitionIndex, TopicId, Uuid};
@@ -87,13 +91,13 @@ pub(super) fn partition_record(
     topic_id: TopicId,
     partition: PartitionIndex,
     replicas: &[NodeId],
+    directories: &mut DirectoryChoice<'_>,
 ) -> Option<PartitionRecord> {
     let is_active = |id: &&NodeId| image.broker(**id).is_some_and(|broker| broker.is_active());
     let isr: Vec<i32> = replicas.iter().filter(is_active).map(|id| id.0).collect();
-    let directory = |id: &NodeId| {
-        image
-            .broker(*id)
-            .map_or(Uuid(0), |it| default_directory(it))
+    let directory = |id: &NodeId| match image.broker(*id) {
+        Some(broker) => directories.choose(broker),
+        None => NO_DIRECTORY,
     };
     Some(PartitionRecord {
         partition_id: partition.0,
@@ -108,11 +112,51 @@ pub(super) fn partition_record(
     })
 }
 
-/// The directory of a new replica, where the broker has no choice; otherwise it picks one and
-/// reports it (KIP-858).
-fn default_directory(broker: &BrokerImage) -> Uuid {
-    match broker.log_directories[..] {
-        [only] => only,
-        _ => Uuid(0),
+/// The directory of a replica whose broker has registered none.
+pub(super) const NO_DIRECTORY: Uuid = Uuid(0);
+
+/// Chooses the log directories of new replicas: of those of its broker that work, the one with the
+/// fewest partitions, as Kafka's `LogManager` does. It remembers what it has chosen.
+#[derive(Debug)]
+pub(super) struct DirectoryChoice<'a> {
+    image: &'a MetadataImage,
+    /// How many partitions each directory has; counted once there is a choice.
+    partitions: Option<BTreeMap<Uuid, usize>>,
+}
+
+impl<'a> DirectoryChoice<'a> {
+    /// Goes by the partitions of `image`.
+    pub fn new(image: &'a MetadataImage) -> Self {
+        Self {
+            image,
+            partitions: None,
+        }
+    }
+
+    fn choose(&mut self, broker: &BrokerImage) -> Uuid {
+        match broker.log_directories[..] {
+            [] => NO_DIRECTORY,
+            [only] => only,
+            [..] => self.least_used(&broker.log_directories),
+        }
+    }
+
+    /// Of several that have as few, the first.
+    fn least_used(&mut self, of: &[Uuid]) -> Uuid {
+        let partitions = self.partitions.get_or_insert_with(|| {
+            let mut partitions = BTreeMap::new();
+            let topics = self.image.topics();
+            for (_, partition) in topics.flat_map(|topic| topic.iter()) {
+                for directory in &partition.directories {
+                    *partitions.entry(*directory).or_default() += 1;
+                }
+            }
+            partitions
+        });
+        let count = |id: &&Uuid| partitions.get(*id).copied().unwrap_or(0);
+        let least = of.iter().min_by_key(count).copied();
+        let least = least.unwrap_or(NO_DIRECTORY);
+        *partitions.entry(least).or_default() += 1;
+        least
     }
 }

@@ -1,6 +1,6 @@
 //! The planners against what a Kafka 4.3.1 controller answered to the same requests.
 
-use super::brokers::register_broker;
+use super::brokers::{BrokerRegistration, assign_directories, register_broker};
 use super::error::TopicError;
 use super::fixtures::{
     config, creatable, creation, ids, registration, replayed, with_broker, with_topics,
@@ -8,7 +8,9 @@ use super::fixtures::{
 use super::partitions::create_partitions;
 use super::producer_ids::{ProducerIdsExhausted, allocate_producer_ids};
 use super::topics::{CreatedTopic, create_topics, delete_topics};
-use crate::base::ids::{LeaderEpoch, NodeId, PartitionIndex, ProducerId, TopicId, Uuid};
+use crate::base::ids::{
+    LeaderEpoch, NodeId, PartitionIndex, ProducerId, TopicId, TopicIdPartition, Uuid,
+};
 use crate::metadata::{MetadataImage, MetadataRecord};
 use crate::protocol::messages::create_partitions_request::{
     CreatePartitionsAssignment, CreatePartitionsRequest, CreatePartitionsTopic,
@@ -564,4 +566,77 @@ fn after_an_unclean_stop_what_was_shown_before_it_was_durable_has_a_new_leader_e
             }
         }
     }
+}
+
+/// An image after broker 1 has registered with these log directories.
+fn with_directories(image: &MetadataImage, ids: &[u128]) -> MetadataImage {
+    let registration = BrokerRegistration {
+        log_directories: ids.iter().copied().map(Uuid).collect(),
+        ..registration(true)
+    };
+    let plan = register_broker(image, &config(&[]), &registration);
+    replayed(image, &plan.records)
+}
+
+#[test]
+fn new_partitions_go_to_the_directory_that_works_and_has_the_fewest() {
+    let placed = |image: &MetadataImage, topic: &str| {
+        let topic = image.topic_named(topic).expect("it was created").clone();
+        let directories = topic.iter().flat_map(|(_, it)| it.directories.clone());
+        directories.map(|id| id.0).collect::<Vec<_>>()
+    };
+    let image = with_directories(&MetadataImage::default(), &[7, 5, 6]);
+    let mut new_id = ids();
+    let mut created = |image: &MetadataImage, topics| {
+        let plan = create_topics(image, &config(&[]), &creation(topics), &mut new_id);
+        replayed(image, &plan.records)
+    };
+    let image = created(&image, vec![creatable("a", 4, 1), creatable("b", 1, 1)]);
+    assert_eq!(placed(&image, "a"), [7, 5, 6, 7]);
+    assert_eq!(placed(&image, "b"), [5]);
+    // One has failed.
+    let image = with_directories(&image, &[7, 6]);
+    let image = created(&image, vec![creatable("t", 3, 1)]);
+    assert_eq!(placed(&image, "t"), [6, 7, 6]);
+    // It is back, and has fewer than the others.
+    let image = with_directories(&image, &[5, 6, 7]);
+    let request = CreatePartitionsRequest {
+        topics: vec![growth("t", 5, None)],
+        ..CreatePartitionsRequest::default()
+    };
+    let image = replayed(&image, &create_partitions(&image, &request).records);
+    assert_eq!(placed(&image, "t"), [6, 7, 6, 5, 5]);
+}
+
+#[test]
+fn a_replica_that_was_moved_is_where_it_was_found() {
+    let image = with_directories(&MetadataImage::default(), &[7, 5]);
+    let plan = create_topics(
+        &image,
+        &config(&[]),
+        &creation(vec![creatable("t", 2, 1)]),
+        &mut ids(),
+    );
+    let image = replayed(&image, &plan.records);
+    let topic = image.topic_named("t").expect("it was created");
+    let id = |index| topic.topic_id_partition(PartitionIndex(index));
+    let unknown = TopicIdPartition {
+        topic_id: TopicId(999),
+        partition: PartitionIndex(0),
+    };
+    let found = [(id(0), Uuid(5)), (id(1), Uuid(5)), (unknown, Uuid(5))];
+    let plan = assign_directories(&image, NodeId(1), &found);
+    assert_eq!(plan.records.len(), 1, "{:?}", plan.records);
+    let moved = replayed(&image, &plan.records);
+    let (before, after) = (image.partition(id(0)), moved.partition(id(0)));
+    let (before, after) = (before.expect("there"), after.expect("there"));
+    assert_eq!(before.directories, [Uuid(7)]);
+    assert_eq!(after.directories, [Uuid(5)]);
+    assert_eq!(after.leader, before.leader);
+    assert_eq!(after.leader_epoch, before.leader_epoch);
+    assert_eq!(moved.partition(id(1)), image.partition(id(1)));
+    let again = assign_directories(&moved, NodeId(1), &found);
+    assert!(again.records.is_empty(), "{:?}", again.records);
+    let others = assign_directories(&image, NodeId(2), &found);
+    assert!(others.records.is_empty(), "{:?}", others.records);
 }

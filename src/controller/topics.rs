@@ -7,7 +7,7 @@ use bytestring::ByteString;
 
 use super::Plan;
 use super::error::{TOO_MANY_PARTITIONS, TOO_MANY_RECORDS, TopicError};
-use super::placement::{self, Replicas};
+use super::placement::{self, DirectoryChoice, Replicas};
 use crate::base::ids::{NodeId, PartitionIndex, TopicId};
 use crate::base::limits::{METADATA_RECORDS_PER_COMMAND_MAX, PARTITIONS_PER_REQUEST_MAX};
 use crate::config::{BrokerConfig, TopicConfig, Values};
@@ -69,8 +69,9 @@ pub fn create_topics(
 
     let mut records = Vec::new();
     let mut results = Vec::new();
+    let mut directories = DirectoryChoice::new(image);
     for topic in topics {
-        let created = create_topic(image, config, topic, new_topic_id);
+        let created = create_topic(image, config, topic, new_topic_id, &mut directories);
         let result = created.map(|(created, more)| {
             records.extend(more);
             created
@@ -120,6 +121,7 @@ fn create_topic(
     config: &BrokerConfig,
     topic: &CreatableTopic,
     new_topic_id: &mut dyn FnMut() -> TopicId,
+    directories: &mut DirectoryChoice<'_>,
 ) -> Result<(CreatedTopic, Vec<MetadataRecord>), TopicError> {
     check_name(image, &topic.name)?;
     let configs = check_configs(config, topic)?;
@@ -141,7 +143,7 @@ fn create_topic(
         })
     }));
     for (index, brokers) in (0..).map(PartitionIndex).zip(&replicas) {
-        let record = placement::partition_record(image, topic_id, index, brokers);
+        let record = placement::partition_record(image, topic_id, index, brokers, directories);
         let record = record.ok_or_else(|| nobody_there(topic, index, brokers))?;
         records.push(record.into());
     }

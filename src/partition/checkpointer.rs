@@ -1,4 +1,5 @@
-//! Writes a shard's recovery checkpoint, with the producer snapshots that belong to it.
+//! Writes a shard's recovery checkpoints, one in each log directory, with the producer snapshots
+//! that belong to them.
 //!
 //! A checkpoint bounds what a start after a crash has to scan. For each log that changed since the
 //! one before: its end and its producers are noted at one instant; once all below that end is
@@ -8,6 +9,7 @@
 //! without it the start that does open it would scan all of its log, and forget its producers.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -39,6 +41,9 @@ pub enum CheckpointFailure {
     File(#[from] FileError),
 }
 
+/// A log, with the partition that it is of.
+type OpenLog = (TopicIdPartition, Rc<Log>, Option<Rc<Partition>>);
+
 /// Writes the checkpoints of one shard. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Checkpointer {
@@ -51,8 +56,8 @@ struct State {
     table: Rc<PartitionTable>,
     /// A log that is no partition of the table: that of the metadata.
     other: RefCell<Option<(TopicIdPartition, Rc<Log>)>>,
-    /// What the last checkpoint says.
-    written: RefCell<RecoveryPoints>,
+    /// What the last checkpoints say, by the number of their directory.
+    written: RefCell<HashMap<(usize, TopicIdPartition), RecoveryPoint>>,
     /// One checkpoint is written at a time.
     writing: Semaphore,
 }
@@ -78,19 +83,56 @@ impl Checkpointer {
         *self.state.other.borrow_mut() = Some((id, log));
     }
 
-    /// Writes a checkpoint of all logs of the shard, with the points of those that are not open.
+    /// Writes a checkpoint of all logs of the shard into the directories that they are in, with the
+    /// points of those that are not open. A directory where that fails keeps the one that it has,
+    /// and the others get theirs.
+    ///
+    /// # Errors
+    /// It fails in the directory of the metadata, which may be the only one.
     pub async fn checkpoint(&self) -> Result<(), CheckpointFailure> {
         let _one = self.state.writing.acquire_permit(1).await;
+        let directories = self.state.table.storage().directories().clone();
+        for (number, directory) in directories.all().iter().enumerate() {
+            if directories.have_lost(directory) {
+                continue;
+            }
+            match self.checkpoint_in(directory, number).await {
+                Ok(()) => {}
+                Err(error) if directories.is_dispensable(directory) => {
+                    let directory = directory.path().display();
+                    tracing::error!(%directory, %error, "a checkpoint stays as it was");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The logs that are open in a directory.
+    fn logs_in(&self, directory: &LogDirectory) -> Vec<OpenLog> {
         let other = self.state.other.borrow().clone();
         let other = other.map(|(id, log)| (id, log, None));
         let partitions = self.state.table.all().into_iter().map(|partition| {
             let log = Rc::clone(partition.log());
             (partition.id(), log, Some(partition))
         });
-        let mut points = self.state.table.absent();
+        let logs = other.into_iter().chain(partitions);
+        logs.filter(|(_, log, _)| log.directory().is(directory))
+            .collect()
+    }
+
+    async fn checkpoint_in(
+        &self,
+        directory: &LogDirectory,
+        number: usize,
+    ) -> Result<(), CheckpointFailure> {
+        let absent = self.state.table.absent().into_iter();
+        let absent = absent.filter(|(_, (of, _))| *of == number);
+        let mut points: RecoveryPoints = absent.map(|(id, (_, point))| (id, point)).collect();
         let mut changed = Vec::new();
-        for (id, log, partition) in other.into_iter().chain(partitions) {
-            let before = self.state.written.borrow().get(&id).copied();
+        for (id, log, partition) in self.logs_in(directory) {
+            let key = (number, id);
+            let before = self.state.written.borrow().get(&key).copied();
             match bring(&log, partition.as_deref(), before).await {
                 Ok(point) => {
                     points.insert(id, point);
@@ -103,7 +145,7 @@ impl Checkpointer {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.write(points).await?;
+        self.write(directory, number, points).await?;
         for (log, point) in changed {
             match log.in_directory(remove_snapshots_below(point)).await {
                 Ok(()) | Err(LogError::Closed) => {}
@@ -113,15 +155,21 @@ impl Checkpointer {
         Ok(())
     }
 
-    async fn write(&self, points: RecoveryPoints) -> Result<(), CheckpointFailure> {
+    async fn write(
+        &self,
+        directory: &LogDirectory,
+        number: usize,
+        points: RecoveryPoints,
+    ) -> Result<(), CheckpointFailure> {
         let bytes = checkpoint::encode(&points);
         let name = checkpoint::file_name(self.state.shard);
-        let directory = self.state.table.storage().directory();
         let written = directory.off_reactor(move |directory| {
             directory.replace_file(&directory.path().join(name), &bytes)
         });
         written.await?;
-        *self.state.written.borrow_mut() = points;
+        let mut written = self.state.written.borrow_mut();
+        written.retain(|(of, _), _| *of != number);
+        written.extend(points.into_iter().map(|(id, point)| ((number, id), point)));
         Ok(())
     }
 }

@@ -1,6 +1,12 @@
 //! Brings a partition up from its files: producers and epochs are rebuilt by the code that runs.
 //!
 //! The files are read on the blocking pool; the partition that comes out belongs to the shard.
+//!
+//! Where a node has several log directories, the metadata says in which of them a partition is. It
+//! is opened wherever its files are found, since somebody may have moved them; in two places they
+//! are nobody's guess. Where they are not found they are made, as a crash may have left them, but
+//! only if nothing is missing in which they could be: a partition that is not there now must not
+//! come back empty.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -8,8 +14,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::base::clock::TimestampMs;
-use crate::base::ids::{LeaderEpoch, Offset, TopicId, TopicIdPartition};
+use crate::base::ids::{LeaderEpoch, Offset, TopicId, TopicIdPartition, Uuid};
 use crate::config::{FlushMode, TopicConfig};
+use crate::storage::directories::LogDirectories;
 use crate::storage::directory::LogDirectory;
 use crate::storage::error::FileError;
 use crate::storage::layout;
@@ -34,8 +41,12 @@ pub struct OpenPartition {
     pub leader_epoch: LeaderEpoch,
     /// The topic's settings.
     pub config: TopicConfig,
-    /// What the checkpoint says of it.
-    pub point: Option<RecoveryPoint>,
+    /// Where the metadata places it, by the id of the log directory; `None` where it does not say.
+    pub directory: Option<Uuid>,
+    /// Whether it was made just now: there was nothing of it before.
+    pub is_new: bool,
+    /// What the checkpoint says of it, and the number of the directory that it stands in.
+    pub point: Option<(usize, RecoveryPoint)>,
     /// Whether the broker stopped cleanly.
     pub clean: bool,
     /// Where its recovery is counted.
@@ -43,10 +54,9 @@ pub struct OpenPartition {
 }
 
 impl OpenPartition {
-    /// Where its files are.
-    pub fn path(&self, directory: &LogDirectory) -> PathBuf {
-        let name = layout::partition_directory(&self.topic, self.id.partition);
-        directory.path().join(name)
+    /// The name of the directory that its files are in.
+    pub fn name(&self) -> String {
+        layout::partition_directory(&self.topic, self.id.partition)
     }
 }
 
@@ -56,6 +66,26 @@ pub enum OpenError {
     /// A file call failed.
     #[error(transparent)]
     File(#[from] FileError),
+    /// It is in two log directories.
+    #[error(
+        "the partition is in {} and in {}: find out which one has its records, and move the other \
+         away",
+        .one.display(), .other.display()
+    )]
+    Twice {
+        /// The one.
+        one: PathBuf,
+        /// The other.
+        other: PathBuf,
+    },
+    /// It is in none of the log directories that work, and must be somewhere else.
+    #[error("{partition} is in no log directory that works, and is not made anew: {why}")]
+    Away {
+        /// The partition.
+        partition: String,
+        /// Where it must be.
+        why: String,
+    },
     /// There are records, and nothing says whose they are.
     #[error(
         "{} is {what}, and the directory holds records, which are left as they are: if they are \
@@ -122,9 +152,10 @@ pub async fn open(
     let config = wanted.config.clone();
     let (id, leader_epoch) = (wanted.id, wanted.leader_epoch);
     let tally = Arc::clone(&wanted.tally);
+    let directories = storage.directories().clone();
     let opened = storage
         .directory()
-        .off_reactor(move |directory| read(directory, &wanted, now));
+        .off_reactor(move |_| read(&directories, &wanted, now));
     let Opened {
         path,
         recovered,
@@ -153,11 +184,15 @@ pub async fn open(
 
 /// On the blocking pool.
 fn read(
-    directory: &LogDirectory,
+    directories: &LogDirectories,
     wanted: &OpenPartition,
     now: TimestampMs,
 ) -> Result<Opened, OpenError> {
-    let path = wanted.path(directory);
+    let directory = directory_of(directories, wanted)?;
+    let path = directory.path().join(wanted.name());
+    let number = directories.number_of(directory);
+    let point = wanted.point.filter(|(of, _)| *of == number);
+    let point = point.map(|(_, point)| point);
     clear_the_way(directory, &path, wanted.id.topic_id)?;
     if !path.exists() {
         create_files(
@@ -167,10 +202,10 @@ fn read(
             Offset(0),
         )?;
     }
-    let mut producers = latest_snapshot(directory, &path, wanted.point)?;
+    let mut producers = latest_snapshot(directory, &path, point)?;
     let input = RecoveryInput {
         path: path.clone(),
-        point: wanted.point,
+        point,
         clean: wanted.clean,
         identity: layout::partition_metadata(wanted.id.topic_id),
         index_interval_bytes: u64::from(wanted.config.index_interval_bytes),
@@ -188,6 +223,100 @@ fn read(
         producers,
         epochs,
     })
+}
+
+/// The log directory that a partition is in, or is to be made in.
+fn directory_of<'a>(
+    directories: &'a LogDirectories,
+    wanted: &OpenPartition,
+) -> Result<&'a LogDirectory, OpenError> {
+    let all = directories.of_partitions();
+    let is_meant = |directory: &&LogDirectory| match (directory.id(), wanted.directory) {
+        (Some(own), Some(placed)) => own == placed,
+        (None, _) | (_, None) => true,
+    };
+    let placed = all.iter().find(is_meant);
+    let is_alone = all.len() == 1 && directories.are_complete();
+    if let Some(placed) = placed.filter(|_| is_alone) {
+        return Ok(placed);
+    }
+    if !wanted.is_new
+        && let Some(found) = found_among(all, placed, wanted)?
+    {
+        return Ok(found);
+    }
+    let away = |why: String| OpenError::Away {
+        partition: wanted.name(),
+        why,
+    };
+    let Some(placed) = placed else {
+        let id = wanted.directory.unwrap_or_default();
+        return Err(away(format!(
+            "it is in the one with the directory.id {id}, which is missing"
+        )));
+    };
+    if let Some(reason) = placed.failure() {
+        let path = placed.path().display();
+        return Err(away(format!("it is in {path}, out of service: {reason}")));
+    }
+    if !wanted.is_new && !directories.are_complete() {
+        let path = placed.path().display();
+        return Err(away(format!(
+            "it is not in {path}, where it should be, and another one is missing"
+        )));
+    }
+    Ok(placed)
+}
+
+/// The log directory that a partition's files are found in. One that cannot be looked into harms no
+/// partition that is found where it should be.
+fn found_among<'a>(
+    all: &'a [LogDirectory],
+    placed: Option<&LogDirectory>,
+    wanted: &OpenPartition,
+) -> Result<Option<&'a LogDirectory>, OpenError> {
+    let (mut found, mut unreadable) = (None, None);
+    for directory in all.iter().filter(|it| it.failure().is_none()) {
+        let path = directory.path().join(wanted.name());
+        match (holds(directory, &path, wanted.id.topic_id), found.take()) {
+            (Ok(true), None) => found = Some((directory, path)),
+            (Ok(true), Some((_, one))) => {
+                return Err(OpenError::Twice { one, other: path });
+            }
+            (Ok(false), before) => found = before,
+            (Err(error), _) if placed.is_some_and(|placed| placed.is(directory)) => {
+                return Err(error.into());
+            }
+            (Err(error), before) => {
+                unreadable = Some(error);
+                found = before;
+            }
+        }
+    }
+    match (found, unreadable) {
+        (Some((directory, _)), _) => Ok(Some(directory)),
+        (None, Some(error)) => Err(error.into()),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Whether a directory has the files of a partition. What does not say whose they are counts, if it
+/// has records.
+fn holds(directory: &LogDirectory, path: &Path, topic_id: TopicId) -> Result<bool, FileError> {
+    let exists = path.try_exists();
+    if !exists.map_err(|source| FileError::new("stat", path, source))? {
+        return Ok(false);
+    }
+    let file = path.join(layout::PARTITION_METADATA);
+    let contents = directory.read_file(&file, layout::PARTITION_METADATA_BYTES_MAX)?;
+    let found = contents
+        .as_deref()
+        .and_then(layout::parse_partition_metadata);
+    match found {
+        Some(found) if found.id == topic_id => Ok(true),
+        Some(found) if found.is_summed => Ok(false),
+        _ => has_records(directory, path),
+    }
 }
 
 /// A directory of the same name may be what a crash left of a topic that was deleted, or half of

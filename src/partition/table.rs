@@ -4,7 +4,6 @@
 //! when it is done, so requests are taken in the order in which they came.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -12,12 +11,11 @@ use ahash::AHashMap;
 use bytes::Bytes;
 
 use crate::base::clock::TimestampMs;
-use crate::base::ids::{LeaderEpoch, Offset, TopicIdPartition};
+use crate::base::ids::{LeaderEpoch, Offset, TopicId, TopicIdPartition};
 use crate::base::limits::{COLD_READ_BYTES_MAX, OVERDRAWN_READ_BYTES_MAX};
 use crate::config::TopicConfig;
 use crate::runtime::spawn_local;
 use crate::shard::reply::Sender;
-use crate::storage::checkpoint::RecoveryPoints;
 use crate::storage::doomed::Doomed;
 use crate::storage::error::{FileError, LogError};
 use crate::storage::reader::{ColdRead, ReadPlan, ReadRange};
@@ -33,6 +31,10 @@ use super::offsets;
 use super::open::{OpenError, OpenPartition, delete_refused, open};
 use super::watch::{MissingBytes, Watch, Watcher};
 
+/// Recovery points of partitions that are not open, each with the number of the log directory whose
+/// checkpoint it stands in.
+pub type AbsentPoints = AHashMap<TopicIdPartition, (usize, RecoveryPoint)>;
+
 /// The partitions of a shard.
 #[derive(Debug)]
 pub struct PartitionTable {
@@ -40,9 +42,9 @@ pub struct PartitionTable {
     shared: Rc<Shared>,
     partitions: RefCell<AHashMap<TopicIdPartition, Rc<Partition>>>,
     /// What the last checkpoint says of partitions that belong here and are not open.
-    absent: RefCell<RecoveryPoints>,
-    /// The directories of partitions that belong here and are not fit to be served.
-    refused: RefCell<AHashMap<TopicIdPartition, PathBuf>>,
+    absent: RefCell<AbsentPoints>,
+    /// The names of the directories of partitions that belong here and are not fit to be served.
+    refused: RefCell<AHashMap<TopicIdPartition, String>>,
     doomed: Doomed,
 }
 
@@ -79,25 +81,25 @@ impl PartitionTable {
         self.partitions.borrow().values().cloned().collect()
     }
 
-    /// A partition belongs here, and the last checkpoint says this of it. Until it is open the next
-    /// ones have to say the same.
-    pub fn expect(&self, id: TopicIdPartition, point: RecoveryPoint) {
+    /// A partition belongs here, and the last checkpoint of a directory, by its number, says this
+    /// of it. Until it is open the next ones have to say the same.
+    pub fn expect(&self, id: TopicIdPartition, point: (usize, RecoveryPoint)) {
         self.absent.borrow_mut().insert(id, point);
     }
 
     /// What the last checkpoint says of partitions that belong here and are not open.
-    pub fn absent(&self) -> RecoveryPoints {
+    pub fn absent(&self) -> AbsentPoints {
         self.absent.borrow().clone()
     }
 
     /// Brings a partition up. It takes requests from then on. Where that fails, and not for want of
     /// room, they are refused.
     pub async fn open(&self, wanted: OpenPartition) -> Result<(), OpenError> {
-        let (id, path) = (wanted.id, wanted.path(self.storage.directory()));
+        let (id, name) = (wanted.id, wanted.name());
         let opened = open(&self.storage, &self.shared, wanted).await;
         let partition = opened.inspect_err(|error| {
             if !error.is_no_room() {
-                self.refused.borrow_mut().insert(id, path);
+                self.refused.borrow_mut().insert(id, name);
             }
         })?;
         self.partitions.borrow_mut().insert(id, partition);
@@ -122,9 +124,22 @@ impl PartitionTable {
             self.doomed.add(path, Instant::now(), delay);
         }
         let refused = self.refused.borrow_mut().remove(id);
-        if let Some(path) = refused {
-            let topic_id = id.topic_id;
-            let directory = self.storage.directory();
+        match refused {
+            Some(name) => self.delete_refused(id.topic_id, name, delay).await,
+            None => Ok(()),
+        }
+    }
+
+    /// It may be in any of the directories, or in several.
+    async fn delete_refused(
+        &self,
+        topic_id: TopicId,
+        name: String,
+        delay: Duration,
+    ) -> Result<(), FileError> {
+        let directories = self.storage.directories().of_partitions().iter();
+        for directory in directories.filter(|it| it.failure().is_none()) {
+            let path = directory.path().join(&name);
             let deleted =
                 directory.off_reactor(move |directory| delete_refused(directory, &path, topic_id));
             if let Some(path) = deleted.await? {

@@ -92,7 +92,9 @@ impl Rig {
             topic: "t".to_owned(),
             leader_epoch: LeaderEpoch(1),
             config,
-            point: points.get(&id(number)).copied(),
+            directory: None,
+            is_new: false,
+            point: points.get(&id(number)).map(|point| (0, *point)),
             clean: false,
             tally: std::sync::Arc::default(),
         };

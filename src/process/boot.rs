@@ -1,5 +1,5 @@
 //! Everything between the command line and the first shard: settings are gathered and checked, the
-//! machine is asked, the directory is locked, the ports are kept. Runs on the main thread.
+//! machine is asked, the directories are locked, the ports are kept. Runs on the main thread.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -10,7 +10,8 @@ use crate::shard::advertised::{AdvertisedShards, NODE_IDS_A_SHARD};
 use crate::shard::executor::ExecutorConfig;
 
 use super::Exit;
-use super::directory::{DataDirectory, DirectoryError};
+use super::directories::DataDirectories;
+use super::directory::DirectoryError;
 use super::listeners::{self, ListenError, ReservedListener};
 use super::machine::{self, Cpus, MachineError};
 
@@ -26,7 +27,7 @@ pub enum BootError {
     /// The machine does not do.
     #[error(transparent)]
     Machine(#[from] MachineError),
-    /// The data directory does not do.
+    /// A data directory does not do.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     /// A port does not do.
@@ -61,8 +62,8 @@ pub struct Prepared {
     pub request_bytes_max: u64,
     /// How many files the process may have open.
     pub open_files_max: u64,
-    /// The data directory, locked.
-    pub directory: DataDirectory,
+    /// The data directories, locked.
+    pub directories: DataDirectories,
     /// The ports, kept until this is dropped.
     pub listeners: Vec<ReservedListener>,
     /// What clients are told, complete.
@@ -83,9 +84,9 @@ pub fn gather(
     Ok(Given::gather(file.as_deref(), environment, overrides)?)
 }
 
-/// Checks the settings and the surroundings, and takes hold of the directory and the ports.
+/// Checks the settings and the surroundings, and takes hold of the directories and the ports.
 ///
-/// The ports come before the directory: a broker that is started a second time, or in another's
+/// The ports come before the directories: a broker that is started a second time, or in another's
 /// place, must not leave a formatted directory behind.
 pub fn prepare(given: &Given, started: Instant) -> Result<Prepared, BootError> {
     if let Some(unknown) = given.explain_unknown_of_ours() {
@@ -111,14 +112,15 @@ pub fn prepare(given: &Given, started: Instant) -> Result<Prepared, BootError> {
     let listeners = listeners::reserve(&config.listeners, advertised)?;
     let advertised_listeners =
         listeners::advertise(&config.advertised_listeners, &listeners, advertised)?;
-    let directory = DataDirectory::open(&config.log_dir, config.node_id)?;
+    let metadata_dir = config.metadata_log_dir.as_deref();
+    let directories = DataDirectories::open(&config.log_dirs, metadata_dir, config.node_id)?;
     Ok(Prepared {
         config,
         executor,
         memory_bytes,
         request_bytes_max,
         open_files_max,
-        directory,
+        directories,
         listeners,
         advertised_listeners,
         started,

@@ -1,5 +1,5 @@
-//! The data directory: made, locked, and known to be ours. The main thread holds the lock as long
-//! as the process runs. It never opens a log.
+//! A data directory: made, locked, and known to be ours. The main thread holds the lock as long as
+//! the process runs. It never opens a log.
 //!
 //! `meta.properties` says whose the directory is.
 
@@ -97,6 +97,72 @@ pub enum DirectoryError {
         /// The node that this is.
         wanted: NodeId,
     },
+    /// It is named twice, perhaps by two names.
+    #[error("the data directories {path} and {other} are the same one: name it once")]
+    Twice {
+        /// The directory.
+        path: PathBuf,
+        /// Its other name.
+        other: PathBuf,
+    },
+    /// Two directories are not of the same node, or one is a copy of the other.
+    #[error(
+        "the data directories {path} and {other} do not belong together: {what}. Set log.dirs to \
+         those of one node"
+    )]
+    Apart {
+        /// One directory.
+        path: PathBuf,
+        /// The other.
+        other: PathBuf,
+        /// What tells so.
+        what: String,
+    },
+    /// The node's metadata is in a directory that is not there.
+    #[error(
+        "the data directory {path} is one of several: the metadata log of its node is in the one \
+         with the directory.id {id}, which is none of log.dirs and metadata.log.dir: mount it, or \
+         name it there"
+    )]
+    NoMetadata {
+        /// The directory that is there.
+        path: PathBuf,
+        /// The id of the one that is missing.
+        id: TopicId,
+    },
+    /// The metadata is in another directory than the settings say.
+    #[error(
+        "the metadata log is in {path}, and metadata.log.dir is {wanted}: set that to {path}, or \
+         leave it out"
+    )]
+    MetadataElsewhere {
+        /// Where it is.
+        path: PathBuf,
+        /// Where it is said to be.
+        wanted: PathBuf,
+    },
+    /// It is empty, and another one is missing.
+    #[error(
+        "the data directory {path} has nothing in it, and one that the node knows is missing: it \
+         is not taken for a new one, since the missing one may have to be mounted there"
+    )]
+    NotMounted {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// There is a metadata log in a directory that has none.
+    #[error(
+        "the data directory {path} holds {found}, but the metadata log of its node is in \
+         {metadata}: move the one that is not in use away"
+    )]
+    StrayMetadata {
+        /// The directory.
+        path: PathBuf,
+        /// What it holds.
+        found: &'static str,
+        /// Where the metadata log is.
+        metadata: PathBuf,
+    },
     /// `meta.properties` makes no sense.
     #[error(
         "the data directory {path}: {META_FILE} is empty or damaged: {reason}. Restore it from a \
@@ -123,8 +189,13 @@ pub struct DataDirectory {
 }
 
 impl DataDirectory {
-    /// Opens the directory, and makes and formats it where there is nothing.
-    pub fn open(path: &Path, node_id: NodeId) -> Result<Self, DirectoryError> {
+    /// Opens the directory, and makes and formats it where there is nothing: as one more of the
+    /// node that `metadata` says, or as the first of a new one.
+    pub(super) fn open(
+        path: &Path,
+        node_id: NodeId,
+        metadata: Option<&Self>,
+    ) -> Result<Self, DirectoryError> {
         let path = std::path::absolute(path).map_err(failed(path, "its place is unknown"))?;
         make(&path)?;
         // Looked at before anything is written: a directory of Kafka's stays as it is.
@@ -136,7 +207,7 @@ impl DataDirectory {
         // The process that held the lock until now may have formatted the directory.
         let mut meta = match read_meta(&path)? {
             Some(meta) => meta,
-            None => format(&path, node_id)?,
+            None => format(&path, node_id, metadata)?,
         };
         if meta.node_id != node_id {
             return Err(DirectoryError::OfAnotherNode {
@@ -219,7 +290,7 @@ impl FileSystem {
     }
 }
 
-fn failed(path: &Path, what: &str) -> impl FnOnce(io::Error) -> DirectoryError {
+pub(super) fn failed(path: &Path, what: &str) -> impl FnOnce(io::Error) -> DirectoryError {
     let (path, what) = (path.to_owned(), what.to_owned());
     move |error| DirectoryError::Io { path, what, error }
 }
@@ -270,7 +341,7 @@ fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-fn check_empty(path: &Path) -> Result<(), DirectoryError> {
+pub(super) fn check_empty(path: &Path) -> Result<(), DirectoryError> {
     let unreadable = "it cannot be read";
     for entry in fs::read_dir(path).map_err(failed(path, unreadable))? {
         let entry = entry.map_err(failed(path, unreadable))?;
@@ -316,7 +387,7 @@ fn lock(path: &Path) -> Result<File, DirectoryError> {
     Ok(opened)
 }
 
-fn read_meta(path: &Path) -> Result<Option<MetaProperties>, DirectoryError> {
+pub(super) fn read_meta(path: &Path) -> Result<Option<MetaProperties>, DirectoryError> {
     let bytes = match fs::read(path.join(META_FILE)) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -331,11 +402,19 @@ fn read_meta(path: &Path) -> Result<Option<MetaProperties>, DirectoryError> {
     parsed.map(Some)
 }
 
-fn format(path: &Path, node_id: NodeId) -> Result<MetaProperties, DirectoryError> {
+fn format(
+    path: &Path,
+    node_id: NodeId,
+    metadata: Option<&DataDirectory>,
+) -> Result<MetaProperties, DirectoryError> {
+    let directory_id = TopicId::random();
+    let cluster_id = metadata.map(|metadata| metadata.meta.cluster_id.clone());
     let meta = MetaProperties {
-        cluster_id: TopicId::random().to_string(),
+        cluster_id: cluster_id.unwrap_or_else(|| TopicId::random().to_string()),
         node_id,
-        directory_id: TopicId::random(),
+        directory_id,
+        metadata_directory_id: metadata.map_or(directory_id, |it| it.meta.directory_id),
+        other_directory_ids: Vec::new(),
         format: FORMAT,
     };
     write_meta(path, &meta)?;
@@ -344,7 +423,7 @@ fn format(path: &Path, node_id: NodeId) -> Result<MetaProperties, DirectoryError
 
 /// Writes `meta.properties` so that after a crash at any point it is there whole, as it is now or
 /// as it was.
-fn write_meta(path: &Path, meta: &MetaProperties) -> Result<(), DirectoryError> {
+pub(super) fn write_meta(path: &Path, meta: &MetaProperties) -> Result<(), DirectoryError> {
     let text = meta.to_text();
     let new = path.join(META_FILE_NEW);
     let write = || {

@@ -11,8 +11,10 @@
 
 pub mod boot;
 mod cli;
+mod directories;
 mod directory;
 mod due;
+mod last_run;
 mod listeners;
 mod log_threads;
 mod logging;
@@ -32,6 +34,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 pub use boot::{BootError, Prepared};
+pub use directories::DataDirectories;
 pub use directory::{DataDirectory, DirectoryError};
 pub use listeners::{ListenError, ReservedListener};
 pub use run::run;

@@ -15,7 +15,7 @@ use crate::net::listener::Bound;
 use crate::net::quota::ConnectionQuota;
 use crate::partition::message::PartitionMessage;
 use crate::shard::mailbox::{self, MailboxEnd};
-use crate::storage::directory::LogDirectory;
+use crate::storage::directories::LogDirectories;
 use crate::storage::shard::StorageLimits;
 
 /// A socket of one shard, with its listener's name.
@@ -67,8 +67,8 @@ pub struct ShardPlan {
     pub config: Arc<BrokerConfig>,
     /// The cluster's id.
     pub cluster_id: ByteString,
-    /// The log directory.
-    pub directory: LogDirectory,
+    /// The log directories.
+    pub directories: LogDirectories,
     /// What the last run left.
     pub opened_at_start: Arc<OpenedAtStart>,
     /// What this shard's storage may use.
@@ -114,7 +114,7 @@ impl ShardPlan {
         tracing::info!(
             listeners = %addresses,
             shards,
-            data = %self.directory.path().display(),
+            data = %self.directories,
             milliseconds = started.elapsed().as_millis() as u64,
             "ready"
         );

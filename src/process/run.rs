@@ -7,18 +7,17 @@ use std::sync::Arc;
 
 use super::plan::{ReadyLine, ShardListener, ShardPlan, meshes};
 use super::serve::{ServeError, serve};
-use super::{Exit, Prepared, StopRequest, machine};
+use super::{Exit, Prepared, StopRequest, last_run, machine};
 use crate::api::apply::OpenedAtStart;
 use crate::base::ids::{ShardId, TopicId, Uuid};
+use crate::config::BrokerConfig;
 use crate::controller::BrokerRegistration;
 use crate::net::listener::{ListenConfig, bind};
 use crate::net::quota::{ConnectionLimits, ConnectionQuota};
 use crate::shard::executor::{self, ShardContext, ShardError, StartError};
-use crate::storage::checkpoint::{self, CHECKPOINT_BYTES_MAX, CLEAN_MARKER};
-use crate::storage::directory::LogDirectory;
+use crate::storage::directories::LogDirectories;
 use crate::storage::error::FileError;
-use crate::storage::faults::Faults;
-use crate::storage::journal::{self, JournalLimits};
+use crate::storage::journal::JournalLimits;
 use crate::storage::shard::StorageLimits;
 
 const MIB: u64 = 1 << 20;
@@ -95,15 +94,9 @@ pub(super) fn judge(ends: Vec<Result<(), ShardError<ServeError>>>, asked: bool) 
 /// Runs the broker until somebody asks it to stop, or a shard fails.
 pub fn run(prepared: Prepared, stop: &StopRequest) -> Result<(), RunError> {
     let shards = prepared.executor.shards;
-    let directory = LogDirectory::with_faults(
-        prepared.directory.path.clone(),
-        prepared.directory.direct_io,
-        Faults::from_environment(),
-    );
-    let opened_at_start = read_last_run(&directory)?;
-    replay_journals(&directory, opened_at_start.clean)?;
-    tell_opening(&directory, &opened_at_start);
-    let plans = plans(&prepared, &directory, Arc::new(opened_at_start))?;
+    let (directories, opened_at_start) = last_run::read(&prepared.directories)?;
+    last_run::tell_opening(&directories, &opened_at_start);
+    let plans = plans(&prepared, &directories, Arc::new(opened_at_start))?;
     let bodies: Vec<_> = plans
         .into_iter()
         .zip(meshes(shards))
@@ -113,94 +106,21 @@ pub fn run(prepared: Prepared, stop: &StopRequest) -> Result<(), RunError> {
     let stopper = running.stopper();
     stop.on_stop(move || stopper.stop());
     match judge(running.join(), stop.is_requested()) {
-        Ended::Cleanly => Ok(directory.replace_file(&directory.path().join(CLEAN_MARKER), b"")?),
+        Ended::Cleanly => Ok(last_run::mark_clean(&directories)?),
         Ended::WhileStarting => Ok(()),
         Ended::Failed(error) => Err(RunError::Shard(Box::new(error))),
-    }
-}
-
-/// What the last run left. The marker of a clean stop is taken away before anything is written.
-fn read_last_run(directory: &LogDirectory) -> Result<OpenedAtStart, FileError> {
-    let marker = directory.path().join(CLEAN_MARKER);
-    let clean = marker.exists();
-    if clean {
-        directory.remove_file(&marker)?;
-        directory.sync_directory(directory.path())?;
-    }
-    let mut opened = OpenedAtStart {
-        clean,
-        ..OpenedAtStart::default()
-    };
-    for (name, _) in directory.list(directory.path())? {
-        if !checkpoint::is_checkpoint(&name) {
-            continue;
-        }
-        let path = directory.path().join(&name);
-        let bytes = directory
-            .read_file(&path, CHECKPOINT_BYTES_MAX)?
-            .unwrap_or_default();
-        if let Err(error) = checkpoint::decode(&bytes, &mut opened.points) {
-            tracing::error!(
-                checkpoint = %path.display(),
-                %error,
-                "checkpoint not readable: its logs are scanned from their start"
-            );
-        }
-    }
-    Ok(opened)
-}
-
-/// Brings what the last run acknowledged out of its journals into the segments.
-fn replay_journals(directory: &LogDirectory, was_clean: bool) -> Result<(), FileError> {
-    let replayed = journal::replay::replay(directory, was_clean)?;
-    for damaged in &replayed.damaged {
-        tracing::error!(
-            journal = %damaged.journal.display(),
-            kept = %damaged.kept.display(),
-            reason = damaged.reason,
-            "not all of a journal could be replayed: records that it held may be lost"
-        );
-    }
-    if replayed.bytes > 0 {
-        let (bytes, segments) = (replayed.bytes, replayed.segments);
-        tracing::info!(
-            bytes,
-            segments,
-            "the journal's records are in their segments"
-        );
-    }
-    Ok(())
-}
-
-/// Says what the time until the ready line goes to: after an unclean stop it may be long.
-fn tell_opening(directory: &LogDirectory, last_run: &OpenedAtStart) {
-    let data = directory.path().display();
-    match last_run.clean || last_run.points.is_empty() {
-        true => tracing::info!(%data, "opening the data directory"),
-        false => tracing::info!(
-            %data,
-            "opening the data directory: the last run did not stop cleanly, so logs are checked"
-        ),
     }
 }
 
 /// A part of the memory ceiling for each use; what is left over is for everything else.
 fn plans(
     prepared: &Prepared,
-    directory: &LogDirectory,
+    directories: &LogDirectories,
     opened_at_start: Arc<OpenedAtStart>,
 ) -> Result<Vec<ShardPlan>, RunError> {
     let shards = prepared.executor.shards;
     let config = Arc::new(prepared.config.clone());
-    let quota = ConnectionQuota::new(ConnectionLimits {
-        connections_max: config.max_connections as usize,
-        per_ip_max: config.max_connections_per_ip as usize,
-        per_ip_overrides: config
-            .max_connections_per_ip_overrides
-            .iter()
-            .map(|(ip, max)| (*ip, *max as usize))
-            .collect(),
-    });
+    let quota = ConnectionQuota::new(connection_limits(&config));
     let mut listeners: Vec<Vec<ShardListener>> = (0..shards).map(|_| Vec::new()).collect();
     for listener in &prepared.listeners {
         let wanted = ListenConfig {
@@ -233,13 +153,20 @@ fn plans(
         addresses: addresses.join(","),
     };
     let memory = prepared.memory_bytes / u64::from(shards);
-    let registration = registration(prepared, opened_at_start.clean);
+    let registration = registration(prepared, directories, opened_at_start.clean);
+    let journals = directories.all().len() as u64;
     let plan = |(shard, sockets): (u16, Vec<ShardListener>)| ShardPlan {
         config: Arc::clone(&config),
-        cluster_id: prepared.directory.meta.cluster_id.as_str().into(),
-        directory: directory.clone(),
+        cluster_id: prepared
+            .directories
+            .metadata
+            .meta
+            .cluster_id
+            .as_str()
+            .into(),
+        directories: directories.clone(),
         opened_at_start: Arc::clone(&opened_at_start),
-        storage: storage_limits(prepared, ShardId(shard)),
+        storage: storage_limits(prepared, ShardId(shard), journals),
         request_bytes_max: prepared.request_bytes_max as usize,
         frame_bytes: machine::frame_bytes(prepared.memory_bytes, shards),
         reserve_bytes: memory / 16,
@@ -253,8 +180,21 @@ fn plans(
     Ok((0..shards).zip(listeners).map(plan).collect())
 }
 
-/// What a shard's storage may use of its part of the memory and of the descriptors.
-fn storage_limits(prepared: &Prepared, shard: ShardId) -> StorageLimits {
+fn connection_limits(config: &BrokerConfig) -> ConnectionLimits {
+    ConnectionLimits {
+        connections_max: config.max_connections as usize,
+        per_ip_max: config.max_connections_per_ip as usize,
+        per_ip_overrides: config
+            .max_connections_per_ip_overrides
+            .iter()
+            .map(|(ip, max)| (*ip, *max as usize))
+            .collect(),
+    }
+}
+
+/// What a shard's storage may use of its part of the memory and of the descriptors, with so many
+/// journals: one a directory.
+fn storage_limits(prepared: &Prepared, shard: ShardId, journals: u64) -> StorageLimits {
     let shards = u64::from(prepared.executor.shards);
     let memory = prepared.memory_bytes / shards;
     let files = (prepared.open_files_max / shards) as usize;
@@ -267,20 +207,24 @@ fn storage_limits(prepared: &Prepared, shard: ShardId) -> StorageLimits {
         open_reads_max: (files / 8).clamp(16, 1024),
         journal: Some(JournalLimits {
             shard,
-            file_bytes: (tail_bytes_max as u64 / 8 / MIB).clamp(4, 32) * MIB,
-            memory_bytes_max: tail_bytes_max / 4,
+            file_bytes: (tail_bytes_max as u64 / 8 / journals / MIB).clamp(4, 32) * MIB,
+            memory_bytes_max: tail_bytes_max / 4 / journals as usize,
             made_after_writes: JOURNAL_AFTER_WRITES,
         }),
     }
 }
 
-fn registration(prepared: &Prepared, was_clean_shutdown: bool) -> BrokerRegistration {
+fn registration(
+    prepared: &Prepared,
+    directories: &LogDirectories,
+    was_clean_shutdown: bool,
+) -> BrokerRegistration {
     BrokerRegistration {
         node_id: prepared.config.node_id,
         incarnation: Uuid(TopicId::random().0),
         endpoints: prepared.advertised_listeners.clone(),
         rack: prepared.config.rack.clone(),
-        log_directories: vec![Uuid(prepared.directory.meta.directory_id.0)],
+        log_directories: directories.ids_in_service(),
         was_clean_shutdown,
     }
 }

@@ -1,12 +1,12 @@
 //! One shard's life: storage, partitions, metadata, requests; then all of it in reverse.
 //!
 //! The order of a start: the metadata is replayed on shard 0 and published; each shard opens its
-//! partitions and answers; checkpoints are written for this number of shards; the broker is
-//! registered; the listeners open. The order of a stop: listeners close and requests end, the
-//! controller and the mailboxes stop, logs close, the last checkpoint is written. The shards meet
-//! between the steps.
+//! partitions and answers; checkpoints are written for this number of shards; partitions that were
+//! moved are told; the broker is registered; the listeners open. The order of a stop: listeners
+//! close and requests end, the controller and the mailboxes stop, logs close, the last checkpoint
+//! is written. The shards meet between the steps.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::future::pending;
 use std::mem::take;
 use std::rc::Rc;
@@ -26,7 +26,8 @@ use crate::api::apply::{self, OpenedAtStart};
 use crate::api::broker::{Broker, Ways};
 use crate::api::fetch_session::FetchSessions;
 use crate::base::clock::{Clock, TimestampMs};
-use crate::base::ids::{PartitionIndex, ShardId, TopicId, TopicIdPartition};
+use crate::base::ids::{NodeId, PartitionIndex, ShardId, TopicId, TopicIdPartition};
+use crate::base::limits::METADATA_RECORDS_PER_COMMAND_MAX;
 use crate::controller::handle::CONTROLLER_SHARD;
 use crate::controller::{
     self, Call, Controller, ControllerError, ControllerHandle, ImageChange, LoadError,
@@ -53,7 +54,7 @@ use crate::storage::error::{FileError, LogError};
 use crate::storage::layout;
 use crate::storage::log::Log;
 use crate::storage::shard::ShardStorage;
-use crate::storage::sweep::{Claims, sweep};
+use crate::storage::sweep::{Claim, Claims, sweep};
 
 /// Why a shard ended without being asked.
 #[derive(Debug, thiserror::Error)]
@@ -179,7 +180,7 @@ pub async fn serve(
         images: image_messages.closer(),
     };
 
-    let storage = ShardStorage::new(plan.directory.clone(), plan.storage, TaskQueue::Storage);
+    let storage = ShardStorage::new(plan.directories.clone(), plan.storage, TaskQueue::Storage);
     let clock = Clock::system();
     let queue = TaskQueue::Requests;
     let table = PartitionTable::new(Rc::clone(&storage), Shared::new(clock.clone(), queue));
@@ -216,6 +217,7 @@ pub async fn serve(
     shard.meet().await?;
     shard.checkpoint().await?;
     shard.meet().await?;
+    shard.assign_directories().await;
     if let Some(controller) = &mut controller {
         shard.register(controller).await?;
     }
@@ -308,7 +310,7 @@ impl Shard {
             partition: PartitionIndex(0),
         };
         let opened = &self.plan.opened_at_start;
-        let point = opened.points.get(&id).copied();
+        let point = opened.point(&id).map(|(_, point)| point);
         let clock = self.broker.clock.clone();
         let began = Instant::now();
         let loaded =
@@ -331,7 +333,16 @@ impl Shard {
             clock: clock.clone(),
         };
         let config = Arc::clone(&self.plan.config);
-        let controller = Controller::new(stored, image, leader_epoch, publisher, config, clock);
+        let directories = self.plan.directories.clone();
+        let controller = Controller::new(
+            stored,
+            image,
+            leader_epoch,
+            publisher,
+            config,
+            clock,
+            directories,
+        );
         let (failed, failure) = reply::channel();
         let running = TaskQueue::Requests.spawn(async move {
             if let Err(error) = controller.run(calls).await {
@@ -346,23 +357,57 @@ impl Shard {
         })
     }
 
+    /// Has the metadata say where the shard's partitions were found, where somebody has moved them.
+    async fn assign_directories(&self) {
+        let (image, node) = (self.broker.image(), self.broker.node_id);
+        let moved = self.table.all().into_iter().filter_map(|partition| {
+            let own = partition.log().directory().id()?;
+            let placed = apply::directory_of(image.partition(partition.id())?, node);
+            (placed != Some(own)).then(|| (partition.id(), own))
+        });
+        let moved: Vec<_> = moved.collect();
+        for moved in moved.chunks(METADATA_RECORDS_PER_COMMAND_MAX) {
+            let controller = &self.broker.controller;
+            let assigned = controller.assign_directories(node, moved.to_vec()).await;
+            let partitions = moved.len();
+            match assigned {
+                Ok(()) => tracing::info!(
+                    partitions,
+                    "partitions were found in other log directories than those they had"
+                ),
+                Err(error) => tracing::error!(
+                    partitions,
+                    %error,
+                    "where partitions were found is not in the metadata"
+                ),
+            }
+        }
+    }
+
     /// On the controller's shard: has what no partition claims unlinked or set aside.
     async fn sweep(&self, deleted_topics: HashSet<TopicId>) -> Result<(), ServeError> {
-        let image = self.broker.image();
-        let partitions = image.topics().flat_map(|topic| {
-            let name = |(partition, _)| layout::partition_directory(&topic.name, partition);
-            topic.iter().map(name)
-        });
-        let metadata = layout::partition_directory(topic_name::CLUSTER_METADATA, PartitionIndex(0));
-        let claims = Claims {
-            directories: partitions.chain([metadata]).collect(),
+        let claims = Arc::new(Claims {
+            directories: claims_of(&self.broker.image(), self.broker.node_id),
             deleted_topics,
-        };
-        let directory = self.storage.directory();
-        let swept = directory.off_reactor(move |directory| sweep(directory, &claims));
-        let now = Instant::now();
-        for path in swept.await? {
-            self.table.doomed().add(path, now, Duration::ZERO);
+        });
+        let directories = self.storage.directories();
+        for directory in directories.all() {
+            if directories.have_lost(directory) {
+                continue;
+            }
+            let claims = Arc::clone(&claims);
+            let swept = directory.off_reactor(move |directory| sweep(directory, &claims));
+            let swept = match swept.await {
+                Err(error) if directories.is_dispensable(directory) => {
+                    tracing::error!(%error, "a log directory is not searched for what was deleted");
+                    continue;
+                }
+                swept => swept?,
+            };
+            let now = Instant::now();
+            for path in swept {
+                self.table.doomed().add(path, now, Duration::ZERO);
+            }
         }
         Ok(())
     }
@@ -444,7 +489,9 @@ impl Shard {
             stop.requested().await;
             broker.groups.coordinators().stop_all();
         });
+        let following = self.spawn_follow_directories();
         let ended = or(failed, served).await;
+        following.cancel().await;
         dismissing.cancel().await;
         // What a log has begun it must end: a segment half rolled is in the way of appends. Where
         // it was a failure that ended the shard, nobody has asked for the stop yet.
@@ -454,6 +501,17 @@ impl Shard {
         unlinking.cancel().await;
         scrubbing.cancel().await;
         ended
+    }
+
+    /// On the controller's shard: sees to it that the metadata knows which directories are left.
+    fn spawn_follow_directories(&self) -> Task<()> {
+        let (plan, broker) = (Rc::clone(&self.plan), Rc::clone(&self.broker));
+        let is_its_shard = self.context.shard == CONTROLLER_SHARD;
+        TaskQueue::Background.spawn(async move {
+            if is_its_shard {
+                follow_directories(&plan, &broker).await;
+            }
+        })
     }
 
     /// By itself, since a pass takes hours.
@@ -480,15 +538,38 @@ impl Shard {
         closers.groups.close();
         closers.partitions.close();
         closers.images.close();
+        let directories = self.storage.directories();
         for partition in self.table.all() {
-            match partition.log().park().await {
+            let log = partition.log();
+            match log.park().await {
                 Ok(()) | Err(LogError::Closed) => {}
+                // It was told when it failed, and the next start checks what is in it.
+                Err(_) if directories.have_lost(log.directory()) => {}
                 Err(error) => return Err(CheckpointFailure::from(error).into()),
             }
         }
         self.checkpointer.checkpoint().await?;
         Ok(())
     }
+}
+
+/// All partitions that there are, and where the metadata places them; and its own log.
+fn claims_of(image: &MetadataImage, node: NodeId) -> HashMap<String, Claim> {
+    let partitions = image.topics().flat_map(|topic| {
+        topic.iter().map(move |(index, partition)| {
+            let claim = Claim {
+                topic_id: topic.id,
+                directory: apply::directory_of(partition, node),
+            };
+            (layout::partition_directory(&topic.name, index), claim)
+        })
+    });
+    let metadata = layout::partition_directory(topic_name::CLUSTER_METADATA, PartitionIndex(0));
+    let claim = Claim {
+        topic_id: TopicId::METADATA,
+        directory: None,
+    };
+    partitions.chain([(metadata, claim)]).collect()
 }
 
 /// The work that nobody waits for: checkpoints, retention, parking, forgetting producers. It ends
@@ -547,6 +628,31 @@ fn tell_recovery(opened: &OpenedAtStart, took: Duration) {
     }
 }
 
+/// Has the controller told of a directory that has failed, also where it has nothing else to do: so
+/// clients learn that its replicas are offline. Where it is the directory of the metadata, nothing
+/// can be registered.
+async fn follow_directories(plan: &ShardPlan, broker: &Broker) {
+    let mut told = plan.registration.log_directories.clone();
+    loop {
+        Timer::new(TICK).await;
+        let left = plan.directories.ids_in_service();
+        if left == told || plan.directories.first().failure().is_some() {
+            continue;
+        }
+        match broker.controller.tell_directory_failed().await {
+            Ok(()) => {
+                let (left, of) = (left.len(), plan.directories.of_partitions().len());
+                tracing::warn!("{left} of {of} log directories are left");
+            }
+            Err(error) => {
+                tracing::error!(%error, "the log directories that are left are not registered");
+                continue;
+            }
+        }
+        told = left;
+    }
+}
+
 /// By itself, since bringing a partition up takes long.
 async fn retry(follower: Rc<apply::Follower>) {
     loop {
@@ -567,6 +673,9 @@ async fn retain(table: &PartitionTable, now: TimestampMs, stop: &Stop) {
     for partition in table.all() {
         if stop.is_requested() {
             return;
+        }
+        if partition.log().directory().failure().is_some() {
+            continue;
         }
         match table.retain(&partition, now).await {
             Ok(()) | Err(LogError::Closed) => {}

@@ -54,7 +54,7 @@ impl Log {
             (enlists, writes)
         };
         if is_enlisted {
-            self.shard.journal.enlist(self);
+            self.site.journal.enlist(self);
         }
         if is_written {
             let log = Rc::clone(self);
@@ -64,7 +64,7 @@ impl Log {
 
     /// Whether what is pending becomes durable by the journal.
     fn is_for_journal(&self, ready: &Ready) -> bool {
-        ready.file.syncs_writes() && self.shard.journal.takes(ready.pending_bytes)
+        ready.file.syncs_writes() && self.site.journal.takes(ready.pending_bytes)
     }
 
     /// Writes what has to go into the segment until nothing is left.
@@ -72,17 +72,17 @@ impl Log {
         while let Some((file, write)) = self.next_write() {
             let mut parts = write.parts;
             // Through the page cache it is no matter which blocks are written.
-            if write.zero_bytes > 0 && self.shard.directory.is_direct() {
+            if write.zero_bytes > 0 && self.site.directory.is_direct() {
                 parts.push(Part::new(self.shard.zeros(), write.zero_bytes));
             }
             let written = {
-                let _permit = self.shard.write_permit().await;
+                let _permit = self.site.write_permit().await;
                 file.write(parts, write.position).await
             };
             drop(write.guards);
             match written {
                 Ok(()) => self.wrote(file.syncs_writes(), write.next_offset),
-                Err(error) => self.shard.directory.fail(&error),
+                Err(error) => self.site.directory.fail(&error),
             }
         }
         self.go_on();
@@ -97,7 +97,7 @@ impl Log {
         let Appender::Ready(ready) = &mut state.appender else {
             return None;
         };
-        if state.closed || self.shard.directory.failure().is_some() {
+        if state.closed || self.site.directory.failure().is_some() {
             ready.writing = false;
             ready.pending_bytes = 0;
             ready.due = Offset(0);
@@ -127,7 +127,7 @@ impl Log {
         let write = ready.take_write();
         ready.writing = write.is_some();
         if !by_journal && ready.file.syncs_writes() {
-            let journal = &self.shard.journal;
+            let journal = &self.site.journal;
             journal.note(&mut ready.journal_count, ready.pending_bytes);
             journal.passed_by(ready.pending_bytes);
         }
@@ -179,7 +179,7 @@ impl Log {
             self.go_on();
             return None;
         }
-        let journal = &self.shard.journal;
+        let journal = &self.site.journal;
         journal.note(&mut ready.journal_count, ready.pending_bytes);
         let segment = state.segments.back().expect("a log has a segment");
         let segment = segment.base_offset;
@@ -231,7 +231,7 @@ impl Log {
 
     /// Takes the directory out of service and lets everyone who waits on this log know.
     pub(super) fn fail(&self, error: &FileError) {
-        self.shard.directory.fail(error);
+        self.site.directory.fail(error);
         self.progressed();
     }
 
@@ -285,7 +285,7 @@ impl Log {
         drop(state);
         self.wake_waiting();
         if grown.is_ok() {
-            self.shard.directory.found_room();
+            self.site.directory.found_room();
         }
     }
 
@@ -318,7 +318,7 @@ impl Log {
         let _files = files.map_err(|_| LogError::Closed)?;
         self.check()?;
         let path = self.path.clone();
-        let directory = &self.shard.directory;
+        let directory = &self.site.directory;
         let done = directory.off_reactor(move |directory| work(directory, &path));
         done.await.map_err(|error| self.refuse(error))
     }
@@ -357,7 +357,7 @@ impl Log {
             )
         };
         let syncs_writes = self.syncs_writes();
-        let file = File::open(&self.shard.directory, &path, syncs_writes).await;
+        let file = File::open(&self.site.directory, &path, syncs_writes).await;
         let file = file.map_err(|error| self.refuse(error))?;
         let partial = (size % BLOCK_BYTES) as usize;
         let carry = if partial == 0 {
@@ -425,8 +425,8 @@ impl Log {
         self.finish_active().await?;
         let base_offset = self.end();
         let path = layout::segment_file(&self.path, base_offset, layout::LOG);
-        let made = File::create(&self.shard.directory, &path, self.syncs_writes()).await;
-        let directory = &self.shard.directory;
+        let made = File::create(&self.site.directory, &path, self.syncs_writes()).await;
+        let directory = &self.site.directory;
         let file = match made {
             Ok(file) => file,
             Err(error) => {
@@ -471,7 +471,7 @@ impl Log {
     /// nothing should fail to be removed: then the directory is out of service too.
     async fn remove_unmade(&self, path: PathBuf) -> Result<(), LogError> {
         let parent = self.path.clone();
-        let removed = self.shard.directory.off_reactor(move |directory| {
+        let removed = self.site.directory.off_reactor(move |directory| {
             directory.remove_file(&path)?;
             directory.sync_directory(&parent)
         });
@@ -579,7 +579,7 @@ impl Log {
             };
             let index = layout::segment_file(&self.path, base_offset, layout::INDEX);
             let time_index = layout::segment_file(&self.path, base_offset, layout::TIME_INDEX);
-            let flushed = self.shard.directory.off_reactor(move |dir| {
+            let flushed = self.site.directory.off_reactor(move |dir| {
                 dir.extend_file(&index, offsets.0, &offsets.1)?;
                 dir.extend_file(&time_index, times.0, &times.1)
             });
@@ -618,7 +618,7 @@ impl Log {
             return LogError::Closed;
         }
         if error.is_no_room() {
-            self.shard.directory.found_no_room(&error, needed_bytes);
+            self.site.directory.found_no_room(&error, needed_bytes);
             return LogError::NoRoom;
         }
         if error.is_no_descriptor() {

@@ -1,4 +1,4 @@
-//! A log directory: every file call of storage is made through it. One a process, cloned to shards.
+//! A log directory: every file call of storage is made through it. Shards have clones of it.
 //!
 //! The first failed write or sync takes it out of service for good and keeps the reason: after a
 //! failed fsync the kernel may have dropped the dirty pages, so trying again would report success
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use crate::base::ids::Uuid;
 use crate::runtime;
 
 use super::error::{FileError, LogError};
@@ -26,6 +27,8 @@ pub struct LogDirectory {
 
 #[derive(Debug)]
 struct State {
+    /// The `directory.id` of its `meta.properties`, by which the metadata names it.
+    id: Option<Uuid>,
     path: PathBuf,
     /// Why the directory is out of service, written once.
     failure: OnceLock<String>,
@@ -46,8 +49,15 @@ impl LogDirectory {
 
     /// As [`LogDirectory::new`], with file calls that fail as `faults` says.
     pub fn with_faults(path: PathBuf, direct: bool, faults: Faults) -> Self {
+        Self::with_id(None, path, direct, faults)
+    }
+
+    /// As [`LogDirectory::with_faults`], with the id that the metadata knows it by. One without an
+    /// id is the only one, whatever id the metadata names.
+    pub fn with_id(id: Option<Uuid>, path: PathBuf, direct: bool, faults: Faults) -> Self {
         Self {
             state: Arc::new(State {
+                id,
                 path,
                 failure: OnceLock::new(),
                 room: Room::default(),
@@ -60,6 +70,16 @@ impl LogDirectory {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.state.path
+    }
+
+    /// Whether `other` is a clone of it.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+
+    /// What the metadata knows it by.
+    pub fn id(&self) -> Option<Uuid> {
+        self.state.id
     }
 
     /// Whether files in it are opened with `O_DIRECT`.

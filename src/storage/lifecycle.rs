@@ -160,7 +160,7 @@ impl Log {
             self.shard.forget_reads(self.number, segment.base_offset);
         }
         let path = self.path.clone();
-        let renamed = self.shard.directory.off_reactor(move |dir| {
+        let renamed = self.site.directory.off_reactor(move |dir| {
             let doomed = layout::set_aside_path(&path, layout::DELETED);
             dir.rename_unsynced(&path, &doomed).map(|()| doomed)
         });

@@ -37,6 +37,7 @@ use super::file::File;
 use super::pace::Pace;
 use super::segment::Segment;
 use super::shard::ShardStorage;
+use super::site::Site;
 use super::tail::{Marks, TailUnit};
 use super::unit::{SealedUnit, Unit};
 
@@ -81,6 +82,8 @@ pub struct Assigned {
 #[derive(Debug)]
 pub struct Log {
     pub(super) shard: Rc<ShardStorage>,
+    /// The log directory that it is in.
+    pub(super) site: Rc<Site>,
     /// Names the log among those of its shard.
     pub(super) number: u64,
     /// The partition's directory.
@@ -247,6 +250,7 @@ impl Log {
         assert!(!state.segments.is_empty());
         Rc::new(Self {
             number: shard.next_log_number(),
+            site: shard.site_of(&path),
             shard,
             path,
             config: RefCell::new(Rc::new(config)),
@@ -363,7 +367,7 @@ impl Log {
 
     /// The log directory that it is in.
     pub fn directory(&self) -> &LogDirectory {
-        &self.shard.directory
+        &self.site.directory
     }
 
     /// The partition's directory.
@@ -386,7 +390,7 @@ impl Log {
         if self.state.borrow().closed {
             return Err(LogError::Closed);
         }
-        self.shard.directory.check()
+        self.site.directory.check()
     }
 
     pub(super) fn syncs_writes(&self) -> bool {
@@ -413,7 +417,7 @@ impl Log {
     /// why there is none.
     pub fn has_room(&self, incoming: Incoming) -> bool {
         let state = self.state.borrow();
-        if state.closed || self.shard.directory.failure().is_some() {
+        if state.closed || self.site.directory.failure().is_some() {
             return false;
         }
         let Appender::Ready(ready) = &state.appender else {

@@ -2,6 +2,11 @@
 //! file itself is read and written by who opens the directory.
 //!
 //! It has Kafka's keys, and `millrace.format`. Without that a directory is Kafka's, or nobody's.
+//!
+//! Where a node has several directories, each names the one that holds the metadata log, so that
+//! their order in the settings means nothing, and none of them is taken for a whole node. That one
+//! lists the ids of the others. Without the list a disk that is not mounted, which leaves an empty
+//! directory behind, could not be told from one that is new.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,8 +16,12 @@ use crate::config::sources::parse_properties;
 
 /// The version of our layout that this program writes, and the highest that it reads. Since 2 there
 /// are journals, without which what was acknowledged is not all there; since 3 larger entries of
-/// theirs lie beside the heads of their commits; since 4 a partition's metadata has a sum.
-pub const FORMAT: u32 = 4;
+/// theirs lie beside the heads of their commits; since 4 a partition's metadata has a sum; since 5
+/// there may be several directories, and one alone is not all that was acknowledged.
+pub const FORMAT: u32 = 5;
+
+/// The first format in which a directory names that of the metadata.
+const FORMAT_WITH_OTHERS: u32 = 5;
 
 /// The file's name in the data directory.
 pub const META_FILE: &str = "meta.properties";
@@ -26,6 +35,12 @@ const META_VERSION: &str = "1";
 /// The first line, which tells a damaged file of ours from one of Kafka's.
 const META_HEAD: &str = "# Written by Millrace when it first used this directory.";
 
+/// The key of the directory that holds the metadata log.
+const METADATA_DIRECTORY_ID: &str = "millrace.metadata.directory.id";
+
+/// The key of the list of the others.
+pub const OTHER_DIRECTORY_IDS: &str = "millrace.other.directory.ids";
+
 /// What `meta.properties` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetaProperties {
@@ -35,6 +50,10 @@ pub struct MetaProperties {
     pub node_id: NodeId,
     /// The directory itself (KIP-858).
     pub directory_id: TopicId,
+    /// The directory that holds the node's metadata log: this one, unless the node has several.
+    pub metadata_directory_id: TopicId,
+    /// In the directory of the metadata log: all others that the node knows.
+    pub other_directory_ids: Vec<TopicId>,
     /// The version of its layout.
     pub format: u32,
 }
@@ -86,21 +105,35 @@ impl MetaProperties {
             let none = format!("cluster.id={cluster_id} is no id");
             return Err(MetaError::Damaged(none));
         }
+        let directory_id = parse_id("directory.id", &directory_id)?;
+        let (of_metadata, others) = match format < FORMAT_WITH_OTHERS {
+            true => (directory_id, Vec::new()),
+            false => (
+                parse_id(METADATA_DIRECTORY_ID, &get(METADATA_DIRECTORY_ID)?)?,
+                parse_ids(OTHER_DIRECTORY_IDS, &get(OTHER_DIRECTORY_IDS)?)?,
+            ),
+        };
         Ok(Self {
             cluster_id,
             node_id: NodeId(node_id.parse().map_err(|_| {
                 let none = format!("node.id={node_id} is no number");
                 MetaError::Damaged(none)
             })?),
-            directory_id: directory_id
-                .parse()
-                .map_err(|error| MetaError::Damaged(format!("directory.id: {error}")))?,
+            directory_id,
+            metadata_directory_id: of_metadata,
+            other_directory_ids: others,
             format,
         })
     }
 
+    /// Whether the directory holds the metadata log.
+    pub fn is_of_metadata(&self) -> bool {
+        self.directory_id == self.metadata_directory_id
+    }
+
     /// The file's contents.
     pub fn to_text(&self) -> String {
+        let others = self.other_directory_ids.iter().map(TopicId::to_string);
         let mut text = format!("{META_HEAD}\n");
         for (key, value) in [
             ("version", META_VERSION),
@@ -108,11 +141,26 @@ impl MetaProperties {
             ("cluster.id", &self.cluster_id),
             ("node.id", &self.node_id.to_string()),
             ("directory.id", &self.directory_id.to_string()),
+            (
+                METADATA_DIRECTORY_ID,
+                &self.metadata_directory_id.to_string(),
+            ),
+            (OTHER_DIRECTORY_IDS, &others.collect::<Vec<_>>().join(",")),
         ] {
             writeln!(text, "{key}={value}").expect("a String takes every text");
         }
         text
     }
+}
+
+fn parse_id(key: &str, text: &str) -> Result<TopicId, MetaError> {
+    let parsed = text.parse();
+    parsed.map_err(|error| MetaError::Damaged(format!("{key}: {error}")))
+}
+
+fn parse_ids(key: &str, text: &str) -> Result<Vec<TopicId>, MetaError> {
+    let ids = text.split(',').map(str::trim).filter(|id| !id.is_empty());
+    ids.map(|id| parse_id(key, id)).collect()
 }
 
 /// Whether somebody's `meta.properties` says whose the directory is, as Kafka's does in every

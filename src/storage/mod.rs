@@ -7,7 +7,7 @@
 //!   promised to survive a power loss, nothing above `written` the broker's death;
 //! - what is durable is in its segment, or in the shard's journal and in memory;
 //! - one block never has two writes in flight, and a failed write or sync is never tried again: it
-//!   takes the log directory out of service for good;
+//!   takes the log directory out of service for good, and no other;
 //! - bytes are accepted only when the file has room for them, so a full disk refuses and nothing
 //!   else;
 //! - a sealed unit never changes; what a reader was handed stays valid whatever becomes of the log;
@@ -15,6 +15,7 @@
 //! - nothing waits for the disk on a reactor: file system metadata is touched on the blocking pool.
 
 pub mod checkpoint;
+pub mod directories;
 pub mod directory;
 pub mod doomed;
 pub mod error;
@@ -43,6 +44,7 @@ mod pace;
 mod read_cache;
 mod room;
 mod segment;
+mod site;
 mod tail;
 mod timestamps;
 

@@ -394,7 +394,7 @@ impl ColdRead {
         if let Some(file) = shard.reads.get(log.number, self.segment) {
             return Ok(file);
         }
-        let file = Rc::new(File::open_to_read(&shard.directory, &path).await?);
+        let file = Rc::new(File::open_to_read(&log.site.directory, &path).await?);
         if log.deleted(self.range.from).is_none() {
             shard.reads.put(log.number, self.segment, Rc::clone(&file));
         }
@@ -425,7 +425,7 @@ impl ColdRead {
         if entries == 0 {
             return Ok(SearchStart::of(Place::Start, self.segment));
         }
-        let looked_up = self.log.shard.directory.off_reactor(move |directory| {
+        let looked_up = self.log.site.directory.off_reactor(move |directory| {
             let file = directory.open_for_reads(&path)?;
             index::lookup_in_file(&file, entries, relative, back)
                 .map_err(|source| FileError::new("read", &path, source))

@@ -224,7 +224,7 @@ impl Log {
         if self.written_part(base).is_none() {
             return Ok(None);
         }
-        match File::open_to_read(&self.shard.directory, path).await {
+        match File::open_to_read(&self.site.directory, path).await {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.is_no_descriptor() => Ok(None),
             Err(error) => Err(error),

@@ -1,20 +1,23 @@
-//! What the logs of one shard share: directory, units, tail budget, permits to write, descriptors.
+//! What the logs of one shard share: directories, units, tail budget, descriptors.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
+use std::path::Path;
 use std::rc::{Rc, Weak};
 
 use crate::base::clock::TimestampMs;
 use crate::base::ids::Offset;
-use crate::runtime::{DmaBuffer, Permit, Semaphore, TaskQueue};
+use crate::runtime::{DmaBuffer, TaskQueue};
 
 use super::ahead::ZEROS_BYTES_MAX;
+use super::directories::LogDirectories;
 use super::directory::LogDirectory;
 use super::file::File;
-use super::journal::{Journal, JournalLimits};
+use super::journal::JournalLimits;
 use super::log::Log;
 use super::read_cache::ReadCache;
+use super::site::Site;
 use super::tail::TailBudget;
 use super::unit::UnitHome;
 
@@ -25,7 +28,7 @@ pub struct StorageLimits {
     pub tail_bytes_max: usize,
     /// What is kept of older data that was read, in bytes.
     pub read_cache_bytes_max: usize,
-    /// Writes in flight, of all logs together.
+    /// Writes in flight in a directory, of all logs together.
     pub writes_max: u64,
     /// Logs held open for appends.
     pub open_logs_max: usize,
@@ -38,12 +41,12 @@ pub struct StorageLimits {
 /// The storage of one shard.
 #[derive(Debug)]
 pub struct ShardStorage {
-    pub(super) directory: LogDirectory,
+    directories: LogDirectories,
+    /// In the order of the directories.
+    sites: Vec<Rc<Site>>,
     pub(super) units: UnitHome,
     pub(super) tails: Rc<TailBudget>,
     pub(super) reads: ReadFiles,
-    writes: Semaphore,
-    pub(super) journal: Rc<Journal>,
     zeros: OnceCell<Rc<DmaBuffer>>,
     pub(super) read_cache: Rc<ReadCache>,
     queue: TaskQueue,
@@ -55,16 +58,21 @@ pub struct ShardStorage {
 }
 
 impl ShardStorage {
-    /// Storage of the shard that runs on this thread; its tasks run in `queue`.
-    pub fn new(directory: LogDirectory, limits: StorageLimits, queue: TaskQueue) -> Rc<Self> {
-        let journal = Journal::new(directory.clone(), limits.journal, queue);
+    /// Storage of the shard that runs on this thread; its tasks run in `queue`. What the limits say
+    /// of the journal and of writes holds for those in each directory.
+    pub fn new(
+        directories: impl Into<LogDirectories>,
+        limits: StorageLimits,
+        queue: TaskQueue,
+    ) -> Rc<Self> {
+        let directories = directories.into();
+        let site = |directory| Site::new(directory, limits, queue);
         Rc::new(Self {
-            directory,
+            sites: directories.all().iter().map(site).collect(),
+            directories,
             units: UnitHome::new(),
             tails: TailBudget::new(limits.tail_bytes_max),
             reads: ReadFiles::new(limits.open_reads_max),
-            writes: Semaphore::new(limits.writes_max),
-            journal,
             zeros: OnceCell::new(),
             read_cache: ReadCache::new(limits.read_cache_bytes_max, queue),
             queue,
@@ -75,9 +83,27 @@ impl ShardStorage {
         })
     }
 
-    /// The log directory.
+    /// All log directories.
+    pub fn directories(&self) -> &LogDirectories {
+        &self.directories
+    }
+
+    /// The log directory of the metadata, which is the only one as a rule.
     pub fn directory(&self) -> &LogDirectory {
-        &self.directory
+        self.directories.first()
+    }
+
+    /// The directory that a log at `path` is in.
+    pub(super) fn site_of(&self, path: &Path) -> Rc<Site> {
+        let holds = |site: &&Rc<Site>| path.parent() == Some(site.directory.path());
+        let site = self.sites.iter().find(holds);
+        Rc::clone(site.unwrap_or(&self.sites[0]))
+    }
+
+    /// The journal of the first directory.
+    #[cfg(test)]
+    pub(super) fn journal(&self) -> &super::journal::Journal {
+        &self.sites[0].journal
     }
 
     /// Bytes that the tails keep in memory.
@@ -99,7 +125,7 @@ impl ShardStorage {
     /// From now on each append goes to its segment at once, and logs that are parked hold all that
     /// was appended to them: before a clean stop.
     pub fn close_journal(&self) {
-        self.journal.close();
+        self.sites.iter().for_each(|site| site.journal.close());
     }
 
     pub(super) fn next_log_number(&self) -> u64 {
@@ -108,13 +134,6 @@ impl ShardStorage {
 
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.queue.detach(task);
-    }
-
-    pub(super) async fn write_permit(&self) -> Permit<'_> {
-        self.writes
-            .acquire_permit(1)
-            .await
-            .expect("the semaphore is never closed")
     }
 
     /// Zeros to write ahead of appends, as many as a write may take along.

@@ -7,19 +7,28 @@
 //! Kafka does: who lost the metadata must not lose the records as well. A directory without
 //! segments is somebody else's.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::directory::LogDirectory;
 use super::error::FileError;
 use super::layout;
-use crate::base::ids::TopicId;
+use crate::base::ids::{TopicId, Uuid};
+
+/// A partition that there is.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    /// Its topic.
+    pub topic_id: TopicId,
+    /// The log directory that the metadata places it in; `None` where it does not say.
+    pub directory: Option<Uuid>,
+}
 
 /// What the metadata knows.
 #[derive(Debug, Default)]
 pub struct Claims {
-    /// The names of the directories of all partitions that there are.
-    pub directories: HashSet<String>,
+    /// All partitions that there are, by the names of their directories.
+    pub directories: HashMap<String, Claim>,
     /// The topics that were deleted.
     pub deleted_topics: HashSet<TopicId>,
 }
@@ -40,10 +49,14 @@ pub fn sweep(directory: &LogDirectory, claims: &Claims) -> Result<Vec<PathBuf>, 
     let mut doomed = Vec::new();
     for (name, size) in directory.list(directory.path())? {
         // Files have a size.
-        if size.is_some() || claims.directories.contains(&name) {
+        if size.is_some() {
             continue;
         }
         let path = directory.path().join(&name);
+        match claims.directories.get(&name).copied() {
+            Some(claim) if is_claimed(directory, &path, claim) => continue,
+            _ => {}
+        }
         if layout::is_being_deleted(&name) {
             doomed.push(path);
             continue;
@@ -75,6 +88,25 @@ pub fn sweep(directory: &LogDirectory, claims: &Claims) -> Result<Vec<PathBuf>, 
         }
     }
     Ok(doomed)
+}
+
+/// Whether a directory is that of the partition that has its name. In the log directory where the
+/// metadata places it, who opened it has seen to that. In another one there may be what is left of
+/// a deleted topic of the same name, which nobody could reach when that was deleted.
+fn is_claimed(directory: &LogDirectory, path: &Path, claim: Claim) -> bool {
+    let (Some(own), Some(placed)) = (directory.id(), claim.directory) else {
+        return true;
+    };
+    if own == placed {
+        return true;
+    }
+    let metadata = path.join(layout::PARTITION_METADATA);
+    let metadata = directory.read_file(&metadata, layout::PARTITION_METADATA_BYTES_MAX);
+    let metadata = metadata.ok().flatten();
+    let named = metadata
+        .as_deref()
+        .and_then(layout::parse_partition_metadata);
+    named.is_none_or(|named| named.id == claim.topic_id)
 }
 
 fn fate(directory: &LogDirectory, path: &Path, claims: &Claims) -> Result<Fate, FileError> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::checkpoint::{self, RecoveryPoints};
+use super::directories::LogDirectories;
 use super::directory::LogDirectory;
 use super::error::LogError;
 use super::faults::{Call, Faults, Plan};
@@ -46,15 +47,20 @@ pub(super) fn limits() -> StorageLimits {
     }
 }
 
-/// Runs `test` on an executor with storage in `directory`.
-pub(super) fn on_shard<T, F>(directory: LogDirectory, limits: StorageLimits, test: F) -> T
+/// Runs `test` on an executor with storage in these directories.
+pub(super) fn on_shard<T, F>(
+    directories: impl Into<LogDirectories>,
+    limits: StorageLimits,
+    test: F,
+) -> T
 where
     T: Send + 'static,
     F: AsyncFnOnce(Rc<ShardStorage>) -> T + Send + 'static,
 {
+    let directories = directories.into();
     crate::runtime::block_on(async move {
         let queue = crate::runtime::current_queue();
-        test(ShardStorage::new(directory, limits, queue)).await
+        test(ShardStorage::new(directories, limits, queue)).await
     })
 }
 
@@ -410,6 +416,7 @@ fn a_segment_ages_by_the_times_of_its_records() {
 }
 
 mod deletion;
+mod directories;
 mod faults;
 mod journal;
 mod lifecycle;

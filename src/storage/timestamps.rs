@@ -36,7 +36,7 @@ impl Log {
                 (segment.base_offset, segment.index.in_files().1)
             };
             let path = layout::segment_file(&self.path, segment, layout::TIME_INDEX);
-            let found = self.shard.directory.off_reactor(move |directory| {
+            let found = self.site.directory.off_reactor(move |directory| {
                 let file = directory.open_for_reads(&path)?;
                 let found = index::lookup_time_in_file(&file, entries, timestamp);
                 found.map_err(|source| FileError::new("read", &path, source))

@@ -9,6 +9,7 @@
 mod support;
 
 mod deletion;
+mod directories;
 mod events;
 mod exits;
 mod flips;
@@ -131,7 +132,7 @@ fn what_is_wrong_is_told_with_its_code() {
         ),
         ("millrace.flsh=always", "did you mean millrace.flush?"),
         ("millrace.memory.bytes=512M", "in bytes, at least 67108864"),
-        ("log.dirs=/a,/b", "several data directories"),
+        ("log.dirs=/a,/a", "must not be duplicated"),
         ("authorizer.class.name=A", "no authorization yet"),
         ("controller.quorum.voters=1@a:1,2@b:1", "runs alone so far"),
         ("millrace.memory.bytes=1", "at least 67108864"),

@@ -59,10 +59,12 @@ where
             .map(|(index, _)| topic.topic_id_partition(index))
             .collect();
         let at_start = OpenedAtStart {
-            points: created
-                .iter()
-                .filter_map(|id| Some((*id, point?)))
-                .collect(),
+            points: vec![
+                created
+                    .iter()
+                    .filter_map(|id| Some((*id, point?)))
+                    .collect(),
+            ],
             clean: false,
             ..OpenedAtStart::default()
         };

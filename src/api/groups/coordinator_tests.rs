@@ -68,6 +68,8 @@ impl Rig {
             topic: "__consumer_offsets".to_owned(),
             leader_epoch: LeaderEpoch(0),
             config,
+            directory: None,
+            is_new: false,
             point: None,
             clean: false,
             tally: Arc::default(),

@@ -145,7 +145,7 @@ pub(crate) fn partition(
 }
 
 /// At `<listener>-<id>:<9000 + id>`, in the rack `r<id>`.
-fn broker(broker_id: i32, listeners: &[&str], fenced: bool) -> RegisterBrokerRecord {
+pub(crate) fn broker(broker_id: i32, listeners: &[&str], fenced: bool) -> RegisterBrokerRecord {
     let end_points = listeners.iter().map(|name| BrokerEndpoint {
         name: (*name).into(),
         host: format!("{}-{broker_id}", name.to_lowercase()).into(),

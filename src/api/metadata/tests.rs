@@ -2,13 +2,14 @@
 
 use bytestring::ByteString;
 
-use super::fixtures::{ABC, B, Cluster, OFFSETS, partition, topic};
+use super::fixtures::{ABC, B, Cluster, OFFSETS, broker, partition, topic};
 use super::*;
 use crate::protocol::messages::describe_cluster_request::DescribeClusterRequest;
 use crate::protocol::messages::describe_topic_partitions_request::{
     Cursor, DescribeTopicPartitionsRequest, TopicRequest,
 };
 use crate::protocol::messages::describe_topic_partitions_response::DescribeTopicPartitionsResponse;
+use crate::protocol::messages::register_broker_record::RegisterBrokerRecord;
 use crate::protocol::wire::Message;
 
 const NEWEST: i16 = 13;
@@ -231,18 +232,24 @@ fn partitions_are_as_the_listener_and_the_version_have_them() {
 
 #[test]
 fn a_replica_is_offline_where_its_directory_is() {
+    let id = crate::base::ids::Uuid;
     let cases = [
-        (0, "[]", "kept from before directories were known"),
-        (1, "[]", "not assigned yet"),
-        (2, "[1]", "lost"),
-        (77, "[]", "the one that works"),
-        (78, "[1]", "another"),
+        (0, 77, "[]", "kept from before directories were known"),
+        (1, 77, "[]", "not assigned yet"),
+        (2, 77, "[1]", "lost"),
+        (77, 77, "[]", "the one that works"),
+        (78, 77, "[1]", "another"),
+        (77, 0, "[1]", "none is left"),
     ];
-    for (directory, expected, case) in cases {
+    for (directory, works, expected, case) in cases {
         let mut cluster = Cluster::new();
+        cluster.replay(RegisterBrokerRecord {
+            log_dirs: (works > 0).then_some(id(works)).into_iter().collect(),
+            ..broker(1, &["PLAINTEXT"], false)
+        });
         cluster.replay(topic("t", UNKNOWN));
         let mut record = partition(UNKNOWN, 0, &[1], Some(1));
-        record.directories = vec![crate::base::ids::Uuid(directory)];
+        record.directories = vec![id(directory)];
         cluster.replay(record);
         let answer = respond(cluster.view("PLAINTEXT"), NEWEST, &named(&["t"]));
         let offline = &answer.response.topics[0].partitions[0].offline_replicas;

@@ -151,10 +151,11 @@ impl PartitionView<'_> {
     }
 }
 
-/// Whether the log directory works. A broker that names none has not registered them.
+/// Whether the log directory works. A broker that names none has none left; that it has not
+/// registered them yet, as Kafka's before 3.7, cannot be here.
 fn is_online(broker: &BrokerImage, directory: Uuid) -> bool {
     let online = &broker.log_directories;
     directory == UNASSIGNED
         || directory == MIGRATING
-        || (directory != LOST && (online.is_empty() || online.contains(&directory)))
+        || (directory != LOST && online.contains(&directory))
 }

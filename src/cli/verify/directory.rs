@@ -5,8 +5,9 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::base::ids::{Offset, PartitionIndex};
+use crate::base::ids::{Offset, PartitionIndex, Uuid};
 use crate::cli::CliError;
+use crate::metadata::image::PartitionImage;
 use crate::metadata::{MetadataDelta, MetadataImage, batch, topic_name};
 use crate::record::batches::Batches;
 use crate::record::header::crc_of;
@@ -41,6 +42,11 @@ pub(in crate::cli) struct Surroundings {
 #[derive(Debug)]
 pub(in crate::cli) struct DataDirectory {
     pub(in crate::cli) path: PathBuf,
+    /// Whose it is, where that can be read.
+    meta: Option<MetaProperties>,
+    /// What its metadata log places in other directories of the node: their ids, and the names of
+    /// the partitions' directories.
+    elsewhere: Vec<(Uuid, String)>,
     pub(in crate::cli) around: Surroundings,
     pub(in crate::cli) report: Report,
     /// Checkpoints that cannot be read.
@@ -89,11 +95,18 @@ pub(in crate::cli) fn lock(path: &Path, is_changed: bool) -> Result<Option<File>
 }
 
 impl DataDirectory {
+    /// What the metadata knows it by.
+    fn id(&self) -> Option<Uuid> {
+        self.meta.as_ref().map(|meta| Uuid(meta.directory_id.0))
+    }
+
     /// Looks at all but the partitions.
     pub(in crate::cli) fn check(path: &Path) -> Result<Self, CliError> {
         let directory = LogDirectory::new(path.to_owned(), false);
         let mut found = Self {
             path: path.to_owned(),
+            meta: None,
+            elsewhere: Vec::new(),
             around: Surroundings {
                 is_data_directory: true,
                 is_clean: Some(path.join(CLEAN_MARKER).exists()),
@@ -129,7 +142,10 @@ impl DataDirectory {
         let fault = match directory.read_file(&file, META_BYTES_MAX)? {
             None => "it is missing".to_owned(),
             Some(bytes) => match MetaProperties::parse(&bytes) {
-                Ok(_) => return Ok(()),
+                Ok(meta) => {
+                    self.meta = Some(meta);
+                    return Ok(());
+                }
                 Err(error @ (MetaError::OfKafka | MetaError::Newer(_))) => {
                     let (file, advice) = (file.display(), "run the version that wrote it");
                     return Err(CliError::Failed(format!("{file}: {error}: {advice}")));
@@ -190,6 +206,13 @@ impl DataDirectory {
     fn metadata(&mut self, directory: &LogDirectory) -> Result<(), CliError> {
         let name = layout::partition_directory(topic_name::CLUSTER_METADATA, PartitionIndex(0));
         let path = self.path.join(&name);
+        if let Some(meta) = self.meta.as_ref().filter(|meta| !meta.is_of_metadata()) {
+            let id = meta.metadata_directory_id;
+            self.report.note(format!(
+                "the metadata log is in the directory with the directory.id {id}"
+            ));
+            return Ok(());
+        }
         if !path.is_dir() {
             let kept = "Without it the broker would take all topics for deleted ones: restore it \
                         from a copy before anything else";
@@ -200,8 +223,14 @@ impl DataDirectory {
         let Some(image) = self.replay(directory, &path)? else {
             return Ok(());
         };
+        let own = self.id();
         for topic in image.topics() {
-            for (partition, _) in topic.iter() {
+            for (partition, placed) in topic.iter() {
+                if let Some(other) = own.and_then(|own| place_elsewhere(placed, own)) {
+                    let name = layout::partition_directory(&topic.name, partition);
+                    self.elsewhere.push((other, name));
+                    continue;
+                }
                 let path = self
                     .path
                     .join(layout::partition_directory(&topic.name, partition));
@@ -278,4 +307,37 @@ impl DataDirectory {
         }
         Ok(Some(delta.finish().0))
     }
+}
+
+/// The other directory of its node in which the metadata places a partition, if it does. Kafka's
+/// ids that stand for no directory are below the first.
+fn place_elsewhere(partition: &PartitionImage, own: Uuid) -> Option<Uuid> {
+    const FIRST_ID: Uuid = Uuid(3);
+    if partition.directories.contains(&own) {
+        return None;
+    }
+    let mut placed = partition.directories.iter().copied();
+    placed.find(|id| *id >= FIRST_ID)
+}
+
+/// The partitions that the metadata places in one of `directories`, and that are in none of them:
+/// the number of that directory, and what to tell.
+pub(in crate::cli) fn missing_partitions(directories: &[DataDirectory]) -> Vec<(usize, Finding)> {
+    let mut found = Vec::new();
+    for (id, name) in directories.iter().flat_map(|it| &it.elsewhere) {
+        let at = directories.iter().position(|it| it.id() == Some(*id));
+        let is_there = directories.iter().any(|it| it.path.join(name).is_dir());
+        let Some(at) = at.filter(|_| !is_there) else {
+            continue;
+        };
+        // Otherwise it may have been about to be made.
+        if directories[at].around.is_clean == Some(true) {
+            let path = directories[at].path.join(name);
+            let what = "the metadata knows the partition, and its directory is missing";
+            let kept = "The next start makes it anew, without records: restore it from a copy \
+                        before that if it had some";
+            found.push((at, Finding::of_file(&path, what, kept)));
+        }
+    }
+    found
 }

@@ -22,7 +22,8 @@ fn listener(name: &str, host: &str, port: u16) -> Listener {
 fn a_broker_without_settings_serves_this_machine_alone() {
     let config = broker(&[]).expect("the defaults");
     assert_eq!(config.listeners, [listener("PLAINTEXT", "127.0.0.1", 9092)]);
-    assert_eq!(config.log_dir, PathBuf::from("millrace-data"));
+    assert_eq!(config.log_dirs, [PathBuf::from("millrace-data")]);
+    assert_eq!(config.metadata_log_dir, None);
     assert_eq!(config.node_id, NodeId(1));
     assert_eq!((config.shards, config.memory_bytes), (None, None));
     assert_eq!(config.num_partitions, 1);
@@ -30,6 +31,16 @@ fn a_broker_without_settings_serves_this_machine_alone() {
     assert_eq!(config.socket_request_max_bytes, 100 << 20);
     assert_eq!(config.connections_max_idle_ms, Some(600_000));
     assert_eq!(config.topic_defaults, TopicConfig::default());
+}
+
+#[test]
+fn several_directories_are_read_in_their_order() {
+    let config = broker(&[("log.dirs", "/b, /a"), ("log.dir", "/c")]).expect("two directories");
+    assert_eq!(config.log_dirs, ["/b", "/a"].map(PathBuf::from));
+    let config = broker(&[("log.dir", "/c,/d"), ("metadata.log.dir", "/e")]);
+    let config = config.expect("two directories and one for the metadata");
+    assert_eq!(config.log_dirs, ["/c", "/d"].map(PathBuf::from));
+    assert_eq!(config.metadata_log_dir, Some(PathBuf::from("/e")));
 }
 
 #[test]
@@ -148,7 +159,7 @@ const REFUSED: &[(&[(&str, &str)], &str)] = &[
         &[("security.inter.broker.protocol", "SSL")],
         "only PLAINTEXT",
     ),
-    (&[("log.dirs", "/a,/b")], "several data directories"),
+    (&[("log.dirs", "/a,/b,/a")], "must not be duplicated"),
     (&[("process.roles", "broker")], "runs alone"),
     (&[("controller.quorum.voters", "1@a:1,2@b:1")], "runs alone"),
     (&[("controller.quorum.voters", "a:1")], "{id}@{host}:{port}"),

@@ -184,11 +184,6 @@ fn an_error_names_key_value_origin_and_what_is_allowed() {
              false. Allowed: true or false",
         ),
         (
-            ("log.dirs", "/a,/b"),
-            "log.dirs=/a,/b (from --override): several data directories are not supported yet: \
-             name one",
-        ),
-        (
             ("listeners", "PLAINTEXT://0.0.0.0:9092"),
             "listeners=PLAINTEXT://0.0.0.0:9092 (from --override): clients cannot connect to an \
              address that stands for every interface; set advertised.listeners to the name or \

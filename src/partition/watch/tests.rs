@@ -69,6 +69,8 @@ where
                 topic: "t".to_owned(),
                 leader_epoch: EPOCH,
                 config: TopicConfig::default(),
+                directory: None,
+                is_new: true,
                 point: None,
                 clean: false,
                 tally: std::sync::Arc::default(),

@@ -29,7 +29,7 @@ pub(super) async fn crash(storage: &ShardStorage, logs: &[Rc<Log>]) {
         Appender::Ready(ready) => ready.writing || ready.growing,
         Appender::Parked => false,
     };
-    while storage.journal.is_busy() || logs.iter().any(is_busy) {
+    while storage.journal().is_busy() || logs.iter().any(is_busy) {
         crate::runtime::yield_now().await;
     }
 }
@@ -54,7 +54,7 @@ async fn two_logs(storage: &Rc<ShardStorage>, paths: &[PathBuf; 2]) -> [Rc<Log>;
 /// The first append, after which the journal's files are made.
 async fn append_until_journal(storage: &ShardStorage, log: &Rc<Log>) {
     append_durably(log, 0).await;
-    while !storage.journal.is_open() {
+    while !storage.journal().is_open() {
         crate::runtime::yield_now().await;
     }
 }
@@ -433,7 +433,7 @@ fn where_the_journal_finds_no_room_logs_go_on_without_it() {
         for seed in 0..50 {
             append_durably(&log, seed).await;
         }
-        assert!(!storage.journal.is_open());
+        assert!(!storage.journal().is_open());
         assert_eq!(storage.directory().failure(), None);
         assert_eq!(settled(&path), log.size_bytes());
     });

@@ -1,8 +1,9 @@
 //! What becomes of each kind of directory that no partition claims.
 
 use super::*;
+use crate::base::ids::Uuid;
 use crate::storage::layout;
-use crate::storage::sweep::{Claims, sweep};
+use crate::storage::sweep::{Claim, Claims, sweep};
 
 const METADATA: &str = "partition.metadata";
 const LOG: &str = "00000000000000000000.log";
@@ -17,6 +18,13 @@ fn make(home: &Home, name: &str, files: &[(&str, &str)]) {
     std::fs::create_dir(&path).expect("a directory");
     for (file, text) in files {
         std::fs::write(path.join(file), text).expect("a file");
+    }
+}
+
+fn claim(topic_id: TopicId, directory: Option<Uuid>) -> Claim {
+    Claim {
+        topic_id,
+        directory,
     }
 }
 
@@ -81,7 +89,7 @@ fn a_directory_goes_only_if_something_says_so() {
     make(&home, "mine-delete", &[("notes", "")]);
     std::fs::write(home.directory.path().join("file-0"), "").expect("a file");
     let claims = Claims {
-        directories: ["alive-0".to_owned()].into(),
+        directories: [("alive-0".to_owned(), claim(alive, None))].into(),
         deleted_topics: [deleted].into(),
     };
     let sweep = || {
@@ -109,4 +117,40 @@ fn a_directory_goes_only_if_something_says_so() {
     // The next start finds the same, and sets nothing aside twice.
     assert_named(&sweep(), &gone, "-delete");
     assert_eq!(names(&home), left);
+}
+
+#[test]
+fn a_name_that_a_partition_has_elsewhere_may_be_that_of_a_topic_that_is_gone() {
+    let root = tempfile::tempdir().expect("a directory");
+    let path = root.path().to_owned();
+    let own = LogDirectory::with_id(Some(Uuid(7)), path, false, Faults::default());
+    let (alive, deleted, unknown) = (TopicId::random(), TopicId::random(), TopicId::random());
+    let table = [
+        ("moved-0", alive, Some(Uuid(8)), None),
+        ("placed-0", unknown, Some(Uuid(7)), None),
+        ("unplaced-0", unknown, None, None),
+        ("gone-0", deleted, Some(Uuid(8)), Some("-delete")),
+        ("lost-0", unknown, Some(Uuid(8)), Some("-stray")),
+    ];
+    for (name, topic_id, ..) in table {
+        let partition = root.path().join(name);
+        std::fs::create_dir(&partition).expect("a directory");
+        std::fs::write(partition.join(METADATA), metadata_of(topic_id)).expect("a file");
+        std::fs::write(partition.join(LOG), "").expect("a file");
+    }
+    let directories = table.map(|(name, _, placed, _)| (name.to_owned(), claim(alive, placed)));
+    let claims = Claims {
+        directories: directories.into(),
+        deleted_topics: [deleted].into(),
+    };
+    sweep(&own, &claims).expect("a sweep");
+    let listed = own.list(root.path()).expect("a listing");
+    for (name, _, _, end) in table {
+        let found = listed.iter().find(|(found, _)| found.starts_with(name));
+        let (found, _) = found.unwrap_or_else(|| panic!("{name} is in {listed:?}"));
+        match end {
+            None => assert_eq!(found, name),
+            Some(end) => assert!(found.ends_with(end), "{found}"),
+        }
+    }
 }

@@ -166,11 +166,15 @@ pub fn meta_properties() -> Inputs {
     let ids = "cluster.id=MkU3OEVBNTcwNTJENDM2Qg\nnode.id=1\n\
                directory.id=ASNFZ4mrze8BI0VniavN7w\n";
     let format = |format: &str| format!("{head}millrace.format={format}\n{ids}").into_bytes();
+    let others = "millrace.metadata.directory.id=ASNFZ4mrze8BI0VniavN7w\n\
+                  millrace.other.directory.ids=MkU3OEVBNTcwNTJENDM2Qg\n";
+    let with_others = [format("5"), others.into()].concat();
     let other_letters = format!("{head}millrace.format=1\n{ids}cluster.id=\u{20ac}\n");
     named([
-        ("ours", format("4")),
-        ("former", format("1")),
-        ("newer", format("5")),
+        ("ours", with_others),
+        ("former", format("4")),
+        ("first", format("1")),
+        ("newer", format("6")),
         ("no-format", format("x")),
         ("cluster-id-of-other-letters", other_letters.into()),
         ("kafkas", format!("version=1\n{ids}").into_bytes()),

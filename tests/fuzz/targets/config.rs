@@ -6,7 +6,7 @@ use std::fs;
 use millrace::base::ids::NodeId;
 use millrace::config::sources::Given;
 use millrace::config::{BrokerConfig, Layers, TopicConfig};
-use millrace::process::DataDirectory;
+use millrace::process::DataDirectories;
 
 use super::scratch;
 
@@ -46,13 +46,16 @@ pub fn meta_properties(data: &[u8]) {
     let file = home.path().join("meta.properties");
     fs::write(&file, data).expect("a directory that takes files");
     let node = NodeId(1);
-    match DataDirectory::open(home.path(), node) {
+    let log_dirs = [home.path().to_owned()];
+    match DataDirectories::open(&log_dirs, None, node) {
         Ok(opened) => {
-            let meta = opened.meta.clone();
+            let meta = opened.metadata.meta.clone();
             drop(opened);
-            let again = DataDirectory::open(home.path(), node).expect("it was opened before");
-            assert_eq!(again.meta.cluster_id, meta.cluster_id);
-            assert_eq!(again.meta.directory_id, meta.directory_id);
+            let again = DataDirectories::open(&log_dirs, None, node);
+            let again = again.expect("it was opened before").metadata.meta;
+            assert_eq!(again.cluster_id, meta.cluster_id);
+            assert_eq!(again.directory_id, meta.directory_id);
+            assert_eq!(again.other_directory_ids, meta.other_directory_ids);
         }
         Err(error) => {
             assert!(!error.to_string().is_empty());
