@@ -15,6 +15,9 @@ use crate::support::data_home;
 const WITHIN: Duration = Duration::from_secs(60);
 const IMAGE_BYTES: u64 = 1 << 30;
 
+/// What a disk still takes once its store is full.
+const LEFT_BYTES: u64 = 4 << 20;
+
 /// What is made on a disk, as its own tool makes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileSystem {
@@ -67,6 +70,9 @@ pub enum Loss {
     Unsent,
     /// Of what was sent down but not flushed, a random part is gone, block by block.
     Unflushed,
+    /// Nothing is gone, and the power stays on: the store behind the disk is full. The file system
+    /// has handed out room that is not there, so that writes and syncs fail.
+    Refused,
 }
 
 /// A file system that is mounted while the power is on.
@@ -74,6 +80,7 @@ pub struct Disk {
     file_system: FileSystem,
     loss: Loss,
     lossy: Option<Lossy>,
+    store: Option<Store>,
     image: PathBuf,
     device: Option<String>,
     mount: PathBuf,
@@ -115,10 +122,12 @@ impl Disk {
             fs::create_dir(&at).expect("a new directory");
             Lossy::mount(&at, &home.path().join("platter"), IMAGE_BYTES, seed)
         });
+        let store = (loss == Loss::Refused).then(|| Store::mount(home.path().join("store")));
         let image = match &lossy {
             Some(lossy) => lossy.image(),
             None => {
-                let image = home.path().join("platter");
+                let place = store.as_ref().map_or(home.path(), |store| &store.0);
+                let image = place.join("platter");
                 let file = fs::File::create_new(&image).expect("a new image");
                 file.set_len(IMAGE_BYTES).expect("a sparse image");
                 image
@@ -131,6 +140,7 @@ impl Disk {
             file_system,
             loss,
             lossy,
+            store,
             image,
             device: None,
             mount,
@@ -145,13 +155,15 @@ impl Disk {
         &self.mount
     }
 
-    /// From this moment on nothing that is written is kept, and what was not kept safe is gone.
+    /// From this moment on nothing that is written is kept, and what was not kept safe is gone. A
+    /// disk that refuses takes a little more.
     pub fn cut(&mut self) {
-        match &self.lossy {
-            Some(lossy) => lossy.cut(),
+        match (&self.lossy, &self.store) {
+            (Some(lossy), _) => lossy.cut(),
+            (None, Some(store)) => store.limit(store.used() + LEFT_BYTES),
             // Flag 2 of the shutdown call, which both file systems know: the journal is not flushed
             // first.
-            None => tool("xfs_io", &["-x", "-c", "shutdown", &text(&self.mount)]),
+            (None, None) => tool("xfs_io", &["-x", "-c", "shutdown", &text(&self.mount)]),
         }
     }
 
@@ -160,6 +172,9 @@ impl Disk {
         self.power_off();
         if let Some(lossy) = &self.lossy {
             lossy.restore();
+        }
+        if let Some(store) = &self.store {
+            store.limit(2 * IMAGE_BYTES);
         }
         self.power_on();
     }
@@ -210,9 +225,38 @@ impl Drop for Disk {
             quietly("losetup", &["--detach", &device]);
         }
         assert!(
-            self.loss == Loss::Unsent || self.lossy.is_some(),
+            self.loss != Loss::Unflushed || self.lossy.is_some(),
             "the lossy file outlives it"
         );
+    }
+}
+
+/// A file system in memory, whose size can be changed. Unmounted when it is dropped.
+struct Store(PathBuf);
+
+impl Store {
+    fn mount(at: PathBuf) -> Self {
+        fs::create_dir(&at).expect("a new directory");
+        let size = format!("size={}", 2 * IMAGE_BYTES);
+        tool("mount", &["-t", "tmpfs", "-o", &size, "tmpfs", &text(&at)]);
+        Self(at)
+    }
+
+    fn used(&self) -> u64 {
+        let found = nix::sys::statvfs::statvfs(&self.0).expect("a mounted file system");
+        (found.blocks() - found.blocks_free()) * found.fragment_size()
+    }
+
+    fn limit(&self, bytes: u64) {
+        let options = format!("remount,size={bytes}");
+        tool("mount", &["-o", &options, &text(&self.0)]);
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Best effort, as that of the disk on it.
+        let _ = Command::new("umount").arg(&self.0).output();
     }
 }
 

@@ -18,6 +18,7 @@ mod kill;
 mod ledger;
 mod load;
 mod lossy;
+mod one_of_two;
 mod power;
 mod rounds;
 mod value;
