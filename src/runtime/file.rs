@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -15,10 +16,11 @@ use super::driver::{Held, Submission, close};
 use super::executor::{current, spawn_blocking};
 use super::inbox::local;
 
-/// The beginning of a buffer, to be written.
+/// Some bytes of a buffer, to be written.
 #[derive(Clone, Debug)]
 pub struct Part {
     buffer: Rc<DmaBuffer>,
+    from: usize,
     bytes: usize,
 }
 
@@ -28,8 +30,21 @@ impl Part {
     /// # Panics
     /// If it has fewer.
     pub fn new(buffer: Rc<DmaBuffer>, bytes: usize) -> Self {
-        assert!(bytes <= buffer.len(), "{bytes} of {}", buffer.len());
-        Self { buffer, bytes }
+        Self::of(buffer, 0..bytes)
+    }
+
+    /// These bytes of `buffer`.
+    ///
+    /// # Panics
+    /// If it has fewer.
+    pub fn of(buffer: Rc<DmaBuffer>, range: Range<usize>) -> Self {
+        let (length, bytes) = (buffer.len(), range.len());
+        assert!(range.end <= length, "{range:?} of {length}");
+        Self {
+            buffer,
+            from: range.start,
+            bytes,
+        }
     }
 
     /// How many bytes.
@@ -106,7 +121,7 @@ impl File {
         Ok(buffers)
     }
 
-    /// Writes the beginnings of buffers, one after the other, at `position`; how many bytes were
+    /// Writes parts of buffers, one after the other, at `position`; how many bytes were
     /// taken.
     ///
     /// # Errors
@@ -114,7 +129,10 @@ impl File {
     pub async fn write(&self, parts: Vec<Part>, position: u64) -> io::Result<usize> {
         let (fd, held) = self.fd();
         let iovec = |part: &Part| libc::iovec {
-            iov_base: part.buffer.as_ptr().cast_mut().cast(),
+            iov_base: part.buffer.as_bytes()[part.from..]
+                .as_ptr()
+                .cast_mut()
+                .cast(),
             iov_len: part.bytes,
         };
         let vectors: Box<[_]> = parts.iter().map(iovec).collect();

@@ -14,6 +14,7 @@
 //!
 //! A failed write or sync takes the log directory out of service and is never tried again.
 
+use std::cell::Ref;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -26,12 +27,12 @@ use crate::base::limits::BLOCK_BYTES;
 use super::directory::LogDirectory;
 use super::error::{FileError, LogError};
 use super::file::File;
-use super::journal::At;
+use super::journal::{self, At, Taken};
 use super::layout;
 use super::log::{Appender, Incoming, Log, Ready, Write};
 use super::pace::{Pace, STEP_BYTES_MIN};
 use super::segment::Segment;
-use super::unit::SealedUnit;
+use super::unit::Unit;
 
 impl Log {
     /// Begins what has to be done next: what is little goes into the journal, what is much, or
@@ -104,7 +105,7 @@ impl Log {
             ready.queue.clear();
             ready.queued_bytes = 0;
             if let Some(open) = &mut ready.open {
-                open.guards.clear();
+                open.pending.give_up();
             }
             drop(borrow);
             self.progressed();
@@ -158,13 +159,11 @@ impl Log {
         self.progressed();
     }
 
-    /// Seals what is pending and shows it to the journal, which is to hold it: `take` gets the
-    /// place in the segment and the bytes, unit by unit. Returns how far that goes. Nothing, if it
-    /// becomes durable without the journal.
-    pub(super) fn take_pending(
-        self: &Rc<Self>,
-        mut take: impl FnMut(At, &SealedUnit, usize),
-    ) -> Option<Offset> {
+    /// Shows what is pending to the journal, which is to hold it, unit by unit. Of the open unit
+    /// little is copied there, and it goes on being filled; with much in it it is sealed, and its
+    /// blocks go there. Returns how far that goes. Nothing, if it becomes durable without the
+    /// journal.
+    pub(super) fn take_pending(self: &Rc<Self>, mut take: impl FnMut(Taken)) -> Option<Offset> {
         let mut borrow = self.state.borrow_mut();
         let state = &mut *borrow;
         let durable = state.durable;
@@ -183,18 +182,65 @@ impl Log {
         journal.note(&mut ready.journal_count, ready.pending_bytes);
         let segment = state.segments.back().expect("a log has a segment");
         let segment = segment.base_offset;
-        if ready.open.is_some() {
+        let open = ready.open.as_ref();
+        if open.is_some_and(|it| journal::is_beside(it.pending_bytes())) {
             let unit = ready.seal(self, segment, state.end);
             state.tail.push_back(unit);
         }
         let durable_units = ready.queue.partition_point(|it| it.next_offset <= durable);
-        for sealed in ready.queue.range(durable_units..) {
-            let position = sealed.position + sealed.carry as u64;
-            take(At { segment, position }, &sealed.unit, sealed.carry);
+        for sealed in ready.queue.range_mut(durable_units..) {
+            let is_first = sealed.pending.from == sealed.carry;
+            let range = sealed.pending.take(sealed.unit.len(), sealed.next_offset);
+            let position = sealed.position + range.start as u64;
+            take(Taken {
+                at: At { segment, position },
+                unit: Some(sealed.unit.clone()),
+                range,
+                memory_bytes: if is_first {
+                    sealed.unit.memory_bytes()
+                } else {
+                    0
+                },
+            });
         }
-        let last = ready.queue.back().map(|last| last.next_offset);
-        ready.in_flight_to = ready.in_flight_to.max(last.unwrap_or_default());
-        last
+        if let Some(open) = &mut ready.open {
+            let is_first = open.pending.from == open.carry;
+            let range = open.pending.take(open.unit.len(), state.end);
+            let position = open.position + range.start as u64;
+            take(Taken {
+                at: At { segment, position },
+                unit: None,
+                range,
+                memory_bytes: if is_first { open.unit.capacity() } else { 0 },
+            });
+        }
+        ready.in_flight_to = state.end;
+        Some(state.end)
+    }
+
+    /// The unit that is being filled.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub(super) fn open_unit(&self) -> Ref<'_, Unit> {
+        Ref::map(self.state.borrow(), |state| match &state.appender {
+            Appender::Ready(ready) => &ready.open.as_ref().expect("an open unit").unit,
+            Appender::Parked => panic!("a parked log has no unit"),
+        })
+    }
+
+    /// Has all below `upper` in the tail, where it can be read.
+    pub(super) fn show_to(self: &Rc<Self>, upper: Offset) {
+        let mut borrow = self.state.borrow_mut();
+        let state = &mut *borrow;
+        let Appender::Ready(ready) = &mut state.appender else {
+            return;
+        };
+        if ready.open.as_ref().is_some_and(|it| it.base_offset < upper) {
+            let segment = state.segments.back().expect("a log has a segment");
+            let unit = ready.seal(self, segment.base_offset, state.end);
+            state.tail.push_back(unit);
+        }
     }
 
     /// The journal holds all below `next_offset`, durably.

@@ -17,6 +17,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -34,6 +35,7 @@ use super::ahead::Ahead;
 use super::directory::LogDirectory;
 use super::error::LogError;
 use super::file::File;
+use super::journal::Journaled;
 use super::pace::Pace;
 use super::segment::Segment;
 use super::shard::ShardStorage;
@@ -88,6 +90,10 @@ pub struct Log {
     pub(super) number: u64,
     /// The partition's directory.
     pub(super) path: PathBuf,
+    /// Where the directory's own name begins in its path.
+    name_at: usize,
+    /// How far it is in the journal's files.
+    pub(super) journaled: Journaled,
     pub(super) config: RefCell<Rc<LogConfig>>,
     pub(super) state: RefCell<State>,
     /// Held by what opens, rolls or parks the log, one at a time. See [`Log::begin_transition`].
@@ -183,8 +189,7 @@ pub(super) struct OpenUnit {
     pub carry: usize,
     pub base_offset: Offset,
     pub marks: Marks,
-    /// What the appends were made from: it keeps their memory accounted for until it is written.
-    pub guards: Vec<Bytes>,
+    pub pending: Pending,
 }
 
 /// A unit on its way to the disk.
@@ -195,13 +200,73 @@ pub(super) struct Sealed {
     /// How many of its first bytes repeat the unit before.
     pub carry: usize,
     pub next_offset: Offset,
-    /// Dropped when it is durable.
+    pub pending: Pending,
+}
+
+/// How much of a unit is durable, by the journal.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// Its bytes from here on are not known to be durable.
+    pub from: usize,
+    /// What is on its way into the journal.
+    taken: Option<TakenTo>,
+    /// What the appends were made from: it keeps their memory accounted for until it is durable.
     pub guards: Vec<Bytes>,
 }
 
+/// How far a unit has been taken into the journal.
+#[derive(Clone, Copy, Debug)]
+struct TakenTo {
+    offset: Offset,
+    bytes: usize,
+    guards: usize,
+}
+
+impl Pending {
+    /// Of a unit in which nothing is new but what comes behind so many bytes.
+    fn new(from: usize) -> Self {
+        Self {
+            from,
+            taken: None,
+            guards: Vec::new(),
+        }
+    }
+
+    /// What goes into the journal now: all that is pending of a unit of so many bytes, which ends
+    /// before `next_offset`.
+    pub fn take(&mut self, bytes: usize, next_offset: Offset) -> Range<usize> {
+        self.taken = Some(TakenTo {
+            offset: next_offset,
+            bytes,
+            guards: self.guards.len(),
+        });
+        self.from..bytes
+    }
+
+    /// All below `durable` is.
+    fn became_durable(&mut self, durable: Offset) {
+        if let Some(taken) = self.taken.take_if(|taken| taken.offset <= durable) {
+            self.from = taken.bytes;
+            self.guards.drain(..taken.guards);
+        }
+    }
+
+    /// Nothing of it is written any more.
+    pub fn give_up(&mut self) {
+        self.taken = None;
+        self.guards.clear();
+    }
+}
+
 impl OpenUnit {
-    fn bytes(&self) -> usize {
-        self.unit.len() - self.carry
+    /// Whether the journal has or gets some of it.
+    fn was_taken(&self) -> bool {
+        self.pending.from > self.carry || self.pending.taken.is_some()
+    }
+
+    /// Bytes of batches in it that are not known to be durable.
+    pub fn pending_bytes(&self) -> usize {
+        self.unit.len() - self.pending.from
     }
 }
 
@@ -209,6 +274,11 @@ impl Sealed {
     /// Bytes of batches that only it holds.
     pub fn bytes(&self) -> usize {
         self.unit.len() - self.carry
+    }
+
+    /// Bytes of batches in it that are not known to be durable.
+    pub fn pending_bytes(&self) -> usize {
+        self.unit.len() - self.pending.from
     }
 }
 
@@ -236,6 +306,9 @@ const PARTS_MAX: usize = 64;
 const UNIT_BYTES_MIN: usize = BLOCK_BYTES as usize;
 /// A unit grows to this; a larger batch gets a unit of its own.
 const UNIT_BYTES_MAX: usize = 1 << 20;
+/// One that is filled little by little, over several commits of the journal, grows to this: there
+/// may be one for each log.
+const SLOW_UNIT_BYTES_MAX: usize = 64 << 10;
 /// Bytes copied and checked in one go, so that the check finds them in the first-level cache.
 const COPY_BYTES: usize = 16 << 10;
 
@@ -248,11 +321,15 @@ impl Log {
         state: State,
     ) -> Rc<Self> {
         assert!(!state.segments.is_empty());
+        let name_bytes = path.file_name().map_or(0, |name| name.len());
+        let name_at = path.as_os_str().len() - name_bytes;
         Rc::new(Self {
             number: shard.next_log_number(),
             site: shard.site_of(&path),
             shard,
+            name_at,
             path,
+            journaled: Journaled::default(),
             config: RefCell::new(Rc::new(config)),
             state: RefCell::new(state),
             transition: Semaphore::new(1),
@@ -377,7 +454,7 @@ impl Log {
 
     /// The name of the partition's directory.
     pub(super) fn name(&self) -> &[u8] {
-        self.path.file_name().unwrap_or_default().as_bytes()
+        &self.path.as_os_str().as_bytes()[self.name_at..]
     }
 
     /// What its `partition.metadata` says.
@@ -480,9 +557,10 @@ impl Log {
             .as_ref()
             .is_some_and(|open| open.unit.room() < batch.len())
         {
+            let was_taken = ready.open.as_ref().is_some_and(OpenUnit::was_taken);
             let sealed = ready.seal(self, segment.base_offset, state.end);
             state.tail.push_back(sealed);
-            ready.unit_bytes = (ready.unit_bytes * 2).min(UNIT_BYTES_MAX);
+            ready.grow_unit(was_taken);
         }
         let begins_unit = ready.open.is_none();
         if begins_unit {
@@ -505,7 +583,7 @@ impl Log {
         copy[12..16].copy_from_slice(&assigned.leader_epoch.0.to_be_bytes());
         open.marks.note(state.end, open.unit.len());
         open.unit.commit(batch.len());
-        open.guards.extend(guard);
+        open.pending.guards.extend(guard);
         ready.pending_bytes += batch.len();
         segment.append(
             state.end,
@@ -621,8 +699,17 @@ impl Ready {
             carry,
             base_offset,
             marks: Marks::default(),
-            guards: Vec::new(),
+            pending: Pending::new(carry),
         });
+    }
+
+    /// A unit was full. Of those that are filled between two commits there are few.
+    fn grow_unit(&mut self, was_taken: bool) {
+        let bytes_max = match was_taken {
+            true => SLOW_UNIT_BYTES_MAX.max(self.unit_bytes),
+            false => UNIT_BYTES_MAX,
+        };
+        self.unit_bytes = (self.unit_bytes * 2).min(bytes_max);
     }
 
     /// Whether something of it is to go into its segment now.
@@ -655,7 +742,7 @@ impl Ready {
             write.parts.push(Part::new(sealed.unit.for_write(), bytes));
             end = sealed.position + bytes as u64;
             write.next_offset = sealed.next_offset;
-            write.guards.append(&mut sealed.guards);
+            write.guards.append(&mut sealed.pending.guards);
             let fits = |next: &mut Sealed| {
                 next.position + next.unit.padded_len() as u64 - position <= UNIT_BYTES_MAX as u64
             };
@@ -676,13 +763,23 @@ impl Ready {
 
     /// All below `durable` is: nothing of it is pending any more.
     pub(super) fn became_durable(&mut self, durable: Offset) {
-        self.pending_bytes = self.open.as_ref().map_or(0, OpenUnit::bytes);
-        for sealed in &mut self.queue {
+        self.pending_bytes = 0;
+        if let Some(open) = &mut self.open {
+            open.pending.became_durable(durable);
+            self.pending_bytes += open.pending_bytes();
+        }
+        // Durable is a prefix of the log.
+        for sealed in self.queue.iter_mut().rev() {
+            sealed.pending.became_durable(durable);
             if sealed.next_offset <= durable {
-                sealed.guards.clear();
-            } else {
-                self.pending_bytes += sealed.bytes();
+                let was_known = sealed.pending.from == sealed.unit.len();
+                sealed.pending.from = sealed.unit.len();
+                sealed.pending.give_up();
+                if was_known {
+                    break;
+                }
             }
+            self.pending_bytes += sealed.pending_bytes();
         }
     }
 
@@ -701,7 +798,7 @@ impl Ready {
             position: open.position,
             carry: open.carry,
             next_offset,
-            guards: open.guards,
+            pending: open.pending,
         });
         TailUnit {
             unit,

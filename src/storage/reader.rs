@@ -83,26 +83,28 @@ pub struct ColdRead {
 impl Log {
     /// Plans a read. Errors if `from` is outside the log or in a damaged part of it.
     pub fn read(self: &Rc<Self>, range: ReadRange) -> Result<ReadPlan, LogError> {
-        let state = self.state.borrow();
-        state.check_readable(range.from)?;
+        self.state.borrow().check_readable(range.from)?;
         if range.from >= range.upper {
             return Ok(ReadPlan::Memory(Vec::new()));
         }
-        match state.is_in_tail(range.from) {
-            true => Ok(ReadPlan::Memory(self.read_tail(&state, range))),
-            false => Ok(self.plan_cold(&state, range)),
+        match self.has_in_tail(range.from, range.upper) {
+            true => Ok(ReadPlan::Memory(self.read_tail(range))),
+            false => Ok(self.plan_cold(&self.state.borrow(), range)),
         }
     }
 
     /// How many bytes a read from `from` up to `upper` would find in memory; `None` if it would
     /// have to look at the disk. Errors as [`Log::read`] does. It takes hold of none of them.
-    pub fn bytes_in_memory(&self, from: Offset, upper: Offset) -> Result<Option<usize>, LogError> {
-        let state = self.state.borrow();
-        state.check_readable(from)?;
+    pub fn bytes_in_memory(
+        self: &Rc<Self>,
+        from: Offset,
+        upper: Offset,
+    ) -> Result<Option<usize>, LogError> {
+        self.state.borrow().check_readable(from)?;
         if from >= upper {
             return Ok(Some(0));
         }
-        if !state.is_in_tail(from) {
+        if !self.has_in_tail(from, upper) {
             return Ok(None);
         }
         let all = ReadRange {
@@ -112,7 +114,9 @@ impl Log {
             at_least_one: true,
         };
         let mut bytes = 0;
-        state.walk_tail(all, |_, batches| bytes += batches.len());
+        self.state
+            .borrow()
+            .walk_tail(all, |_, batches| bytes += batches.len());
         Ok(Some(bytes))
     }
 
@@ -129,7 +133,17 @@ impl Log {
         })
     }
 
-    fn read_tail(&self, state: &State, mut range: ReadRange) -> Vec<Bytes> {
+    /// Whether `from` is in memory; if so, all from there up to `upper` is in the tail now.
+    fn has_in_tail(self: &Rc<Self>, from: Offset, upper: Offset) -> bool {
+        let is_in_memory = self.state.borrow().is_in_memory(from);
+        if is_in_memory {
+            self.show_to(upper);
+        }
+        is_in_memory
+    }
+
+    fn read_tail(&self, mut range: ReadRange) -> Vec<Bytes> {
+        let state = self.state.borrow();
         if !self.shard.is_overdrawn() {
             return state.read_tail(range);
         }
@@ -196,9 +210,14 @@ impl State {
         }
     }
 
-    fn is_in_tail(&self, from: Offset) -> bool {
-        let oldest = self.tail.front();
-        oldest.is_some_and(|oldest| oldest.base_offset <= from)
+    /// Whether `from` is in the tail or in the open unit.
+    fn is_in_memory(&self, from: Offset) -> bool {
+        let oldest = self.tail.front().map(|oldest| oldest.base_offset);
+        let open = match &self.appender {
+            Appender::Ready(ready) => ready.open.as_ref().map(|open| open.base_offset),
+            Appender::Parked => None,
+        };
+        oldest.or(open).is_some_and(|oldest| oldest <= from)
     }
 
     fn read_tail(&self, range: ReadRange) -> Vec<Bytes> {

@@ -227,9 +227,9 @@ impl Unit {
         self.length += length;
     }
 
-    /// The bytes that it holds, to be patched in place.
-    pub fn filled_mut(&mut self) -> &mut [u8] {
-        &mut self.buffer.as_bytes_mut()[..self.length]
+    /// The bytes that it holds.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.buffer.as_bytes()[..self.length]
     }
 
     /// Ends the filling: the rest of the last block becomes zeros, and the unit whole blocks.

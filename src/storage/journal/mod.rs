@@ -24,8 +24,8 @@ pub mod replay;
 #[cfg(not(feature = "faults"))]
 mod format;
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::{Cell, Ref, RefCell};
+use std::ops::Range;
 use std::rc::{Rc, Weak};
 
 use crate::base::ids::{Offset, ShardId};
@@ -38,7 +38,8 @@ use super::error::FileError;
 use super::file::File;
 use super::layout;
 use super::log::Log;
-use super::unit::SealedUnit;
+use super::unit::{SealedUnit, Unit};
+pub(super) use format::is_beside;
 use format::{CommitSize, Entry, Secret};
 
 /// A journal of a shard.
@@ -162,8 +163,21 @@ struct JournalFile {
     is_free: bool,
     /// Memory of the units in it, in bytes.
     memory_bytes: usize,
-    /// How far each log is in it, by the log's number.
-    logs: HashMap<u64, (Weak<Log>, Offset)>,
+    /// How many times it was filled.
+    fills: u64,
+    /// The logs that are in it; each knows how far.
+    logs: Vec<Weak<Log>>,
+}
+
+/// How far a log is in each of the files.
+pub(super) type Journaled = [Reached; 2];
+
+/// How far a log is in one file.
+#[derive(Debug, Default)]
+pub(super) struct Reached {
+    /// In which filling of the file, from 1.
+    fill: Cell<u64>,
+    offset: Cell<Offset>,
 }
 
 /// A commit on its way to the disk.
@@ -174,17 +188,51 @@ struct Commit {
     logs: Vec<(Rc<Log>, Offset)>,
 }
 
-/// A unit of a log that goes into a commit; so many bytes of it were durable before.
-struct Taken {
-    log: Rc<Log>,
-    at: At,
-    unit: SealedUnit,
-    carry: usize,
+/// What goes into a commit of a unit of a log.
+pub(super) struct Taken {
+    /// Where the bytes belong.
+    pub at: At,
+    /// None is the log's open unit, which goes on being filled: little of it is taken, and copied.
+    pub unit: Option<SealedUnit>,
+    /// Which of its bytes.
+    pub range: Range<usize>,
+    /// What the unit takes if none of it was taken before, in bytes.
+    pub memory_bytes: usize,
 }
 
 impl Taken {
-    fn bytes(&self) -> &[u8] {
-        &self.unit.as_bytes()[self.carry..]
+    /// What lies in the first block of its bytes before them.
+    fn carry(&self) -> usize {
+        self.range.start % BLOCK_BYTES as usize
+    }
+
+    /// The blocks that go beside the head of the commit as they are, if they do.
+    fn beside(&self) -> Option<Part> {
+        let unit = self.unit.as_ref()?;
+        let blocks = self.range.start - self.carry()..unit.padded_len();
+        is_beside(self.range.len()).then(|| Part::of(unit.for_write(), blocks))
+    }
+}
+
+/// The bytes of an open unit, lent while a commit is put together.
+enum Lent<'a> {
+    Sealed(&'a SealedUnit),
+    Open(Ref<'a, Unit>),
+}
+
+impl<'a> Lent<'a> {
+    fn of(log: &'a Log, taken: &'a Taken) -> Self {
+        match &taken.unit {
+            Some(unit) => Self::Sealed(unit),
+            None => Self::Open(log.open_unit()),
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Sealed(unit) => unit.as_bytes(),
+            Self::Open(unit) => unit.as_bytes(),
+        }
     }
 }
 
@@ -323,7 +371,8 @@ impl Journal {
                 position: BLOCK_BYTES,
                 is_free: true,
                 memory_bytes: 0,
-                logs: HashMap::new(),
+                fills: 1,
+                logs: Vec::new(),
             });
         }
         let synced = self
@@ -371,21 +420,17 @@ impl Journal {
             self.turn();
         }
         let mut logs = Vec::new();
-        let mut taken: Vec<Taken> = Vec::new();
+        let mut taken: Vec<(Rc<Log>, Taken)> = Vec::new();
         let mut size = CommitSize::new();
         loop {
             // Those that find it closed go to their segments, and those that come back wait.
             let enlisted = self.enlisted.take();
             let mut rest = enlisted.into_iter();
             for log in rest.by_ref().filter_map(|log| log.upgrade()) {
-                let goes_to = log.take_pending(|at, unit, carry| {
-                    size.add(log.name(), log.identity(), carry, unit.len() - carry);
-                    taken.push(Taken {
-                        log: Rc::clone(&log),
-                        at,
-                        unit: unit.clone(),
-                        carry,
-                    });
+                let goes_to = log.take_pending(|part| {
+                    let (name, identity) = (log.name(), log.identity());
+                    size.add(name, identity, part.carry(), part.range.len());
+                    taken.push((Rc::clone(&log), part));
                 });
                 logs.extend(goes_to.map(|next_offset| (log, next_offset)));
                 if size.bytes() >= COMMIT_BYTES {
@@ -409,40 +454,43 @@ impl Journal {
 
     fn put_together(
         &self,
-        taken: &[Taken],
+        taken: &[(Rc<Log>, Taken)],
         size: CommitSize,
         logs: Vec<(Rc<Log>, Offset)>,
     ) -> Commit {
         assert!(size.bytes() as u64 <= COMMIT_BYTES_MAX, "a commit has room");
         let sequence = self.sequence.get() + 1;
         self.sequence.set(sequence);
-        let entries = taken.iter().map(|taken| {
+        let lent = taken.iter().map(|(log, part)| Lent::of(log, part));
+        let lent: Vec<_> = lent.collect();
+        let entries = taken.iter().zip(&lent).map(|((log, part), lent)| {
             let entry = Entry {
-                name: taken.log.name(),
-                identity: taken.log.identity(),
-                at: taken.at,
-                bytes: taken.bytes(),
+                name: log.name(),
+                identity: log.identity(),
+                at: part.at,
+                bytes: &lent.as_bytes()[part.range.clone()],
             };
-            (entry, taken.carry)
+            (entry, part.carry())
         });
+        let active = self.active.get();
         let mut files = self.files.borrow_mut();
-        let file = &mut files[self.active.get()];
+        let file = &mut files[active];
         let head = format::encode(&file.secret, sequence, entries, size);
         let length = head.len();
         let mut parts = vec![Part::new(Rc::new(head), length)];
         // The blocks that go to the segment later go here as they are.
-        let beside = taken
-            .iter()
-            .filter(|it| format::is_beside(it.bytes().len()));
-        parts.extend(beside.map(|it| Part::new(it.unit.for_write(), it.unit.padded_len())));
+        parts.extend(taken.iter().filter_map(|(_, part)| part.beside()));
         let position = file.position;
         file.position += size.bytes() as u64;
         file.is_free = false;
-        let memory = taken.iter().map(|it| it.unit.memory_bytes());
+        let memory = taken.iter().map(|(_, part)| part.memory_bytes);
         file.memory_bytes += memory.sum::<usize>();
         for (log, next_offset) in &logs {
-            let reached = (Rc::downgrade(log), *next_offset);
-            file.logs.insert(log.number, reached);
+            let reached = &log.journaled[active];
+            reached.offset.set(*next_offset);
+            if reached.fill.replace(file.fills) != file.fills {
+                file.logs.push(Rc::downgrade(log));
+            }
         }
         Commit {
             file: Rc::clone(&file.file),
@@ -474,15 +522,16 @@ impl Journal {
             self.active.set(other);
             std::mem::take(&mut files[full].logs)
         };
-        let logs = Rc::new(RefCell::new(logs.into_values()));
+        let logs = Rc::new(RefCell::new(logs.into_iter()));
         let lanes = Rc::new(Cell::new(LANES));
         for _ in 0..LANES {
             let (journal, logs, lanes) = (Rc::clone(self), Rc::clone(&logs), Rc::clone(&lanes));
             self.queue.detach(async move {
                 loop {
                     let next = logs.borrow_mut().next();
-                    let Some((log, reached)) = next else { break };
+                    let Some(log) = next else { break };
                     if let Some(log) = log.upgrade() {
+                        let reached = log.journaled[full].offset.get();
                         log.write_out(reached);
                         log.written_out(reached).await;
                     }
@@ -499,6 +548,7 @@ impl Journal {
         let file = &mut self.files.borrow_mut()[index];
         file.position = BLOCK_BYTES;
         file.memory_bytes = 0;
+        file.fills += 1;
         file.is_free = true;
         if self.phase.get() == Phase::Full {
             self.phase.set(Phase::Open);

@@ -165,6 +165,52 @@ fn large_appends_and_small_ones_survive_a_crash_alike() {
 }
 
 #[test]
+fn a_unit_is_filled_over_many_commits_unless_somebody_reads_it() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    let written = on_shard(home.directory.clone(), journaled(0), {
+        let path = path.clone();
+        async move |storage| {
+            let log = with_journal(&storage, &path).await;
+            append_durably(&log, 1).await;
+            let sealed = log.state.borrow().tail.len();
+            for seed in 2..10 {
+                append_durably(&log, seed).await;
+            }
+            assert_eq!(log.state.borrow().tail.len(), sealed, "nothing was sealed");
+            for seed in 10..60 {
+                append_durably(&log, seed).await;
+                if seed % 3 == 0 {
+                    let from = log.end().plus(-1 - (seed % 7) as i64);
+                    let headers = read_all(&log, from, 5000).await;
+                    assert_eq!(
+                        headers.last().map(BatchHeader::next_offset),
+                        Some(log.end())
+                    );
+                }
+                if seed % 11 == 0 {
+                    // A block of it is durable in part, and goes into the journal as it is.
+                    let batch = batch(seed, 20, 1000);
+                    append(&log, &batch).await.expect("an append");
+                }
+            }
+            log.make_durable(log.end()).await.expect("a sync");
+            assert!(settled(&path) < log.size_bytes());
+            let written = (log.end(), read_all(&log, Offset(0), 50_000).await);
+            crash(&storage, &[log]).await;
+            written
+        }
+    });
+    let replayed = replay(&home.directory, false).expect("a journal");
+    assert_eq!((replayed.segments, replayed.damaged.len()), (1, 0));
+    on_shard(home.directory.clone(), limits(), async move |storage| {
+        let (log, reports) = open(&storage, &path, config(), None, false);
+        assert_eq!((log.end(), reports), (written.0, Vec::new()));
+        assert_eq!(read_all(&log, Offset(0), 50_000).await, written.1);
+    });
+}
+
+#[test]
 fn parking_and_much_at_once_bring_all_into_the_segment() {
     let home = home(Faults::default());
     let path = home.log.clone();

@@ -120,8 +120,8 @@ fn a_failed_disk_refuses_and_every_log_of_the_directory_is_told() {
             let Appender::Ready(ready) = &state.appender else {
                 continue;
             };
-            let guards = ready.queue.iter().map(|sealed| sealed.guards.len());
-            let open = ready.open.iter().map(|open| open.guards.len());
+            let guards = ready.queue.iter().map(|sealed| sealed.pending.guards.len());
+            let open = ready.open.iter().map(|open| open.pending.guards.len());
             assert_eq!(guards.chain(open).sum::<usize>(), 0, "requests are let go");
             drop(state);
             assert_eq!(log.durable(), end.plus(-1));
