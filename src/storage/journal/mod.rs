@@ -27,10 +27,11 @@ mod format;
 use std::cell::{Cell, Ref, RefCell};
 use std::ops::Range;
 use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
 
 use crate::base::ids::{Offset, ShardId};
 use crate::base::limits::BLOCK_BYTES;
-use crate::runtime::{DmaBuffer, Part, TaskQueue};
+use crate::runtime::{DmaBuffer, Part, TaskQueue, yield_now};
 
 use super::ahead::ZEROS_BYTES_MAX;
 use super::directory::LogDirectory;
@@ -78,6 +79,11 @@ const COMMIT_BYTES_MAX: u64 = 2 << 20;
 /// So many commits are in flight at a time, as a rule of different logs: with one alone, what comes
 /// just after it was begun would wait for it and for its own.
 const IN_FLIGHT_MAX: u32 = 2;
+/// A commit is not begun while more logs come, from one look at the ring to the next: so a shard
+/// with much to do makes few, and one with little to do waits for nothing.
+const GATHERED_LOGS_MAX: usize = 64;
+/// Nor does it wait for longer, which is about what its write takes.
+const GATHERING_MAX: Duration = Duration::from_micros(300);
 /// Where there was no room for the files, it is looked for again after so many writes.
 const WRITES_BEFORE_RETRY: u64 = 100_000;
 /// So many logs are written out of a full file at a time, so that commits come between.
@@ -96,6 +102,8 @@ pub(super) struct Journal {
     enlisted: RefCell<Vec<Weak<Log>>>,
     /// Tasks that commit, each with one commit in flight at most.
     committing: Cell<u32>,
+    /// Whether one of them waits for more to come.
+    gathering: Cell<bool>,
     sequence: Cell<u64>,
     share: Share,
 }
@@ -254,6 +262,7 @@ impl Journal {
             active: Cell::new(0),
             enlisted: RefCell::default(),
             committing: Cell::new(0),
+            gathering: Cell::new(false),
             sequence: Cell::new(0),
             share: Share::new(),
         })
@@ -309,7 +318,7 @@ impl Journal {
     /// Comes to `log` with the next commit, by [`Log::take_pending`].
     pub fn enlist(self: &Rc<Self>, log: &Rc<Log>) {
         self.enlisted.borrow_mut().push(Rc::downgrade(log));
-        if self.committing.get() < IN_FLIGHT_MAX {
+        if !self.gathering.get() && self.committing.get() < IN_FLIGHT_MAX {
             self.committing.set(self.committing.get() + 1);
             let journal = Rc::clone(self);
             self.queue.detach(async move { journal.commit_all().await });
@@ -394,7 +403,9 @@ impl Journal {
 
     /// Commits what logs have pending, and what has gathered meanwhile, until there is nothing.
     async fn commit_all(self: Rc<Self>) {
-        while let Some(commit) = self.next_commit() {
+        while self.gather().await
+            && let Some(commit) = self.next_commit()
+        {
             let written = commit.file.write(commit.parts, commit.position).await;
             if let Err(error) = &written {
                 self.directory.fail(error);
@@ -407,6 +418,25 @@ impl Journal {
                 }
             }
         }
+    }
+
+    /// Waits while more logs come. Ends the task if another one does that.
+    async fn gather(&self) -> bool {
+        if self.gathering.replace(true) {
+            self.committing.set(self.committing.get() - 1);
+            return false;
+        }
+        let began = Instant::now();
+        let mut logs = 0;
+        loop {
+            let before = std::mem::replace(&mut logs, self.enlisted.borrow().len());
+            if logs == before || logs >= GATHERED_LOGS_MAX || began.elapsed() >= GATHERING_MAX {
+                break;
+            }
+            yield_now().await;
+        }
+        self.gathering.set(false);
+        true
     }
 
     /// The next commit; ends the task if there is none.
