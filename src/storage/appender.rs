@@ -29,8 +29,9 @@ use super::error::{FileError, LogError};
 use super::file::File;
 use super::journal::{self, At, Taken};
 use super::layout;
-use super::log::{Appender, Incoming, Log, Ready, Write};
+use super::log::{Appender, Incoming, Log};
 use super::pace::{Pace, STEP_BYTES_MIN};
+use super::ready::{Ready, Write};
 use super::segment::Segment;
 use super::unit::Unit;
 

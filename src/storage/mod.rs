@@ -42,6 +42,7 @@ mod appender;
 mod file;
 mod pace;
 mod read_cache;
+mod ready;
 mod room;
 mod segment;
 mod site;

@@ -26,7 +26,6 @@ use super::log::{Appender, Log, State};
 use super::read_cache::{Piece, PieceKey};
 use super::segment::Segment;
 use super::shard::ShardStorage;
-use super::tail::TailUnit;
 use super::turn::Turn;
 use super::unit::SealedUnit;
 
@@ -207,46 +206,6 @@ impl State {
         match self.damaged.iter().any(|damaged| damaged.contains(&from)) {
             true => Err(LogError::Damaged(from)),
             false => Ok(()),
-        }
-    }
-
-    /// Whether `from` is in the tail or in the open unit.
-    fn is_in_memory(&self, from: Offset) -> bool {
-        let oldest = self.tail.front().map(|oldest| oldest.base_offset);
-        let open = match &self.appender {
-            Appender::Ready(ready) => ready.open.as_ref().map(|open| open.base_offset),
-            Appender::Parked => None,
-        };
-        oldest.or(open).is_some_and(|oldest| oldest <= from)
-    }
-
-    fn read_tail(&self, range: ReadRange) -> Vec<Bytes> {
-        let mut chunks = Vec::new();
-        self.walk_tail(range, |unit, batches| {
-            chunks.push(unit.unit.slice(batches));
-        });
-        chunks
-    }
-
-    /// Shows `take` the batches that a read is to have, unit by unit, none of them empty.
-    fn walk_tail(&self, range: ReadRange, mut take: impl FnMut(&TailUnit, Range<usize>)) {
-        let first = self
-            .tail
-            .partition_point(|unit| unit.next_offset <= range.from);
-        let (mut from, mut left) = (range.from, range.bytes_max);
-        let mut at_least_one = range.at_least_one;
-        for unit in self.tail.range(first..) {
-            let batches = unit.batches(from, range.upper, left, at_least_one);
-            let ends_early = batches.end < unit.unit.len();
-            if !batches.is_empty() {
-                left = left.saturating_sub(batches.len());
-                at_least_one = false;
-                take(unit, batches);
-            }
-            if ends_early {
-                break;
-            }
-            from = unit.next_offset;
         }
     }
 
