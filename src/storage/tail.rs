@@ -1,7 +1,8 @@
 //! The tail of a log in memory: sealed units, readable by offset. Its log's shard alone.
 //!
 //! Units are contiguous and in order, batches never span two of them, and the oldest go first when
-//! the shard's budget is used up. A unit begins at a block's start: where the log's end lay within
+//! the shard's budget is used up. The open unit comes to them when it is full, and when somebody
+//! reads what is in it. A unit begins at a block's start: where the log's end lay within
 //! a block, its first bytes repeat the end of the unit before, the *carry*.
 
 use std::cell::{Cell, RefCell};
