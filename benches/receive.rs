@@ -111,6 +111,7 @@ impl Service for Replying {
         Dispatched::Now(Outcome::Reply(Reply {
             chunks: vec![Bytes::from_static(REPLY)],
             length: REPLY.len(),
+            own_length: REPLY.len(),
         }))
     }
 }

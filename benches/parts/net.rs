@@ -68,6 +68,7 @@ impl Service for Metered {
         Dispatched::Now(Outcome::Reply(Reply {
             chunks: vec![Bytes::from_static(REPLY)],
             length: REPLY.len(),
+            own_length: REPLY.len(),
         }))
     }
 }

@@ -14,6 +14,14 @@ pub const MAILBOX_MESSAGES_MAX: usize = 1024;
 /// clients keep 5 in flight by default.
 pub const PIPELINED_REQUESTS_MAX: usize = 64;
 
+/// A connection counts as idle unless a request or a reply of it has ended, or so many bytes of one
+/// have moved: a byte a second keeps no connection. Kafka counts every byte.
+pub const MOVED_BYTES_MIN: usize = 16 << 10;
+
+/// A client that was sent less than this in a quarter of a second, and has replies to read, does
+/// not read: it is closed if too much was made for such clients.
+pub const READ_BYTES_MIN: usize = 64 << 10;
+
 /// Slices handed to one `sendmsg`, the kernel's `IOV_MAX`.
 pub const IOV_MAX: usize = 1024;
 

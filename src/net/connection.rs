@@ -80,17 +80,20 @@ async fn read<S: Service>(
     queue: TaskQueue,
 ) -> Result<(), ConnectionError> {
     while !entry.is_draining() {
-        let request = intake.next(|start| service.pipelines(start), || entry.touch());
-        let Some(request) = request.await? else {
+        let start = intake.announced(|start| service.pipelines(start), |count| entry.moved(count));
+        let Some(announced) = start.await? else {
             return Ok(());
         };
-        if let Err(WriterEnded) = entry.replies.room(request.pipelines).await {
+        // Before its memory is taken, which a client that does not read would hold for long.
+        if let Err(WriterEnded) = entry.replies.room(announced.pipelines).await {
             return Ok(());
         }
+        let request = intake.whole(announced, |count| entry.moved(count)).await?;
+        entry.has_ended_one();
         let place = entry.replies.reserve();
-        match service.dispatch(connection, request.frame).await {
+        match service.dispatch(connection, request).await {
             Dispatched::Now(outcome) => place.fill(outcome),
-            Dispatched::Later(completion) if request.pipelines => {
+            Dispatched::Later(completion) if announced.pipelines => {
                 queue.detach(async move { place.fill(completion.await) });
             }
             Dispatched::Later(completion) => place.fill(completion.await),
@@ -120,8 +123,9 @@ async fn write_all(
                 mut chunks,
                 requests,
             } => {
-                let sent = socket.send(&mut chunks, || entry.touch()).await;
+                let sent = socket.send(&mut chunks, |count| entry.sent(count)).await;
                 sent.map_err(ConnectionError::Send)?;
+                entry.has_ended_one();
                 replies.written(requests);
             }
             Next::Close(reason) => return Err(ConnectionError::Refused(reason)),

@@ -5,6 +5,7 @@
 //! writes.
 
 use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -14,14 +15,22 @@ use slab::Slab;
 
 use super::replies::Replies;
 use super::socket::Socket;
+use super::unread::Unread;
+use crate::base::limits::{MOVED_BYTES_MIN, READ_BYTES_MIN};
 
 /// What is known of one connection.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) socket: Rc<Socket>,
     pub(super) replies: Rc<Replies>,
-    /// When bytes last came or left.
+    /// When it was last seen that a request or a reply had ended, or that much had moved.
     active: Cell<Instant>,
+    /// Bytes that came or left since then.
+    moved: Cell<usize>,
+    /// Bytes that left since it was last looked for who does not read.
+    left: Cell<usize>,
+    /// The last of these looks at which that was too little.
+    is_behind_since: Cell<u64>,
     is_draining: Cell<bool>,
 }
 
@@ -31,13 +40,27 @@ impl Entry {
             socket,
             replies,
             active: Cell::new(Instant::now()),
+            moved: Cell::new(0),
+            left: Cell::new(0),
+            is_behind_since: Cell::new(0),
             is_draining: Cell::new(false),
         }
     }
 
     /// Bytes came or left.
-    pub(super) fn touch(&self) {
-        self.active.set(Instant::now());
+    pub(super) fn moved(&self, count: usize) {
+        self.moved.set(self.moved.get().saturating_add(count));
+    }
+
+    /// Bytes left.
+    pub(super) fn sent(&self, count: usize) {
+        self.moved(count);
+        self.left.set(self.left.get().saturating_add(count));
+    }
+
+    /// A request has come whole, or replies have left.
+    pub(super) fn has_ended_one(&self) {
+        self.moved.set(MOVED_BYTES_MIN);
     }
 
     /// Whether no further request is to be taken.
@@ -45,7 +68,21 @@ impl Entry {
         self.is_draining.get()
     }
 
+    /// Whether its client has not read at two looks in a row, of which this is one. Looks are
+    /// counted from 1.
+    fn does_not_read(&self, look: u64) -> bool {
+        if self.left.take() >= READ_BYTES_MIN || self.replies.own_bytes() == 0 {
+            return false;
+        }
+        self.is_behind_since.replace(look) + 1 == look && look > 1
+    }
+
+    /// Whether nothing that counts has moved for `idle`, as far as was looked before.
     fn is_idle(&self, now: Instant, idle: Duration) -> bool {
+        if self.moved.get() >= MOVED_BYTES_MIN {
+            self.moved.set(0);
+            self.active.set(now);
+        }
         now.saturating_duration_since(self.active.get()) >= idle && !self.replies.is_handling()
     }
 }
@@ -54,6 +91,7 @@ impl Entry {
 struct State {
     entries: Slab<Rc<Entry>>,
     waits_for_none: Option<Waker>,
+    looks: u64,
 }
 
 /// The open connections. Clones share them.
@@ -77,7 +115,8 @@ impl Connections {
         self.state.borrow().entries.len()
     }
 
-    /// Closes those on which nothing has moved for `idle`; how many.
+    /// Closes those on which nothing that counts has moved for `idle`; how many. What has moved is
+    /// taken note of here, so it is called several times in that time.
     pub(super) fn close_idle(&self, now: Instant, idle: Duration) -> usize {
         let state = self.state.borrow();
         let idle = state
@@ -85,6 +124,32 @@ impl Connections {
             .iter()
             .filter(|(_, entry)| entry.is_idle(now, idle));
         idle.map(|(_, entry)| entry.socket.close()).count()
+    }
+
+    /// Closes those that do not read what was made for them, while that is more than it may be:
+    /// those that hold most first. How many.
+    pub(super) fn close_unread(&self, unread: &Unread) -> usize {
+        let mut state = self.state.borrow_mut();
+        state.looks += 1;
+        let look = state.looks;
+        let mut excess = unread.excess();
+        if excess == 0 {
+            return 0;
+        }
+        let entries = state.entries.iter().map(|(_, entry)| entry);
+        let behind = entries.filter(|entry| entry.does_not_read(look));
+        let mut behind: Vec<_> = behind.collect();
+        behind.sort_by_key(|entry| Reverse(entry.replies.own_bytes()));
+        let mut closed = 0;
+        for entry in behind {
+            if excess == 0 {
+                break;
+            }
+            entry.socket.close();
+            excess = excess.saturating_sub(entry.replies.own_bytes());
+            closed += 1;
+        }
+        closed
     }
 
     /// Has every connection end after the requests that it has begun.

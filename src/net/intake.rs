@@ -3,20 +3,23 @@
 //! A frame's length and key are read ahead into a small buffer; then its memory is taken from the
 //! shard's budget and the rest is received straight into it, together with the start of what
 //! follows. So a large frame is copied by the kernel alone, and one call brings many small ones. A
-//! connection that waits holds at most [`REST_BYTES_MAX`] bytes of buffer.
+//! connection that waits for a request holds at most [`REST_BYTES_MAX`] bytes of buffer; one that
+//! waits within a request sets the frame aside, so that others may have its memory.
 
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
+use futures_lite::future::or;
 
 use super::socket::{Received, Socket};
 use crate::base::limits::BYTES_BEFORE_YIELD_MAX;
 use crate::protocol::frame::{self, FrameError, LENGTH_BYTES};
 use crate::runtime::yield_now;
 use crate::shard::budget::LargerThanBudget;
-use crate::shard::frames::{Frame, Frames};
+use crate::shard::frames::{Frame, Frames, Whole};
 
 /// What one receive reads ahead when small requests are expected.
 const AHEAD_BYTES: usize = 16 << 10;
@@ -41,6 +44,8 @@ pub(super) enum IntakeError {
     LargerThanBudget(#[from] LargerThanBudget),
     #[error("the connection ended within a request")]
     Truncated,
+    #[error("a request came too slowly while its memory was needed")]
+    TooSlow,
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -134,11 +139,11 @@ impl Drop for Ahead {
     }
 }
 
-/// A whole request.
-#[derive(Debug)]
-pub(super) struct Request {
-    /// Without its length.
-    pub(super) frame: Bytes,
+/// The start of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Announced {
+    /// Without its length field.
+    length: usize,
     /// Whether it may be dispatched beside earlier ones.
     pub(super) pipelines: bool,
 }
@@ -176,12 +181,13 @@ impl Intake {
         }
     }
 
-    /// The next request; none if the peer ended between two. Calls `progress` when bytes came.
-    pub(super) async fn next(
+    /// Waits for the start of the next request, which holds no memory yet; none if the peer ended
+    /// between two. Tells `progress` how many bytes came.
+    pub(super) async fn announced(
         &mut self,
         pipelines: impl Fn(&[u8]) -> bool,
-        progress: impl Fn(),
-    ) -> Result<Option<Request>, IntakeError> {
+        progress: impl Fn(usize),
+    ) -> Result<Option<Announced>, IntakeError> {
         let length = loop {
             if let Some(prefix) = self.ahead.filled().first_chunk::<LENGTH_BYTES>() {
                 let length = frame::frame_length(*prefix, self.request_bytes_max)?;
@@ -189,81 +195,139 @@ impl Intake {
                     break length;
                 }
             }
-            let count = self.receive(&mut [], AHEAD_BYTES).await?;
+            let count = self.receive_ahead().await?;
             if count == 0 {
                 let is_between = self.ahead.filled().is_empty();
                 return is_between.then_some(None).ok_or(IntakeError::Truncated);
             }
             self.ahead.end += count;
-            progress();
+            progress(count);
         };
         self.ahead.consume(LENGTH_BYTES);
         let start = self.ahead.filled();
         let pipelines = length >= KEY_BYTES && pipelines(&start[..start.len().min(length)]);
-        let mut frame = self.memory(length, pipelines).await?;
-        self.fill(frame.as_mut_slice(), progress).await?;
         self.ahead.rest();
-        Ok(Some(Request {
-            frame: frame.freeze(),
-            pipelines,
-        }))
+        Ok(Some(Announced { length, pipelines }))
     }
 
-    async fn memory(&mut self, length: usize, carries: bool) -> Result<Frame, IntakeError> {
+    /// Receives the request that was announced, without its length field. Tells `progress` how many
+    /// bytes came.
+    pub(super) async fn whole(
+        &mut self,
+        announced: Announced,
+        progress: impl Fn(usize),
+    ) -> Result<Bytes, IntakeError> {
+        let length = announced.length;
+        let mut frame = self.memory(announced).await?;
+        let have = self.ahead.filled();
+        let mut filled = have.len().min(length);
+        frame.as_mut_slice()[..filled].copy_from_slice(&have[..filled]);
+        self.ahead.consume(filled);
+        let mut since = None;
+        while filled < length {
+            if filled == frame.length() {
+                // It had to give way, and what has come since has filled its small buffer.
+                let mut larger = self.memory(announced).await?;
+                larger.as_mut_slice()[..filled].copy_from_slice(frame.as_ref());
+                frame = larger;
+                since = None;
+            }
+            if !self.may_have_more {
+                let since = *since.get_or_insert_with(Instant::now);
+                frame = self
+                    .wait_with(frame, filled, Whole { length, since })
+                    .await?;
+            }
+            self.give_way().await;
+            let missing = frame.length() - filled;
+            let rest = &mut frame.as_mut_slice()[filled..];
+            let received = match missing {
+                _ if filled + missing < length => self.socket.receive(rest, &mut []),
+                AHEAD_BYTES.. => {
+                    let ahead = self.ahead.room(AHEAD_OF_LARGE_BYTES);
+                    self.socket.receive(rest, ahead)
+                }
+                _ => self.socket.receive(rest, self.ahead.room(AHEAD_BYTES)),
+            };
+            let count = match self.note(received?) {
+                Some(0) => return Err(IntakeError::Truncated),
+                Some(count) => count,
+                None => continue,
+            };
+            filled += count.min(missing);
+            self.ahead.end += count.saturating_sub(missing);
+            progress(count);
+        }
         self.ahead.rest();
-        if !carries && length <= RESERVED_REQUEST_BYTES_MAX {
+        Ok(frame.freeze())
+    }
+
+    async fn memory(&mut self, announced: Announced) -> Result<Frame, IntakeError> {
+        let Announced { length, pipelines } = announced;
+        if !pipelines && length <= RESERVED_REQUEST_BYTES_MAX {
             return Ok(self.frames.reserved_frame(length).await?);
         }
         Ok(self.frames.frame(length).await?)
     }
 
-    async fn fill(&mut self, frame: &mut [u8], progress: impl Fn()) -> Result<(), IntakeError> {
-        let have = self.ahead.filled();
-        let mut filled = have.len().min(frame.len());
-        frame[..filled].copy_from_slice(&have[..filled]);
-        self.ahead.consume(filled);
-        while filled < frame.len() {
-            let missing = frame.len() - filled;
-            let ahead_max = if missing >= AHEAD_BYTES {
-                AHEAD_OF_LARGE_BYTES
-            } else {
-                AHEAD_BYTES
-            };
-            let count = self.receive(&mut frame[filled..], ahead_max).await?;
-            if count == 0 {
-                return Err(IntakeError::Truncated);
-            }
-            filled += count.min(missing);
-            self.ahead.end += count.saturating_sub(missing);
-            progress();
-        }
-        Ok(())
+    /// Waits for more of a frame, whose memory others may have meanwhile.
+    async fn wait_with(
+        &mut self,
+        frame: Frame,
+        filled: usize,
+        whole: Whole,
+    ) -> Result<Frame, IntakeError> {
+        self.ahead.rest();
+        let aside = self.frames.set_aside(frame, filled, whole);
+        let given_up = async {
+            aside.given_up().await;
+            Ok(())
+        };
+        or(self.socket.readable(), given_up).await?;
+        self.since_wait = 0;
+        aside.take().ok_or(IntakeError::TooSlow)
     }
 
-    /// Receives into `frame` and then behind what was read ahead, waiting for the first byte; none
-    /// at the peer's end.
-    async fn receive(&mut self, frame: &mut [u8], ahead_max: usize) -> io::Result<usize> {
+    /// Receives behind what was read ahead, waiting for the first byte; none at the peer's end.
+    async fn receive_ahead(&mut self) -> io::Result<usize> {
         loop {
             if !self.may_have_more {
                 self.ahead.rest();
                 self.socket.readable().await?;
                 self.since_wait = 0;
-            } else if self.since_wait >= BYTES_BEFORE_YIELD_MAX {
-                yield_now().await;
-                self.since_wait = 0;
             }
-            match self.socket.receive(frame, self.ahead.room(ahead_max))? {
-                Received::Bytes {
-                    count,
-                    may_have_more,
-                } => {
-                    self.may_have_more = may_have_more;
-                    self.since_wait += count;
-                    return Ok(count);
-                }
-                Received::Nothing => self.may_have_more = false,
-                Received::End => return Ok(0),
+            self.give_way().await;
+            let received = self.socket.receive(&mut [], self.ahead.room(AHEAD_BYTES));
+            if let Some(count) = self.note(received?) {
+                return Ok(count);
             }
+        }
+    }
+
+    /// Lets the other connections have their turn, after much that came in one go.
+    async fn give_way(&mut self) {
+        if self.since_wait >= BYTES_BEFORE_YIELD_MAX {
+            yield_now().await;
+            self.since_wait = 0;
+        }
+    }
+
+    /// The bytes that came, 0 at the peer's end; none if nothing has.
+    fn note(&mut self, received: Received) -> Option<usize> {
+        match received {
+            Received::Bytes {
+                count,
+                may_have_more,
+            } => {
+                self.may_have_more = may_have_more;
+                self.since_wait += count;
+                Some(count)
+            }
+            Received::Nothing => {
+                self.may_have_more = false;
+                None
+            }
+            Received::End => Some(0),
         }
     }
 }

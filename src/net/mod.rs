@@ -12,7 +12,9 @@
 //! - a request that does not pipeline is dispatched when every earlier reply of its connection has
 //!   been written, so a client that does not read is not read from;
 //! - no request is read before its memory was taken from the shard's budget, and an idle connection
-//!   holds no buffer;
+//!   holds no buffer; while a peer owes the rest of a request, others may have that memory;
+//! - a connection stays only as long as requests and replies get ahead on it, and what was made for
+//!   replies that nobody reads is bounded;
 //! - whatever a peer sends, or does not send, costs it its own connection and one log line at most;
 //! - no call on a socket blocks, and no connection keeps the shard for more than
 //!   [`crate::base::limits::BYTES_BEFORE_YIELD_MAX`] bytes at a time.
@@ -26,6 +28,7 @@ mod replies;
 pub mod server;
 pub mod service;
 mod socket;
+mod unread;
 
 #[cfg(test)]
 mod tests;

@@ -46,6 +46,15 @@ impl Shared {
     }
 }
 
+/// Why a connection is not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// There are as many as there may be: it may wait.
+    Full,
+    /// Its address has as many as it may.
+    Address,
+}
+
 /// Counts connections against the limits. Clones share the counts; any thread.
 #[derive(Clone, Debug)]
 pub struct ConnectionQuota {
@@ -80,25 +89,31 @@ impl ConnectionQuota {
         self.shared.counts().total
     }
 
-    /// Counts a connection from `ip`; none if that address has as many as it may.
-    pub fn admit(&self, ip: IpAddr) -> Option<ConnectionTicket> {
+    /// Counts a connection from `ip`.
+    ///
+    /// # Errors
+    /// If there may be no other one.
+    pub fn admit(&self, ip: IpAddr) -> Result<ConnectionTicket, Refused> {
         // An IPv4 peer of an IPv6 socket is the same peer.
         let ip = ip.to_canonical();
         let limits = &self.shared.limits;
         let per_ip_max = limits.per_ip_overrides.get(&ip).copied();
         let mut counts = self.shared.counts();
+        if counts.total >= limits.connections_max {
+            return Err(Refused::Full);
+        }
         let own = counts.per_ip.entry(ip).or_default();
         if *own >= per_ip_max.unwrap_or(limits.per_ip_max) {
             if *own == 0 {
                 counts.per_ip.remove(&ip);
             }
-            return None;
+            return Err(Refused::Address);
         }
         *own += 1;
         counts.total += 1;
         drop(counts);
         let shared = self.shared.clone();
-        Some(ConnectionTicket { shared, ip })
+        Ok(ConnectionTicket { shared, ip })
     }
 }
 
@@ -133,14 +148,15 @@ mod tests {
         let first = quota.admit(one).expect("the first");
         let mapped = "::ffff:10.0.0.1".parse().expect("an address");
         let second = quota.admit(mapped).expect("the second");
-        assert!(quota.admit(one).is_none());
-        assert!(quota.admit(three).is_none());
+        assert_eq!(quota.admit(one).err(), Some(Refused::Address));
+        assert_eq!(quota.admit(three).err(), Some(Refused::Address));
         let others = [quota.admit(two), quota.admit(two)];
-        assert!(others.iter().all(Option::is_some));
+        assert!(others.iter().all(Result::is_ok));
         assert!(!quota.has_room());
+        assert_eq!(quota.admit(one).err(), Some(Refused::Full));
         drop(second);
         assert!(quota.has_room());
-        assert!(quota.admit(one).is_some());
+        assert!(quota.admit(one).is_ok());
         drop((first, others));
         assert_eq!(quota.connections(), 0);
         assert!(quota.shared.counts().per_ip.is_empty());

@@ -13,6 +13,7 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 
 use super::service::Outcome;
+use super::unread::Unread;
 use crate::base::limits::{BYTES_BEFORE_YIELD_MAX, PIPELINED_REQUESTS_MAX};
 
 /// What the writer does next.
@@ -37,6 +38,9 @@ struct State {
     first: u64,
     /// Replies that the writer has taken and not written.
     taken: usize,
+    /// The bytes that were made for these, and for all that have not been written.
+    own_bytes_taken: usize,
+    own_bytes: usize,
     has_reader_ended: bool,
     has_writer_ended: bool,
     writer: Option<Waker>,
@@ -62,12 +66,26 @@ impl State {
 pub(super) struct WriterEnded;
 
 /// The replies of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Replies {
     state: RefCell<State>,
+    unread: Rc<Unread>,
 }
 
 impl Replies {
+    /// None yet. What is made for them counts in `unread` until it was written.
+    pub(super) fn new(unread: Rc<Unread>) -> Self {
+        Self {
+            state: RefCell::default(),
+            unread,
+        }
+    }
+
+    /// The bytes that were made for replies and have not been written.
+    pub(super) fn own_bytes(&self) -> usize {
+        self.state.borrow().own_bytes
+    }
+
     /// Whether the connection waits for the handler of a request, not for its peer.
     pub(super) fn is_handling(&self) -> bool {
         let state = self.state.borrow();
@@ -75,8 +93,12 @@ impl Replies {
     }
 
     /// Waits until the next request may be dispatched: one that pipelines when few enough are in
-    /// progress, any other when all earlier replies have been written.
+    /// progress, any other when all earlier replies have been written, and other clients do not
+    /// leave too much unread.
     pub(super) async fn room(&self, pipelines: bool) -> Result<(), WriterEnded> {
+        if !pipelines {
+            self.unread.room().await;
+        }
         let others_max = if pipelines {
             PIPELINED_REQUESTS_MAX - 1
         } else {
@@ -113,7 +135,13 @@ impl Replies {
         let index = number.checked_sub(state.first).map(|index| index as usize);
         // Not there any more if the writer has ended.
         if let Some(slot) = index.and_then(|index| state.waiting.get_mut(index)) {
+            let own_bytes = match &outcome {
+                Outcome::Reply(reply) => reply.own_length,
+                _ => 0,
+            };
             *slot = Some(outcome);
+            state.own_bytes += own_bytes;
+            self.unread.add(own_bytes);
             if index == Some(0) {
                 state.wake_writer();
             }
@@ -134,6 +162,8 @@ impl Replies {
         state.first += state.waiting.len() as u64;
         let dropped = std::mem::take(&mut state.waiting);
         state.taken = 0;
+        self.unread.subtract(state.own_bytes);
+        (state.own_bytes, state.own_bytes_taken) = (0, 0);
         state.wake_reader();
         drop(state);
         drop(dropped);
@@ -159,7 +189,16 @@ impl Replies {
     pub(super) fn written(&self, requests: usize) {
         let mut state = self.state.borrow_mut();
         state.taken -= requests;
+        let own_bytes = std::mem::take(&mut state.own_bytes_taken);
+        state.own_bytes -= own_bytes;
+        self.unread.subtract(own_bytes);
         state.wake_reader();
+    }
+}
+
+impl Drop for Replies {
+    fn drop(&mut self) {
+        self.unread.subtract(self.state.get_mut().own_bytes);
     }
 }
 
@@ -179,6 +218,7 @@ impl State {
         {
             if let Some(Some(Outcome::Reply(reply))) = self.waiting.pop_front() {
                 bytes += reply.length;
+                self.own_bytes_taken += reply.own_length;
                 chunks.extend(reply.chunks);
             }
             requests += 1;

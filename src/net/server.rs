@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -12,10 +13,11 @@ use super::connection::{self, ConnectionError};
 use super::connections::{Connections, Entry};
 use super::intake::{AheadBuffers, Intake};
 use super::listener::{Accepted, Listener, Listening};
-use super::quota::{ConnectionQuota, ConnectionTicket};
+use super::quota::{ConnectionQuota, ConnectionTicket, Refused};
 use super::replies::Replies;
 use super::service::Service;
 use super::socket::Socket;
+use super::unread::Unread;
 use crate::base::log_limit::{LeftOut, LogLimit};
 use crate::runtime::{TaskQueue, Timer, yield_now};
 use crate::shard::executor::ShardContext;
@@ -26,6 +28,9 @@ const ACCEPTED_BEFORE_YIELD_MAX: usize = 16;
 /// How much later than its time an idle connection may be closed.
 const SWEEP_MAX: Duration = Duration::from_secs(30);
 const SWEEP_MIN: Duration = Duration::from_millis(10);
+/// How often it is looked whether requests that come too slowly, or replies that are not read, hold
+/// the memory of others.
+const LOOK_FOR_SLOW: Duration = Duration::from_millis(250);
 
 /// How connections are treated.
 #[derive(Clone, Debug)]
@@ -34,8 +39,9 @@ pub struct ServerConfig {
     pub name: String,
     /// `socket.request.max.bytes`: a longer request closes its connection.
     pub request_bytes_max: usize,
-    /// `connections.max.idle.ms`: a connection on which nothing moves for so long is closed; none
-    /// never closes one. One whose request is being handled is not idle.
+    /// `connections.max.idle.ms`: a connection on which no request and no reply has ended for so
+    /// long, nor much of one has moved, is closed; none never closes one. One whose request is
+    /// being handled is not idle.
     pub idle_max: Option<Duration>,
     /// How long requests in progress may take to end when the shard stops.
     pub drain_max: Duration,
@@ -54,6 +60,9 @@ pub async fn serve<S: Service>(
     config: ServerConfig,
     context: &ShardContext,
 ) -> io::Result<()> {
+    // As much again as small requests may take.
+    let unread = frames.reserve().capacity() as usize;
+    let unread = Rc::new(Unread::new(unread));
     let server = Rc::new(Server {
         service,
         frames,
@@ -62,12 +71,14 @@ pub async fn serve<S: Service>(
         context: context.clone(),
         connections: Connections::default(),
         buffers: AheadBuffers::default(),
+        unread,
         log_limit: LogLimit::default(),
         has_ended: Cell::new(false),
     });
     if let Some(idle) = server.config.idle_max {
         TaskQueue::Background.detach(server.clone().sweep(idle));
     }
+    TaskQueue::Background.detach(server.clone().look_for_slow());
     let accepted = server.accept(listening).await;
     server.end().await;
     accepted
@@ -81,6 +92,7 @@ struct Server<S: Service> {
     context: ShardContext,
     connections: Connections,
     buffers: AheadBuffers,
+    unread: Rc<Unread>,
     log_limit: LogLimit,
     has_ended: Cell<bool>,
 }
@@ -99,7 +111,15 @@ impl<S: Service> Server<S> {
                 continue;
             }
             match listener.accept(stop).await? {
-                Accepted::Connection(socket, peer) => self.begin(socket, peer),
+                Accepted::Connection(socket, peer) => {
+                    // Another shard may have taken the last place since.
+                    let mut ticket = self.quota.admit(peer.ip());
+                    while matches!(ticket, Err(Refused::Full)) && !stop.is_requested() {
+                        listener.rest(stop).await;
+                        ticket = self.quota.admit(peer.ip());
+                    }
+                    self.begin(socket, peer, ticket);
+                }
                 Accepted::Exhausted(error) => {
                     self.log(|name, left_out| {
                         warn!(listener = name, %error, left_out, "cannot accept a connection");
@@ -116,13 +136,23 @@ impl<S: Service> Server<S> {
         }
     }
 
-    fn begin(self: &Rc<Self>, socket: socket2::Socket, peer: std::net::SocketAddr) {
-        let Some(ticket) = self.quota.admit(peer.ip()) else {
-            self.log(|name, left_out| {
-                let reason = "as many connections from its address as allowed";
-                info!(listener = name, %peer, left_out, "closed a connection: {reason}");
-            });
-            return;
+    fn begin(
+        self: &Rc<Self>,
+        socket: socket2::Socket,
+        peer: SocketAddr,
+        ticket: Result<ConnectionTicket, Refused>,
+    ) {
+        let ticket = match ticket {
+            Ok(ticket) => ticket,
+            // The shard stops.
+            Err(Refused::Full) => return,
+            Err(Refused::Address) => {
+                self.log(|name, left_out| {
+                    let reason = "as many connections from its address as allowed";
+                    info!(listener = name, %peer, left_out, "closed a connection: {reason}");
+                });
+                return;
+            }
         };
         match Socket::new(socket, peer) {
             Ok(socket) => {
@@ -138,7 +168,8 @@ impl<S: Service> Server<S> {
         let socket = Rc::new(socket);
         let peer = socket.peer();
         debug!(listener = self.config.name, %peer, "connection opened");
-        let entry = Rc::new(Entry::new(socket.clone(), Rc::new(Replies::default())));
+        let replies = Rc::new(Replies::new(self.unread.clone()));
+        let entry = Rc::new(Entry::new(socket.clone(), replies));
         let _listed = self.connections.enter(entry.clone());
         let intake = Intake::new(
             socket,
@@ -162,13 +193,35 @@ impl<S: Service> Server<S> {
     }
 
     async fn sweep(self: Rc<Self>, idle: Duration) {
-        while !self.has_ended.get() && !self.context.stop.is_requested() {
-            let pause = async {
-                Timer::new((idle / 4).clamp(SWEEP_MIN, SWEEP_MAX)).await;
-            };
-            or(pause, self.context.stop.requested()).await;
+        let pause = (idle / 4).clamp(SWEEP_MIN, SWEEP_MAX);
+        while self.goes_on_after(pause).await {
             self.connections.close_idle(Instant::now(), idle);
         }
+    }
+
+    async fn look_for_slow(self: Rc<Self>) {
+        while self.goes_on_after(LOOK_FOR_SLOW).await {
+            self.frames.look_again();
+            let count = self.connections.close_unread(&self.unread);
+            if count > 0 {
+                self.log(|name, left_out| {
+                    let reason = "that do not read their replies, which take too much memory";
+                    info!(
+                        listener = name,
+                        count, left_out, "closed connections {reason}"
+                    );
+                });
+            }
+        }
+    }
+
+    /// Pauses. Whether connections are served then.
+    async fn goes_on_after(&self, pause: Duration) -> bool {
+        let pause = async {
+            Timer::new(pause).await;
+        };
+        or(pause, self.context.stop.requested()).await;
+        !self.has_ended.get() && !self.context.stop.is_requested()
     }
 
     async fn end(&self) {
@@ -189,7 +242,7 @@ impl<S: Service> Server<S> {
         }
     }
 
-    fn log_end(&self, peer: std::net::SocketAddr, error: &ConnectionError) {
+    fn log_end(&self, peer: SocketAddr, error: &ConnectionError) {
         self.log(|name, left_out| {
             info!(listener = name, %peer, left_out, "closed a connection: {error}");
         });

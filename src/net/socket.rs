@@ -85,12 +85,12 @@ impl Socket {
         }
     }
 
-    /// Sends all of `chunks`, giving way as the limits say, and calls `progress` when bytes have
-    /// left. What it has sent is gone from `chunks`, also when it fails.
+    /// Sends all of `chunks`, giving way as the limits say, and tells `progress` how many bytes
+    /// have left. What it has sent is gone from `chunks`, also when it fails.
     pub(super) async fn send(
         &self,
         chunks: &mut VecDeque<Bytes>,
-        progress: impl Fn(),
+        progress: impl Fn(usize),
     ) -> io::Result<()> {
         let mut since_wait = 0;
         while let Some(first) = chunks.front() {
@@ -100,7 +100,7 @@ impl Socket {
             }
             let (wanted, sent) = self.send_some(chunks)?;
             if sent > 0 {
-                progress();
+                progress(sent);
                 advance(chunks, sent);
             }
             since_wait += sent;

@@ -169,7 +169,8 @@ fn plans(
         storage: storage_limits(prepared, ShardId(shard), journals),
         request_bytes_max: prepared.request_bytes_max as usize,
         frame_bytes: machine::frame_bytes(prepared.memory_bytes, shards),
-        reserve_bytes: memory / 16,
+        // A sixteenth together with what frames that had to give way may take beside it.
+        reserve_bytes: memory / 20,
         group_bytes: (memory / 8) as usize,
         quota: quota.clone(),
         session_seed: RandomState::new().build_hasher().finish(),

@@ -91,6 +91,8 @@ pub struct Frame {
     pub chunks: Vec<Bytes>,
     /// The bytes of all pieces.
     pub length: usize,
+    /// The bytes of those that were made for it. The others are parts of a log's memory.
+    pub own_length: usize,
 }
 
 /// What the broker sends: a frame with a response.
@@ -259,6 +261,7 @@ fn frame<H: Message, M: Message>(
     let body = i32::try_from(length - LENGTH_BYTES).map_err(|_| writer.too_long(length))?;
     writer.patch_int32(0, body);
     Ok(Frame {
+        own_length: writer.own_len(),
         chunks: writer.into_chunks(),
         length,
     })

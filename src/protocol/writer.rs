@@ -54,6 +54,11 @@ impl Writer {
         self.buffer.len() + self.spliced_bytes
     }
 
+    /// The bytes so far, without those of the handles.
+    pub fn own_len(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Whether nothing has been written.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

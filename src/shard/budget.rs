@@ -51,7 +51,7 @@ impl Account {
     }
 }
 
-/// Gives back one thing that is only kept for reuse; false if there is none.
+/// Gives back one thing that is not in use, or comes closer to that; false if there is none.
 type Reclaim = Box<dyn Fn() -> bool>;
 
 /// What an acquisition got.
@@ -140,11 +140,18 @@ impl Budget {
         if bytes > capacity {
             return Err(LargerThanBudget { bytes, capacity });
         }
-        let take = || match instead() {
-            Some(found) => Some(Acquired::Instead(found)),
-            None => self
-                .try_take(bytes)
-                .then(|| Acquired::Permit(self.permit(bytes))),
+        let take = || {
+            loop {
+                if let Some(found) = instead() {
+                    return Some(Acquired::Instead(found));
+                }
+                if self.home.account.try_take(bytes) {
+                    return Some(Acquired::Permit(self.permit(bytes)));
+                }
+                if !self.reclaim() {
+                    return None;
+                }
+            }
         };
         if self.home.line.is_empty()
             && let Some(acquired) = take()
@@ -157,7 +164,7 @@ impl Budget {
     }
 
     /// Has `reclaim` called, while it returns true, before a task waits: it drops the permit of one
-    /// thing that is kept for reuse.
+    /// thing that is kept for reuse, or makes one fit for that.
     pub(super) fn reclaim_with(&self, reclaim: impl Fn() -> bool + 'static) {
         *self.home.reclaim.borrow_mut() = Some(Box::new(reclaim));
     }
@@ -173,14 +180,17 @@ impl Budget {
     }
 
     fn try_take(&self, bytes: u64) -> bool {
-        let account = &self.home.account;
-        while !account.try_take(bytes) {
-            let reclaim = self.home.reclaim.borrow();
-            if !reclaim.as_ref().is_some_and(|reclaim| reclaim()) {
+        while !self.home.account.try_take(bytes) {
+            if !self.reclaim() {
                 return false;
             }
         }
         true
+    }
+
+    fn reclaim(&self) -> bool {
+        let reclaim = self.home.reclaim.borrow();
+        reclaim.as_ref().is_some_and(|reclaim| reclaim())
     }
 }
 

@@ -2,16 +2,19 @@
 //!
 //! A frame is filled on its home shard, becomes [`Bytes`], and may be dropped on any other; the
 //! last drop brings the buffer back to its home through a bounded lock-free queue. A buffer kept
-//! for reuse still counts as used, and is given up as soon as somebody waits for memory. Nothing
-//! here reads a socket.
+//! for reuse still counts as used, and is given up as soon as somebody waits for memory; so is that
+//! of a frame whose peer keeps the broker waiting, see [`super::unfilled`]. Nothing here reads a
+//! socket.
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
 
 use super::budget::{Acquired, Budget, LargerThanBudget, Notifier, Permit};
+use super::unfilled::{SetAside, UnfilledFrames};
 
 /// Frames up to this size are allocated to measure: the allocator serves them without page faults.
 const POOLED_FRAME_BYTES_MIN: usize = 16 << 10;
@@ -21,6 +24,8 @@ const CLASS_SLACK_BYTES: usize = 4 << 10;
 const CLASSES: usize = 10;
 /// Buffers of one class that are kept for reuse.
 const KEPT_FRAMES_MAX: usize = 64;
+/// Beside the reserve, so large a part of it may be what has come of frames that had to give way.
+const PARKING_SHARE: u64 = 4;
 /// What a frame costs beside its bytes: its counted handle and the allocator's share.
 const FRAME_OVERHEAD_BYTES: usize = 128;
 
@@ -59,6 +64,7 @@ pub struct Frames {
     budget: Budget,
     reserve: Budget,
     returns: Arc<Returns>,
+    unfilled: UnfilledFrames,
 }
 
 impl fmt::Debug for Frames {
@@ -77,22 +83,24 @@ impl Frames {
                 .collect(),
             notifier: budget.notifier(),
         });
+        let unfilled = UnfilledFrames::new(Budget::new(reserve.capacity() / PARKING_SHARE));
         // The frames keep the queues alive, the budget must not: it would never be dropped.
         let kept = Arc::downgrade(&returns);
+        let of_records = unfilled.clone();
         budget.reclaim_with(move || {
-            let Some(returns) = kept.upgrade() else {
-                return false;
+            let free_one = |returns: Arc<Returns>| {
+                let mut largest_first = returns.classes.iter().rev();
+                largest_first.any(|class| class.pop().is_some())
             };
-            returns
-                .classes
-                .iter()
-                .rev()
-                .any(|class| class.pop().is_some())
+            kept.upgrade().is_some_and(free_one) || of_records.give_way(Source::Budget)
         });
+        let of_reserve = unfilled.clone();
+        reserve.reclaim_with(move || of_reserve.give_way(Source::Reserve));
         Self {
             budget,
             reserve,
             returns,
+            unfilled,
         }
     }
 
@@ -117,11 +125,11 @@ impl Frames {
     /// If the budget as a whole is smaller.
     pub async fn frame(&self, length: usize) -> Result<Frame, LargerThanBudget> {
         let Some(class) = class_of(length) else {
-            return Self::to_measure(&self.budget, length).await;
+            return self.to_measure(Source::Budget, length).await;
         };
         let capacity = class_bytes(class);
         if capacity as u64 > self.budget.capacity() {
-            return Self::to_measure(&self.budget, length).await;
+            return self.to_measure(Source::Budget, length).await;
         }
         let reuse = || self.returns.classes[class].pop();
         let kept = match self.budget.acquire_or(capacity as u64, reuse).await? {
@@ -134,6 +142,7 @@ impl Frames {
         Ok(Frame {
             kept: Some(kept),
             length,
+            source: Source::Budget,
             home: Some((class, self.returns.clone())),
         })
     }
@@ -143,23 +152,56 @@ impl Frames {
     /// # Errors
     /// If the reserve as a whole is smaller.
     pub async fn reserved_frame(&self, length: usize) -> Result<Frame, LargerThanBudget> {
-        Self::to_measure(&self.reserve, length).await
+        self.to_measure(Source::Reserve, length).await
     }
 
-    async fn to_measure(budget: &Budget, length: usize) -> Result<Frame, LargerThanBudget> {
-        let permit = budget
-            .acquire((length + FRAME_OVERHEAD_BYTES) as u64)
-            .await?;
-        let bytes = vec![0; length].into_boxed_slice();
-        Ok(Frame {
-            kept: Some(Kept {
-                bytes,
-                _permit: permit,
-            }),
-            length,
-            home: None,
-        })
+    /// Keeps a frame while its peer is waited for, and nothing has come of it that is not among its
+    /// first `filled` bytes. Whoever needs memory meanwhile takes that of this frame.
+    pub fn set_aside(&self, frame: Frame, filled: usize, whole: Whole) -> SetAside {
+        self.unfilled.set_aside(frame, filled, whole)
     }
+
+    /// Has whoever waits for memory look again for frames that have to give way: some do only after
+    /// a while.
+    pub fn look_again(&self) {
+        for budget in [&self.budget, &self.reserve] {
+            if budget.is_awaited() {
+                budget.notifier().notify();
+            }
+        }
+    }
+
+    async fn to_measure(&self, source: Source, length: usize) -> Result<Frame, LargerThanBudget> {
+        let budget = match source {
+            Source::Budget => &self.budget,
+            _ => &self.reserve,
+        };
+        let permit = budget.acquire(bytes_to_measure(length)).await?;
+        Ok(Frame::to_measure(source, length, permit))
+    }
+}
+
+/// What a frame that is allocated to measure takes of a budget.
+pub(super) fn bytes_to_measure(length: usize) -> u64 {
+    (length + FRAME_OVERHEAD_BYTES) as u64
+}
+
+/// Where the memory of a frame comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Budget,
+    Reserve,
+    /// It is what has come of a frame that had to give way.
+    Parking,
+}
+
+/// What a frame is to become.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole {
+    /// Its length then.
+    pub length: usize,
+    /// Since when its peer could have sent all of it.
+    pub since: Instant,
 }
 
 /// One frame: a buffer and the memory that it takes from the budget.
@@ -167,6 +209,7 @@ pub struct Frame {
     /// Empty only while it is dropped.
     kept: Option<Kept>,
     length: usize,
+    source: Source,
     home: Option<(usize, Arc<Returns>)>,
 }
 
@@ -177,6 +220,33 @@ impl fmt::Debug for Frame {
 }
 
 impl Frame {
+    fn to_measure(source: Source, length: usize, permit: Permit) -> Self {
+        Self {
+            kept: Some(Kept {
+                bytes: vec![0; length].into_boxed_slice(),
+                _permit: permit,
+            }),
+            length,
+            source,
+            home: None,
+        }
+    }
+
+    /// A small frame for what has come of another one, if there is room for it.
+    pub(super) fn parked(parking: &Budget, length: usize) -> Option<Self> {
+        let permit = parking.try_acquire(bytes_to_measure(length))?;
+        Some(Self::to_measure(Source::Parking, length, permit))
+    }
+
+    /// Its bytes. Fewer than those of the request that it is for, if it had to give way.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    pub(super) fn source(&self) -> Source {
+        self.source
+    }
+
     /// The whole frame, to fill.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         match &mut self.kept {

@@ -12,6 +12,7 @@
 //! - every queue and every pool has a bound, and a sender waits when it is reached;
 //! - the bytes that a shard has handed out never exceed its [`budget`], also while they are in use
 //!   on another shard, and the frames kept for reuse are part of it;
+//! - whoever needs memory gets what peers have asked for and do not fill, see [`unfilled`];
 //! - a shard that fails, or panics, stops the others: half a broker is worse than none.
 
 pub mod advertised;
@@ -25,6 +26,7 @@ pub mod placement;
 pub mod reply;
 mod scheduling;
 pub mod shutdown;
+pub mod unfilled;
 
 #[cfg(test)]
 mod tests;

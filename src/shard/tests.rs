@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,15 +10,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_lite::future::{or, poll_once};
 
 use super::advertised::AdvertisedShards;
 use super::budget::{Budget, LargerThanBudget};
 use super::executor::{ExecutorConfig, ShardContext, ShardError, StartError, allowed_cpus, start};
-use super::frames::Frames;
+use super::frames::{Frames, Whole};
 use super::mailbox::{self, Closed, TrySendError};
 use super::placement;
 use super::reply;
 use super::shutdown::Stopper;
+use super::unfilled::SetAside;
 use crate::base::ids::{NodeId, PartitionIndex, ShardId, TopicId, TopicIdPartition};
 use crate::runtime::{TaskQueue, Timer, yield_now};
 
@@ -497,6 +499,85 @@ fn the_reserve_serves_while_the_budget_is_exhausted() {
         assert!(frames.frame(longest).await.is_ok());
         assert!(frames.frame(longest + 1).await.is_err());
         assert_eq!(frames.frame(0).await.expect("fits").freeze(), Bytes::new());
+    });
+}
+
+/// What two frames of about half a mebibyte take.
+const LENT_BYTES: usize = 2 * (516 << 10);
+const HALF_BYTES: usize = 508 << 10;
+
+/// A budget that is lent to two frames; and so much of each has come.
+async fn lent(filled: [usize; 2]) -> (Frames, [SetAside; 2]) {
+    let frames = Frames::new(Budget::new(LENT_BYTES as u64), Budget::new(1 << 20));
+    let since = Instant::now();
+    let mut aside = Vec::new();
+    for (filled, letter) in filled.into_iter().zip([b'a', b'b']) {
+        let mut frame = frames.frame(HALF_BYTES).await.expect("fits");
+        frame.as_mut_slice()[..filled].fill(letter);
+        let length = frame.length();
+        aside.push(frames.set_aside(frame, filled, Whole { length, since }));
+    }
+    let aside = aside.try_into().expect("two frames");
+    (frames, aside)
+}
+
+#[test]
+fn what_waits_for_its_peer_gives_way_and_keeps_what_has_come() {
+    run_one(|_| async move {
+        let (frames, [one, other]) = lent([100, 16 << 10]).await;
+        let large = poll_once(frames.frame(1 << 20)).await;
+        let large = large.expect("without a wait").expect("fits");
+        for (aside, filled, letter) in [(one, 100, b'a'), (other, 16 << 10, b'b')] {
+            let frame = aside.take().expect("what has come");
+            assert!((filled + 1..filled + 8192).contains(&frame.length()));
+            assert!(frame.as_ref()[..filled].iter().all(|byte| *byte == letter));
+        }
+        drop(large);
+        let all = frames.frame_bytes_max() as usize;
+        frames.frame(all).await.expect("all is free");
+    });
+}
+
+#[test]
+fn what_comes_too_slowly_is_given_up_and_what_is_fast_is_not() {
+    run_one(|_| async move {
+        // More than is copied; at its pace, the one is there within a second and the other is not.
+        let (frames, [slow, fast]) = lent([40 << 10, 500 << 10]).await;
+        let half = frames.frame(HALF_BYTES);
+        let looks = async {
+            for _ in 0..500 {
+                Timer::new(PAUSE).await;
+                frames.look_again();
+            }
+            pending().await
+        };
+        let began = Instant::now();
+        let half = or(half, looks).await.expect("fits");
+        assert!(began.elapsed() >= Duration::from_millis(400), "at once");
+        slow.given_up().await;
+        assert!(slow.take().is_none());
+        assert!(poll_once(fast.given_up()).await.is_none());
+        let fast = fast.take().expect("it stays");
+        assert!(fast.as_ref()[..500 << 10].iter().all(|byte| *byte == b'b'));
+        drop((half, fast));
+    });
+}
+
+#[test]
+fn nobody_gives_way_as_long_as_there_is_memory() {
+    run_one(|_| async move {
+        let (frames, [one, other]) = lent([0, 1]).await;
+        frames.look_again();
+        for aside in [one, other] {
+            let frame = aside.take().expect("untouched");
+            assert_eq!(frame.length(), HALF_BYTES);
+        }
+        let (frames, aside) = lent([0, 1]).await;
+        drop(aside);
+        frames
+            .frame(1 << 20)
+            .await
+            .expect("what was dropped is free");
     });
 }
 

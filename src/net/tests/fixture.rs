@@ -26,6 +26,7 @@ use crate::shard::shutdown::Stopper;
 
 pub(super) const PIPELINES: u16 = 0;
 pub(super) const ALONE: u16 = 1;
+pub(super) const KEY_BYTES: usize = 2;
 
 /// What the tests see of the service, over all shards.
 #[derive(Debug, Default)]
@@ -61,7 +62,19 @@ pub(super) fn reply(chunks: Vec<Bytes>) -> Outcome {
     Outcome::Reply(Reply {
         chunks: all,
         length: body + 4,
+        own_length: 0,
     })
+}
+
+/// The same, all of it made for this reply.
+fn made(chunks: Vec<Bytes>) -> Outcome {
+    match reply(chunks) {
+        Outcome::Reply(reply) => Outcome::Reply(Reply {
+            own_length: reply.length,
+            ..reply
+        }),
+        other => other,
+    }
 }
 
 fn number(bytes: &[u8]) -> usize {
@@ -71,8 +84,9 @@ fn number(bytes: &[u8]) -> usize {
 
 impl Scripted {
     /// The letters: `e` echoes; `d` echoes after so many milliseconds; `b` replies with so many
-    /// bytes; `s` replies with a slice of the data between two short pieces; `n` does not reply;
-    /// `c` closes; `h` echoes and has the frame held; `r` releases what is held; `p` panics.
+    /// bytes, `m` likewise with bytes made for it; `s` replies with a slice of the data between two
+    /// short pieces; `n` does not reply; `c` closes; `h` echoes and has the frame held; `r`
+    /// releases what is held; `p` panics.
     fn outcome(&self, frame: &Bytes) -> Outcome {
         let Some((letter, rest)) = frame.get(2..).and_then(<[u8]>::split_first) else {
             return Outcome::Close("too short a request".to_owned());
@@ -80,13 +94,16 @@ impl Scripted {
         let echo = || reply(vec![frame.slice(3..)]);
         match letter {
             b'e' | b'd' => echo(),
-            b'b' => {
+            b'b' | b'm' => {
                 // Many pieces, so that more than one call is needed for their number alone.
                 let piece = Bytes::from(vec![b'x'; 500]);
                 let (whole, part) = (number(rest) / 500, number(rest) % 500);
                 let mut chunks = vec![piece.clone(); whole];
                 chunks.push(piece.slice(..part));
-                reply(chunks)
+                match letter {
+                    b'm' => made(chunks),
+                    _ => reply(chunks),
+                }
             }
             b's' => {
                 let (from, length) = (number(rest), number(&rest[4..]));
@@ -270,7 +287,7 @@ impl Server {
     }
 
     /// Waits until `condition` holds; a busy machine is given time.
-    pub(super) fn wait_until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+    pub(super) fn wait_until(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
         let began = Instant::now();
         while !condition(self) {
             assert!(

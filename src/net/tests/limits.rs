@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::time::TimeValLike;
 
-use super::fixture::{ALONE, PIPELINES, Server, Setup, counting, request};
+use super::fixture::{ALONE, KEY_BYTES, PIPELINES, Server, Setup, counting, request};
 use crate::net::quota::ConnectionLimits;
 use crate::net::server::ServerConfig;
 
@@ -60,6 +60,156 @@ fn records_wait_for_memory_and_small_requests_do_not() {
     }
     let used_max = server.seen.budget_used_max.load(Ordering::SeqCst) as u64;
     assert!(used_max <= budget && used_max > budget / 2, "{used_max}");
+}
+
+#[test]
+fn requests_that_are_announced_and_never_sent_hold_no_memory_of_others() {
+    let budget: u64 = 4 << 20;
+    let server = Server::start(&Setup {
+        budget_bytes: budget,
+        ..Setup::default()
+    });
+    // Of each kind of request more than there is memory for, with and without a first part.
+    let mut silent: Vec<_> = (0..60).map(|_| server.connect()).collect();
+    for (index, client) in silent.iter_mut().enumerate() {
+        let (key, length) = match index % 3 {
+            0 => (PIPELINES, 3_u32 << 20),
+            1 => (PIPELINES, 1 << 20),
+            _ => (ALONE, 60 << 10),
+        };
+        client.send(&length.to_be_bytes());
+        client.send(&key.to_be_bytes());
+        client.send(&vec![b'e'; 1 + index * 40]);
+    }
+    server.wait_until("all are there", |server| server.quota.connections() == 60);
+    let mut normal = server.connect();
+    let large = vec![7; 2 << 20];
+    for _ in 0..20 {
+        let began = Instant::now();
+        assert_eq!(normal.ask(&request(PIPELINES, b'e', &large)), large);
+        assert_eq!(
+            normal.ask(&request(ALONE, b'e', &large[..60_000])),
+            large[..60_000]
+        );
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+    // What had to give way is served all the same, once the rest comes.
+    for (index, client) in silent.iter_mut().enumerate() {
+        let length: usize = match index % 3 {
+            0 => 3 << 20,
+            1 => 1 << 20,
+            _ => 60 << 10,
+        };
+        let first = 1 + index * 40;
+        client.send(&vec![b'x'; length - KEY_BYTES - first]);
+        let reply = client.receive();
+        assert_eq!(reply.len(), length - KEY_BYTES - 1);
+        let (come, rest) = reply.split_at(first - 1);
+        assert!(come.iter().all(|byte| *byte == b'e') && rest.iter().all(|byte| *byte == b'x'));
+    }
+}
+
+#[test]
+fn a_byte_at_a_time_takes_no_memory_of_others_and_is_no_progress() {
+    let config = ServerConfig {
+        idle_max: Some(Duration::from_millis(400)),
+        ..Setup::default().server
+    };
+    let server = Server::start(&Setup {
+        budget_bytes: 4 << 20,
+        server: config,
+        ..Setup::default()
+    });
+    let mut slow: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    for client in &mut slow {
+        client.send(&(3_u32 << 20).to_be_bytes());
+        client.send(&PIPELINES.to_be_bytes());
+    }
+    let mut normal = server.connect();
+    let large = vec![7; 2 << 20];
+    server.wait_until("the slow ones are gone", |server| {
+        for client in &mut slow {
+            // An error once the server has closed it.
+            let _closed = client.stream.write_all(b"e");
+        }
+        assert_eq!(normal.ask(&request(PIPELINES, b'e', &large)), large);
+        server.quota.connections() == 1
+    });
+}
+
+#[test]
+fn a_request_that_stops_half_way_costs_its_connection_once_its_memory_is_needed() {
+    let server = Server::start(&Setup {
+        budget_bytes: 4 << 20,
+        ..Setup::default()
+    });
+    let mut stopped = server.connect();
+    stopped.send(&(3_u32 << 20).to_be_bytes());
+    stopped.send(&PIPELINES.to_be_bytes());
+    stopped.send(&vec![b'e'; 512 << 10]);
+    let mut normal = server.connect();
+    server.wait_until("both are there", |server| server.quota.connections() == 2);
+    let large = vec![7; 3 << 20];
+    server.wait_until("it is closed", |server| {
+        assert_eq!(normal.ask(&request(PIPELINES, b'e', &large)), large);
+        server.quota.connections() == 1
+    });
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_no_memory_for_its_next_request() {
+    let server = Server::start(&Setup {
+        budget_bytes: 4 << 20,
+        ..Setup::default()
+    });
+    let mut deaf: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    for client in &mut deaf {
+        client.send(&counting(ALONE, b'b', &[16 << 20]));
+        let next = request(ALONE, b'e', &vec![1; 3 << 20]);
+        client.stream.set_nonblocking(true).expect("an open socket");
+        // As much as goes: it is not read from.
+        let _blocked = client.stream.write_all(&next);
+    }
+    server.wait_until("all have asked", |server| server.dispatched() == 4);
+    let mut normal = server.connect();
+    let large = vec![7; 3 << 20];
+    assert_eq!(normal.ask(&request(PIPELINES, b'e', &large)), large);
+    assert_eq!(server.dispatched(), 5);
+}
+
+#[test]
+fn clients_that_do_not_read_what_was_made_for_them_are_closed_once_it_is_too_much() {
+    let server = with(Setup::default().server, ConnectionLimits::default());
+    let mut deaf: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    for client in &mut deaf {
+        client.send(&counting(ALONE, b'm', &[8 << 20]));
+    }
+    server.wait_until("one was answered", |server| server.dispatched() >= 1);
+    // Waits until there is room, and is served then; and one who reads is not closed.
+    let mut normal = server.connect();
+    assert_eq!(normal.ask(&request(ALONE, b'e', b"hello")), b"hello");
+    server.wait_until("the deaf are gone", |server| {
+        server.quota.connections() == 1
+    });
+    let reply = normal.ask(&counting(ALONE, b'm', &[8 << 20]));
+    assert_eq!(reply.len(), 8 << 20);
+    assert_eq!(normal.ask(&request(ALONE, b'e', b"still")), b"still");
+}
+
+#[test]
+fn clients_that_do_not_read_are_let_be_as_long_as_it_is_little() {
+    let server = with(Setup::default().server, ConnectionLimits::default());
+    let mut deaf = server.connect();
+    // More than goes into the sockets, but nothing that was made for it.
+    deaf.send(&counting(ALONE, b'b', &[16 << 20]));
+    let mut normal = server.connect();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(1200) {
+        assert_eq!(normal.ask(&request(ALONE, b'e', b"hello")), b"hello");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(deaf.receive().len(), 16 << 20);
 }
 
 #[test]

@@ -206,7 +206,11 @@ impl Service for Echo {
     async fn dispatch(&self, _connection: &Rc<()>, frame: Bytes) -> Dispatched {
         let chunks = echo(&frame).to_vec();
         let length = chunks.iter().map(Bytes::len).sum();
-        let reply = Outcome::Reply(Reply { chunks, length });
+        let reply = Outcome::Reply(Reply {
+            chunks,
+            length,
+            own_length: 0,
+        });
         match Wish::of(&frame) {
             Wish::Echo => Dispatched::Now(reply),
             Wish::EchoLater => Dispatched::Later(Box::pin(async move {
