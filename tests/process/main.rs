@@ -14,6 +14,7 @@ mod events;
 mod exits;
 mod flips;
 mod full_disk;
+mod hostile;
 mod logs;
 mod program;
 mod scrub;

@@ -61,22 +61,7 @@ impl Wire {
     pub fn send_request(&mut self, key: i16, version: i16, body: &[u8]) -> i32 {
         let correlation = self.next_correlation;
         self.next_correlation += 1;
-        let mut payload = BytesMut::new();
-        payload.put_i16(key);
-        payload.put_i16(version);
-        payload.put_i32(correlation);
-        payload.put_i16(6);
-        payload.put_slice(b"compat");
-        let flexible = match key {
-            // Whatever version a client comes with, its header is that of the newest one.
-            API_VERSIONS => version >= 3,
-            _ => request_header_version(key, version) >= 2,
-        };
-        if flexible {
-            payload.put_u8(0);
-        }
-        payload.extend_from_slice(body);
-        self.send_frame(&payload);
+        self.send(&request_frame(key, version, correlation, body));
         correlation
     }
 
@@ -164,6 +149,29 @@ impl Wire {
         encode(&mut body, version).expect("an encodable request");
         self.ask(key as i16, version, &body)
     }
+}
+
+/// A request of any key and version with any body, behind its length.
+pub fn request_frame(key: i16, version: i16, correlation: i32, body: &[u8]) -> BytesMut {
+    let mut frame = BytesMut::new();
+    frame.put_i32(0);
+    frame.put_i16(key);
+    frame.put_i16(version);
+    frame.put_i32(correlation);
+    frame.put_i16(6);
+    frame.put_slice(b"compat");
+    let flexible = match key {
+        // Whatever version a client comes with, its header is that of the newest one.
+        API_VERSIONS => version >= 3,
+        _ => request_header_version(key, version) >= 2,
+    };
+    if flexible {
+        frame.put_u8(0);
+    }
+    frame.extend_from_slice(body);
+    let length = i32::try_from(frame.len() - 4).expect("a frame below 2 GiB");
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    frame
 }
 
 /// A string as the protocol crate has it.
