@@ -216,6 +216,9 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.power_off();
+        }
         // Best effort, in this order, so that a failing test leaves no mount behind.
         let quietly = |program: &str, arguments: &[&str]| {
             let _ = Command::new(program).args(arguments).output();
