@@ -33,7 +33,7 @@ use super::log::{Appender, Incoming, Log};
 use super::pace::{Pace, STEP_BYTES_MIN};
 use super::ready::{Ready, Write};
 use super::segment::Segment;
-use super::unit::Unit;
+use super::unit::{SealedUnit, Unit};
 
 impl Log {
     /// Begins what has to be done next: what is little goes into the journal, what is much, or
@@ -71,16 +71,19 @@ impl Log {
 
     /// Writes what has to go into the segment until nothing is left.
     async fn write_all(self: Rc<Self>) {
-        while let Some((file, write)) = self.next_write() {
+        loop {
+            // What comes while it waits for its turn goes along.
+            let permit = self.site.write_permit().await;
+            let Some((file, write)) = self.next_write() else {
+                break;
+            };
             let mut parts = write.parts;
             // Through the page cache it is no matter which blocks are written.
             if write.zero_bytes > 0 && self.site.directory.is_direct() {
                 parts.push(Part::new(self.shard.zeros(), write.zero_bytes));
             }
-            let written = {
-                let _permit = self.site.write_permit().await;
-                file.write(parts, write.position).await
-            };
+            let written = file.write(parts, write.position).await;
+            drop(permit);
             drop(write.guards);
             match written {
                 Ok(()) => self.wrote(file.syncs_writes(), write.next_offset),
@@ -224,24 +227,26 @@ impl Log {
     /// # Panics
     /// If there is none.
     pub(super) fn open_unit(&self) -> Ref<'_, Unit> {
-        Ref::map(self.state.borrow(), |state| match &state.appender {
-            Appender::Ready(ready) => &ready.open.as_ref().expect("an open unit").unit,
-            Appender::Parked => panic!("a parked log has no unit"),
+        Ref::map(self.state.borrow(), |state| {
+            &state.open_unit().expect("an open unit").unit
         })
     }
 
-    /// Has all below `upper` in the tail, where it can be read.
-    pub(super) fn show_to(self: &Rc<Self>, upper: Offset) {
+    /// Ends the open unit, which comes into the tail.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub(super) fn seal_open(self: &Rc<Self>) -> SealedUnit {
         let mut borrow = self.state.borrow_mut();
         let state = &mut *borrow;
         let Appender::Ready(ready) = &mut state.appender else {
-            return;
+            panic!("a parked log has no unit")
         };
-        if ready.open.as_ref().is_some_and(|it| it.base_offset < upper) {
-            let segment = state.segments.back().expect("a log has a segment");
-            let unit = ready.seal(self, segment.base_offset, state.end);
-            state.tail.push_back(unit);
-        }
+        let segment = state.segments.back().expect("a log has a segment");
+        let sealed = ready.seal(self, segment.base_offset, state.end);
+        let unit = sealed.unit.clone();
+        state.tail.push_back(sealed);
+        unit
     }
 
     /// The journal holds all below `next_offset`, durably.
@@ -553,8 +558,7 @@ impl Log {
                 // Nothing runs and something is not durable: this log does not sync by itself.
                 Some((file, written)) => {
                     file.sync().await.map_err(|error| self.refuse(error))?;
-                    self.state.borrow_mut().durable = written;
-                    self.progressed();
+                    self.synced(written);
                 }
                 None => {
                     self.go_on();
@@ -562,6 +566,15 @@ impl Log {
                 }
             }
         }
+    }
+
+    /// All below `offset` was in its segment before a sync that has completed.
+    pub(super) fn synced(&self, offset: Offset) {
+        {
+            let mut state = self.state.borrow_mut();
+            state.durable = state.durable.max(offset);
+        }
+        self.progressed();
     }
 
     /// Ends the appends to the active segment: all is durable, the file is cut to its length, the

@@ -12,6 +12,7 @@ use crate::base::ids::Offset;
 
 use super::directory::LogDirectory;
 use super::error::{FileError, LogError};
+use super::file::File;
 use super::layout;
 use super::log::{Appender, Log, LogConfig, State};
 use super::recovery::{Recovered, RecoveryPoint};
@@ -60,14 +61,33 @@ impl Log {
         while self.durable() < offset {
             self.check()?;
             // The file that is open tells, which may be older than the settings.
-            if self.is_open_unsynced() {
-                let _transition = self.begin_transition().await?;
-                self.settle().await?;
-            } else {
+            if !self.is_open_unsynced() {
                 self.next_progress().await;
+                continue;
+            }
+            self.write_out(offset);
+            self.written_out(offset).await;
+            self.check()?;
+            // Segments before the one that is open now were synced when they were closed.
+            let unsynced = self.unsynced();
+            if let Some((file, settled)) = unsynced {
+                file.sync().await.map_err(|error| self.refuse(error))?;
+                self.synced(settled);
             }
         }
         Ok(())
+    }
+
+    /// The file that is open, if what is written to it becomes durable by a sync only; and how far
+    /// the log is in its segments.
+    fn unsynced(&self) -> Option<(Rc<File>, Offset)> {
+        let state = self.state.borrow();
+        match &state.appender {
+            Appender::Ready(ready) if !ready.file.syncs_writes() => {
+                Some((Rc::clone(&ready.file), state.settled))
+            }
+            _ => None,
+        }
     }
 
     /// Deletes the segments that `retention` lets go, whole and oldest first, up to `upper`: their

@@ -360,7 +360,7 @@ impl Log {
 
     /// Appends one batch. It is copied, its CRC computed on the way, and `check` sees the copy with
     /// the CRC of its bytes from the attributes on: it may patch the copy, and says what the batch
-    /// is, or refuses it, which leaves no trace. `guard` is kept until the batch is written.
+    /// is, or refuses it, which leaves no trace. `guard` is kept until the batch is durable.
     ///
     /// Returns the offset of its first record.
     ///

@@ -304,6 +304,8 @@ impl ReadCache {
             };
             for piece in &pieces[1..] {
                 piece.stage.replace(Stage::Loading);
+                // Only what is still to be loaded stands there.
+                state.ahead.retain(|key| *key != piece.key);
             }
             state.loading += 1;
             state.ahead_pause = state.ahead_pause.saturating_sub(pieces.len());
@@ -516,8 +518,9 @@ impl State {
         while self.loading < ahead_max
             && let Some(key) = self.ahead.pop_front()
         {
-            let ahead = &self.pieces[&key];
-            if ahead.is_asked() {
+            let ahead = self.pieces.get(&key).filter(|ahead| ahead.is_asked());
+            debug_assert!(ahead.is_some(), "all of them are asked for");
+            if let Some(ahead) = ahead {
                 return Some(Rc::clone(ahead));
             }
         }

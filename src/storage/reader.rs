@@ -35,6 +35,9 @@ const PIECES_ASKED_MAX: usize = 8;
 /// So many batches are walked before other tasks get their turn.
 const BATCHES_BEFORE_YIELD_MAX: usize = 8 << 10;
 
+/// So much of a unit that is being filled is copied for a reader.
+const COPIED_READ_BYTES_MAX: usize = 16 << 10;
+
 /// What may lie between the place that an index gives and the batch that is looked for, mostly.
 const FIND_BYTES: u64 = 8 << 10;
 
@@ -86,24 +89,23 @@ impl Log {
         if range.from >= range.upper {
             return Ok(ReadPlan::Memory(Vec::new()));
         }
-        match self.has_in_tail(range.from, range.upper) {
-            true => Ok(ReadPlan::Memory(self.read_tail(range))),
-            false => Ok(self.plan_cold(&self.state.borrow(), range)),
+        let state = self.state.borrow();
+        if !state.is_in_memory(range.from) {
+            return Ok(self.plan_cold(&state, range));
         }
+        drop(state);
+        Ok(ReadPlan::Memory(self.read_memory(range)))
     }
 
     /// How many bytes a read from `from` up to `upper` would find in memory; `None` if it would
     /// have to look at the disk. Errors as [`Log::read`] does. It takes hold of none of them.
-    pub fn bytes_in_memory(
-        self: &Rc<Self>,
-        from: Offset,
-        upper: Offset,
-    ) -> Result<Option<usize>, LogError> {
-        self.state.borrow().check_readable(from)?;
+    pub fn bytes_in_memory(&self, from: Offset, upper: Offset) -> Result<Option<usize>, LogError> {
+        let state = self.state.borrow();
+        state.check_readable(from)?;
         if from >= upper {
             return Ok(Some(0));
         }
-        if !self.has_in_tail(from, upper) {
+        if !state.is_in_memory(from) {
             return Ok(None);
         }
         let all = ReadRange {
@@ -113,10 +115,8 @@ impl Log {
             at_least_one: true,
         };
         let mut bytes = 0;
-        self.state
-            .borrow()
-            .walk_tail(all, |_, batches| bytes += batches.len());
-        Ok(Some(bytes))
+        let open = state.walk_tail(all, |_, batches| bytes += batches.len());
+        Ok(Some(bytes + open.map_or(0, |open| open.len())))
     }
 
     /// Why `offset`, which was there when a read was planned, no longer is; `None` if it is.
@@ -132,26 +132,29 @@ impl Log {
         })
     }
 
-    /// Whether `from` is in memory; if so, all from there up to `upper` is in the tail now.
-    fn has_in_tail(self: &Rc<Self>, from: Offset, upper: Offset) -> bool {
-        let is_in_memory = self.state.borrow().is_in_memory(from);
-        if is_in_memory {
-            self.show_to(upper);
+    /// Of what is in memory readers get handles, and copies while slow ones hold too much.
+    fn read_memory(self: &Rc<Self>, mut range: ReadRange) -> Vec<Bytes> {
+        let is_overdrawn = self.shard.is_overdrawn();
+        if is_overdrawn {
+            range.bytes_max = range.bytes_max.min(OVERDRAWN_READ_BYTES_MAX);
         }
-        is_in_memory
-    }
-
-    fn read_tail(&self, mut range: ReadRange) -> Vec<Bytes> {
-        let state = self.state.borrow();
-        if !self.shard.is_overdrawn() {
-            return state.read_tail(range);
-        }
-        range.bytes_max = range.bytes_max.min(OVERDRAWN_READ_BYTES_MAX);
+        let units = &self.shard.units;
         let mut chunks = Vec::new();
-        state.walk_tail(range, |unit, batches| {
-            let bytes = &unit.unit.as_bytes()[batches];
-            chunks.push(self.shard.units.copy(bytes));
+        let open = self.state.borrow().walk_tail(range, |unit, batches| {
+            chunks.push(match is_overdrawn {
+                true => units.copy(&unit.unit.as_bytes()[batches]),
+                false => unit.unit.slice(batches),
+            });
         });
+        if let Some(batches) = open {
+            // A reader that keeps up has little of the open unit. To copy that costs less than to
+            // seal a unit for it and to begin another.
+            let is_copied = is_overdrawn || batches.len() <= COPIED_READ_BYTES_MAX;
+            chunks.push(match is_copied {
+                true => units.copy(&self.open_unit().as_bytes()[batches]),
+                false => self.seal_open().slice(batches),
+            });
+        }
         chunks
     }
 

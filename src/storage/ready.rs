@@ -18,7 +18,7 @@ use super::log::Log;
 use super::pace::Pace;
 use super::segment::Segment;
 use super::shard::ShardStorage;
-use super::tail::{Marks, TailUnit};
+use super::tail::{Batches, Marks, TailUnit};
 use super::unit::{SealedUnit, Unit};
 
 /// What the journal holds of a log goes into its segment once it is so much: large writes cost
@@ -150,6 +150,15 @@ impl Pending {
 }
 
 impl OpenUnit {
+    /// What it holds, to be read.
+    pub fn batches(&self) -> Batches<'_> {
+        Batches {
+            bytes: self.unit.as_bytes(),
+            carry: self.carry,
+            marks: &self.marks,
+        }
+    }
+
     /// Whether the journal has or gets some of it.
     pub fn was_taken(&self) -> bool {
         self.pending.from > self.carry || self.pending.taken.is_some()
@@ -247,7 +256,7 @@ impl Ready {
     /// A unit was full. Of those that are filled between two commits there are few.
     pub fn grow_unit(&mut self, was_taken: bool) {
         let bytes_max = match was_taken {
-            true => SLOW_UNIT_BYTES_MAX.max(self.unit_bytes),
+            true => SLOW_UNIT_BYTES_MAX,
             false => UNIT_BYTES_MAX,
         };
         self.unit_bytes = (self.unit_bytes * 2).min(bytes_max);
@@ -311,14 +320,13 @@ impl Ready {
         }
         // Durable is a prefix of the log.
         for sealed in self.queue.iter_mut().rev() {
+            if sealed.pending_bytes() == 0 {
+                break;
+            }
             sealed.pending.became_durable(durable);
             if sealed.next_offset <= durable {
-                let was_known = sealed.pending.from == sealed.unit.len();
                 sealed.pending.from = sealed.unit.len();
                 sealed.pending.give_up();
-                if was_known {
-                    break;
-                }
             }
             self.pending_bytes += sealed.pending_bytes();
         }

@@ -1,8 +1,8 @@
 //! The tail of a log in memory: sealed units, readable by offset. Its log's shard alone.
 //!
 //! Units are contiguous and in order, batches never span two of them, and the oldest go first when
-//! the shard's budget is used up. The open unit comes to them when it is full, and when somebody
-//! reads what is in it. A unit begins at a block's start: where the log's end lay within
+//! the shard's budget is used up. The open unit comes to them when it is full, when much of it is
+//! made durable, and when somebody reads much of it. A unit begins at a block's start: where the log's end lay within
 //! a block, its first bytes repeat the end of the unit before, the *carry*.
 
 use std::cell::{Cell, RefCell};
@@ -10,12 +10,11 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::{Rc, Weak};
 
-use bytes::Bytes;
-
 use crate::base::ids::Offset;
 
 use super::log::{Appender, Log, State};
 use super::reader::ReadRange;
+use super::ready::OpenUnit;
 use super::unit::SealedUnit;
 
 /// Units are allowed so much in any case: what is being filled and written must not look like a
@@ -61,36 +60,49 @@ pub struct TailUnit {
 }
 
 impl TailUnit {
-    /// The range of whole batches from the one that holds `from` on: of those below `upper`, as
-    /// many as fit into `bytes_max`, but at least one if `at_least_one`. Empty if none does.
-    pub fn batches(
-        &self,
-        from: Offset,
-        upper: Offset,
-        bytes_max: usize,
-        at_least_one: bool,
-    ) -> Range<usize> {
-        let bytes = self.unit.as_bytes();
-        let after = self.marks.0.partition_point(|(base, _)| *base <= from);
+    fn batches(&self) -> Batches<'_> {
+        Batches {
+            bytes: self.unit.as_bytes(),
+            carry: self.carry,
+            marks: &self.marks,
+        }
+    }
+}
+
+/// The batches of a unit, open or sealed.
+#[derive(Clone, Copy, Debug)]
+pub struct Batches<'a> {
+    /// All that the unit holds.
+    pub bytes: &'a [u8],
+    /// How many of its first bytes repeat the unit before.
+    pub carry: usize,
+    /// Where batches begin in it.
+    pub marks: &'a Marks,
+}
+
+impl Batches<'_> {
+    /// Where the whole batches of a read are, from the one that holds its first offset on: as many
+    /// as fit, but at least one if the read wants that. Empty if none does.
+    pub fn find(&self, read: &ReadRange) -> Range<usize> {
+        let (bytes, marks) = (self.bytes, &self.marks.0);
+        let after = marks.partition_point(|(base, _)| *base <= read.from);
         let mut at = after
             .checked_sub(1)
-            .map_or(self.carry, |index| self.marks.0[index].1 as usize);
-        while at < bytes.len() && batch_next_offset(bytes, at) <= from {
+            .map_or(self.carry, |index| marks[index].1 as usize);
+        while at < bytes.len() && batch_next_offset(bytes, at) <= read.from {
             at += batch_bytes(bytes, at);
         }
         let start = at;
         // Far ahead, whole stretches between marks fit: go on from the last mark that does.
-        let limit = start.saturating_add(bytes_max);
-        let fitting = self
-            .marks
-            .0
-            .partition_point(|(base, position)| *position as usize <= limit && *base < upper);
-        if let Some((_, position)) = fitting.checked_sub(1).map(|index| self.marks.0[index]) {
+        let limit = start.saturating_add(read.bytes_max);
+        let fitting = marks
+            .partition_point(|(base, position)| *position as usize <= limit && *base < read.upper);
+        if let Some((_, position)) = fitting.checked_sub(1).map(|index| marks[index]) {
             at = at.max(position as usize);
         }
-        while at < bytes.len() && batch_base_offset(bytes, at) < upper {
+        while at < bytes.len() && batch_base_offset(bytes, at) < read.upper {
             let next = at + batch_bytes(bytes, at);
-            let first = at_least_one && at == start;
+            let first = read.at_least_one && at == start;
             if next > limit && !first {
                 break;
             }
@@ -104,45 +116,44 @@ impl State {
     /// Whether `from` is in the tail or in the open unit.
     pub(super) fn is_in_memory(&self, from: Offset) -> bool {
         let oldest = self.tail.front().map(|oldest| oldest.base_offset);
-        let open = match &self.appender {
-            Appender::Ready(ready) => ready.open.as_ref().map(|open| open.base_offset),
-            Appender::Parked => None,
-        };
+        let open = self.open_unit().map(|open| open.base_offset);
         oldest.or(open).is_some_and(|oldest| oldest <= from)
     }
 
-    pub(super) fn read_tail(&self, range: ReadRange) -> Vec<Bytes> {
-        let mut chunks = Vec::new();
-        self.walk_tail(range, |unit, batches| {
-            chunks.push(unit.unit.slice(batches));
-        });
-        chunks
+    /// The unit that is being filled.
+    pub(super) fn open_unit(&self) -> Option<&OpenUnit> {
+        match &self.appender {
+            Appender::Ready(ready) => ready.open.as_ref(),
+            Appender::Parked => None,
+        }
     }
 
-    /// Shows `take` the batches that a read is to have, unit by unit, none of them empty.
+    /// Shows `take` the batches that a read is to have of the tail, unit by unit, none of them
+    /// empty. Returns what it is to have of the open unit behind it; nothing if it ends before.
     pub(super) fn walk_tail(
         &self,
-        range: ReadRange,
+        mut read: ReadRange,
         mut take: impl FnMut(&TailUnit, Range<usize>),
-    ) {
+    ) -> Option<Range<usize>> {
         let first = self
             .tail
-            .partition_point(|unit| unit.next_offset <= range.from);
-        let (mut from, mut left) = (range.from, range.bytes_max);
-        let mut at_least_one = range.at_least_one;
+            .partition_point(|unit| unit.next_offset <= read.from);
         for unit in self.tail.range(first..) {
-            let batches = unit.batches(from, range.upper, left, at_least_one);
-            let ends_early = batches.end < unit.unit.len();
-            if !batches.is_empty() {
-                left = left.saturating_sub(batches.len());
-                at_least_one = false;
-                take(unit, batches);
+            let found = unit.batches().find(&read);
+            let ends_early = found.end < unit.unit.len();
+            if !found.is_empty() {
+                read.bytes_max = read.bytes_max.saturating_sub(found.len());
+                read.at_least_one = false;
+                take(unit, found);
             }
             if ends_early {
-                break;
+                return None;
             }
-            from = unit.next_offset;
+            read.from = unit.next_offset;
         }
+        let open = self.open_unit()?;
+        let found = open.batches().find(&read);
+        (!found.is_empty()).then_some(found)
     }
 }
 

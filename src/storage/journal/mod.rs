@@ -13,9 +13,9 @@
 //! - what a commit holds of a log is in memory until it is in its segment;
 //! - after a start that is not clean the files are replayed before anything else is read, and
 //!   removed after any; before a clean stop it is closed, and then all is written to the segments;
-//! - a segment that is no longer its log's last one was complete when the next was made, so nothing
-//!   is replayed into it: what changes such segments, or cuts the last one, need not care for the
-//!   journal, as long as it settles the log before.
+//! - a segment that is no longer its log's last one was complete and durable when the next was made:
+//!   what is replayed into it, if it is still there, is what it holds. Whoever changes what stands in
+//!   a segment, or cuts one, has to have the journal's files turned first.
 
 #[cfg(feature = "faults")]
 pub mod format;
@@ -222,7 +222,7 @@ impl Taken {
     }
 }
 
-/// The bytes of an open unit, lent while a commit is put together.
+/// The bytes of a unit, lent while a commit is put together.
 enum Lent<'a> {
     Sealed(&'a SealedUnit),
     Open(Ref<'a, Unit>),
@@ -318,6 +318,10 @@ impl Journal {
     /// Comes to `log` with the next commit, by [`Log::take_pending`].
     pub fn enlist(self: &Rc<Self>, log: &Rc<Log>) {
         self.enlisted.borrow_mut().push(Rc::downgrade(log));
+        self.start_committing();
+    }
+
+    fn start_committing(self: &Rc<Self>) {
         if !self.gathering.get() && self.committing.get() < IN_FLIGHT_MAX {
             self.committing.set(self.committing.get() + 1);
             let journal = Rc::clone(self);
@@ -478,6 +482,10 @@ impl Journal {
         if taken.is_empty() {
             self.committing.set(self.committing.get() - 1);
             return None;
+        }
+        if !self.enlisted.borrow().is_empty() {
+            // More than one commit takes.
+            self.start_committing();
         }
         Some(self.put_together(&taken, size, logs))
     }

@@ -165,7 +165,7 @@ fn large_appends_and_small_ones_survive_a_crash_alike() {
 }
 
 #[test]
-fn a_unit_is_filled_over_many_commits_unless_somebody_reads_it() {
+fn a_unit_is_filled_over_many_commits_and_read_in_between() {
     let home = home(Faults::default());
     let path = home.log.clone();
     let written = on_shard(home.directory.clone(), journaled(0), {
@@ -177,6 +177,8 @@ fn a_unit_is_filled_over_many_commits_unless_somebody_reads_it() {
             for seed in 2..10 {
                 append_durably(&log, seed).await;
             }
+            let last = read_all(&log, log.end().plus(-3), 5000).await;
+            assert_eq!(last.len(), 3);
             assert_eq!(log.state.borrow().tail.len(), sealed, "nothing was sealed");
             for seed in 10..60 {
                 append_durably(&log, seed).await;
@@ -207,6 +209,28 @@ fn a_unit_is_filled_over_many_commits_unless_somebody_reads_it() {
         let (log, reports) = open(&storage, &path, config(), None, false);
         assert_eq!((log.end(), reports), (written.0, Vec::new()));
         assert_eq!(read_all(&log, Offset(0), 50_000).await, written.1);
+    });
+}
+
+#[test]
+fn what_the_journal_has_made_durable_keeps_no_request() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), journaled(0), async move |storage| {
+        let log = with_journal(&storage, &path).await;
+        for seed in 0..4 {
+            // Each is a unit of its own, and all go with one commit.
+            append(&log, &batch(seed, 20, 1000)).await.expect("room");
+        }
+        log.make_durable(log.end()).await.expect("a sync");
+        let state = log.state.borrow();
+        let Appender::Ready(ready) = &state.appender else {
+            panic!("it is open")
+        };
+        assert!(ready.queue.len() >= 4 && state.settled < state.durable);
+        let requests = ready.queue.iter().map(|it| it.pending.guards.len());
+        assert_eq!(requests.sum::<usize>(), 0);
+        assert_eq!(ready.pending_bytes, 0);
     });
 }
 

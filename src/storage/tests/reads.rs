@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use futures_lite::future::zip;
+
 use super::*;
 use crate::base::limits::{OVERDRAWN_READ_BYTES_MAX, READ_PIECE_BYTES};
 
@@ -289,6 +291,43 @@ fn failing_once(home: &Home) -> (LogDirectory, Arc<Plan>) {
     let faults = Faults::planned(Arc::clone(&plan));
     let root = home.directory.path().to_owned();
     (LogDirectory::with_faults(root, true, faults), plan)
+}
+
+#[test]
+fn a_log_that_is_deleted_while_it_is_read_ahead_of_harms_no_other_reader() {
+    for reads in 1..5 {
+        let home = home(Faults::default());
+        let paths = ["t-0", "u-0", "v-0"].map(|name| home.log.with_file_name(name));
+        let limits = StorageLimits {
+            read_cache_bytes_max: 16 * MIB,
+            ..no_tail()
+        };
+        on_shard(home.directory.clone(), limits, async move |storage| {
+            let logs = paths.map(|path| open(&storage, &path, large_segments(), None, false).0);
+            for log in &logs {
+                for seed in 0..600 {
+                    append(log, &batch(seed, 10, 1000)).await.expect("room");
+                }
+                durable(log).await;
+            }
+            nobody_writes().await;
+            let [first, second, third] = &logs;
+            let others = zip(
+                read_all(first, Offset(0), MIB),
+                read_all(second, Offset(0), MIB),
+            );
+            let deleted = async {
+                let mut next = Offset(0);
+                for _ in 0..reads {
+                    let bytes = read(third, from(next, third.end(), MIB)).await;
+                    next = next_offset(&bytes.expect("a read"));
+                }
+                third.delete().await.expect("a log that goes");
+            };
+            let ((one, other), ()) = zip(others, deleted).await;
+            assert_eq!((one.len(), other.len()), (600, 600));
+        });
+    }
 }
 
 #[test]
