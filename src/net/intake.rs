@@ -218,48 +218,59 @@ impl Intake {
         progress: impl Fn(usize),
     ) -> Result<Bytes, IntakeError> {
         let length = announced.length;
-        let mut frame = self.memory(announced).await?;
-        let have = self.ahead.filled();
-        let mut filled = have.len().min(length);
-        frame.as_mut_slice()[..filled].copy_from_slice(&have[..filled]);
-        self.ahead.consume(filled);
-        let mut since = None;
-        while filled < length {
-            if filled == frame.length() {
-                // It had to give way, and what has come since has filled its small buffer.
-                let mut larger = self.memory(announced).await?;
-                larger.as_mut_slice()[..filled].copy_from_slice(frame.as_ref());
-                frame = larger;
-                since = None;
-            }
-            if !self.may_have_more {
-                let since = *since.get_or_insert_with(Instant::now);
-                frame = self
-                    .wait_with(frame, filled, Whole { length, since })
-                    .await?;
-            }
-            self.give_way().await;
-            let missing = frame.length() - filled;
-            let rest = &mut frame.as_mut_slice()[filled..];
-            let received = match missing {
-                _ if filled + missing < length => self.socket.receive(rest, &mut []),
-                AHEAD_BYTES.. => {
-                    let ahead = self.ahead.room(AHEAD_OF_LARGE_BYTES);
-                    self.socket.receive(rest, ahead)
+        let (mut filled, mut small) = (0, None);
+        let frame = loop {
+            let mut frame = self.memory(announced).await?;
+            filled = self.begin(&mut frame, filled, small.take());
+            let mut since = None;
+            while filled < frame.length() {
+                if !self.may_have_more {
+                    let since = *since.get_or_insert_with(Instant::now);
+                    let whole = Whole { length, since };
+                    frame = self.wait_with(frame, filled, whole).await?;
                 }
-                _ => self.socket.receive(rest, self.ahead.room(AHEAD_BYTES)),
-            };
-            let count = match self.note(received?) {
-                Some(0) => return Err(IntakeError::Truncated),
-                Some(count) => count,
-                None => continue,
-            };
-            filled += count.min(missing);
-            self.ahead.end += count.saturating_sub(missing);
-            progress(count);
-        }
+                self.give_way().await;
+                let missing = frame.length() - filled;
+                let rest = &mut frame.as_mut_slice()[filled..];
+                let received = match missing {
+                    _ if filled + missing < length => self.socket.receive(rest, &mut []),
+                    AHEAD_BYTES.. => {
+                        let ahead = self.ahead.room(AHEAD_OF_LARGE_BYTES);
+                        self.socket.receive(rest, ahead)
+                    }
+                    _ => self.socket.receive(rest, self.ahead.room(AHEAD_BYTES)),
+                };
+                let count = match self.note(received?) {
+                    Some(0) => return Err(IntakeError::Truncated),
+                    Some(count) => count,
+                    None => continue,
+                };
+                filled += count.min(missing);
+                self.ahead.end += count.saturating_sub(missing);
+                progress(count);
+            }
+            if filled == length {
+                break frame;
+            }
+            // It had to give way, and what has come since has filled its small buffer.
+            small = Some(frame);
+        };
         self.ahead.rest();
         Ok(frame.freeze())
+    }
+
+    /// Puts what there is of a request into its frame: the `filled` bytes of a smaller one, or what
+    /// was read ahead. How much that is.
+    fn begin(&mut self, frame: &mut Frame, filled: usize, small: Option<Frame>) -> usize {
+        if let Some(small) = small {
+            frame.as_mut_slice()[..filled].copy_from_slice(&small.as_ref()[..filled]);
+            return filled;
+        }
+        let have = self.ahead.filled();
+        let have_bytes = have.len().min(frame.length());
+        frame.as_mut_slice()[..have_bytes].copy_from_slice(&have[..have_bytes]);
+        self.ahead.consume(have_bytes);
+        have_bytes
     }
 
     async fn memory(&mut self, announced: Announced) -> Result<Frame, IntakeError> {

@@ -220,6 +220,7 @@ impl fmt::Debug for Frame {
 }
 
 impl Frame {
+    #[inline]
     fn to_measure(source: Source, length: usize, permit: Permit) -> Self {
         Self {
             kept: Some(Kept {

@@ -11,8 +11,8 @@
 //! - bytes are accepted only when the file has room for them, so a full disk refuses and nothing
 //!   else;
 //! - a sealed unit never changes; what a reader was handed stays valid whatever becomes of the log;
-//! - a parked log holds no descriptor, task or timer, and of buffers only what the tail keeps of it;
-//!   its files have exact lengths;
+//! - a parked log holds no descriptor, task or timer, and of buffers only what the tail keeps of
+//!   it; its files have exact lengths;
 //! - nothing waits for the disk on a reactor: file system metadata is touched on the blocking pool.
 
 pub mod checkpoint;

@@ -2,8 +2,8 @@
 //!
 //! Units are contiguous and in order, batches never span two of them, and the oldest go first when
 //! the shard's budget is used up. The open unit comes to them when it is full, when much of it is
-//! made durable, and when somebody reads much of it. A unit begins at a block's start: where the log's end lay within
-//! a block, its first bytes repeat the end of the unit before, the *carry*.
+//! made durable, and when somebody reads much of it. A unit begins at a block's start: where the
+//! log's end lay within a block, its first bytes repeat the end of the unit before, the *carry*.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

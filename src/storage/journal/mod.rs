@@ -13,9 +13,9 @@
 //! - what a commit holds of a log is in memory until it is in its segment;
 //! - after a start that is not clean the files are replayed before anything else is read, and
 //!   removed after any; before a clean stop it is closed, and then all is written to the segments;
-//! - a segment that is no longer its log's last one was complete and durable when the next was made:
-//!   what is replayed into it, if it is still there, is what it holds. Whoever changes what stands in
-//!   a segment, or cuts one, has to have the journal's files turned first.
+//! - a segment that is no longer its log's last one was complete and durable when the next was
+//!   made: what is replayed into it, if it is still there, is what it holds. Whoever changes what
+//!   stands in a segment, or cuts one, has to have the journal's files turned first.
 
 #[cfg(feature = "faults")]
 pub mod format;
