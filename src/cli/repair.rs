@@ -23,7 +23,7 @@ use super::verify::partition::{Partition, Remedy};
 use super::verify::{check_directory, report::Report};
 use crate::base::ids::{Offset, ShardId, TopicIdPartition};
 use crate::storage::checkpoint::{self, CHECKPOINT_BYTES_MAX, RecoveryPoints};
-use crate::storage::directory::LogDirectory;
+use crate::storage::directory::{Entry, LogDirectory};
 use crate::storage::index::IndexTail;
 use crate::storage::layout;
 use crate::storage::recovery::RecoveryPoint;
@@ -267,7 +267,7 @@ fn set_point(
 ) -> Result<(), CliError> {
     directory.sync_file(segment)?;
     let mut files = Vec::new();
-    for (name, _) in directory.list(directory.path())? {
+    for Entry { name, .. } in directory.list(directory.path())? {
         if checkpoint::is_checkpoint(&name) {
             let file = directory.path().join(name);
             let bytes = directory.read_file(&file, CHECKPOINT_BYTES_MAX)?;

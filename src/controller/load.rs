@@ -185,7 +185,7 @@ fn make_if_missing(directory: &LogDirectory, path: &Path) -> Result<(), LoadErro
         let entries = directory.list(path)?;
         if entries
             .iter()
-            .any(|(name, _)| layout::parse_segment_file(name).is_some())
+            .any(|entry| layout::parse_segment_file(&entry.name).is_some())
         {
             let path = path.to_owned();
             return Err(LoadError::Foreign { path });
@@ -207,7 +207,7 @@ fn replay(
     let mut segments: Vec<Offset> = directory
         .list(path)?
         .iter()
-        .filter_map(|(name, _)| layout::parse_segment_file(name))
+        .filter_map(|entry| layout::parse_segment_file(&entry.name))
         .filter(|(_, extension)| *extension == layout::LOG)
         .map(|(base, _)| base)
         .collect();

@@ -17,7 +17,7 @@ use crate::runtime::Semaphore;
 
 use crate::base::ids::{Offset, ShardId, TopicIdPartition};
 use crate::storage::checkpoint::{self, RecoveryPoints};
-use crate::storage::directory::LogDirectory;
+use crate::storage::directory::{Entry, LogDirectory};
 use crate::storage::error::{FileError, LogError};
 use crate::storage::layout;
 use crate::storage::log::Log;
@@ -218,7 +218,7 @@ fn try_remove_snapshots_below(
     path: &Path,
     point: Offset,
 ) -> Result<(), FileError> {
-    for (name, _) in directory.list(path)? {
+    for Entry { name, .. } in directory.list(path)? {
         let parsed = layout::parse_segment_file(&name);
         if parsed.is_some_and(|(at, kind)| kind == layout::SNAPSHOT && at < point) {
             directory.remove_file(&path.join(name))?;

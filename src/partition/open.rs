@@ -407,14 +407,19 @@ pub fn delete_refused(
 
 /// Whether anything was ever written to a log: a new one has an empty segment at offset 0.
 fn has_records(directory: &LogDirectory, path: &Path) -> Result<bool, FileError> {
-    let entries = directory.list(path)?;
-    Ok(entries
-        .iter()
-        .any(|(name, size)| match layout::parse_segment_file(name) {
-            Some((base, layout::LOG)) => base > Offset(0) || *size != Some(0),
+    for entry in directory.list(path)? {
+        let has = match layout::parse_segment_file(&entry.name) {
+            Some((base, layout::LOG)) => {
+                base > Offset(0) || directory.size_of(&path.join(&entry.name))? != Some(0)
+            }
             Some((_, kind)) => kind == layout::CUT,
             None => false,
-        }))
+        };
+        if has {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The producers as of the recovery point. Without a usable snapshot they are rebuilt from what the
@@ -446,7 +451,7 @@ fn open_epochs(
     end: Offset,
 ) -> Result<LeaderEpochs, FileError> {
     let file = path.join(layout::LEADER_EPOCHS);
-    let mut epochs = match directory.read_file(&file, SMALL_FILE_BYTES_MAX)? {
+    let recorded = match directory.read_file(&file, SMALL_FILE_BYTES_MAX)? {
         None => LeaderEpochs::new(),
         Some(bytes) => match LeaderEpochs::from_checkpoint(&String::from_utf8_lossy(&bytes)) {
             Ok(epochs) => epochs,
@@ -456,11 +461,13 @@ fn open_epochs(
             }
         },
     };
+    let mut epochs = recorded.clone();
     epochs.truncate_from_end(end);
     let is_new = epochs
         .latest()
         .is_none_or(|latest| latest.epoch < leader_epoch);
-    if is_new && epochs.assign(leader_epoch, end) {
+    // Of an empty log the file says the same as the last time, and there may be thousands of them.
+    if is_new && epochs.assign(leader_epoch, end) && epochs != recorded {
         directory.replace_file(&file, epochs.to_checkpoint().as_bytes())?;
     }
     Ok(epochs)

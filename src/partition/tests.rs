@@ -308,7 +308,9 @@ fn a_crash_within_a_checkpoint_leaves_the_producers_of_the_one_before() {
         append(&partition, of_producer(4)).await.expect("taken");
         rig.checkpointer.checkpoint().await.expect("a checkpoint");
         let names = rig.directory().list(partition.log().path()).expect("names");
-        let snapshots = names.iter().filter(|(name, _)| name.ends_with(".snapshot"));
+        let snapshots = names
+            .iter()
+            .filter(|entry| entry.name.ends_with(".snapshot"));
         assert_eq!(snapshots.count(), 1, "older ones go: {names:?}");
     });
 }

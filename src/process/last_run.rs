@@ -68,7 +68,7 @@ struct Left {
 fn read_one(directory: &LogDirectory) -> Result<Left, FileError> {
     let is_clean = take_marker(directory)?;
     let checkpoints = directory.list(directory.path())?.into_iter();
-    let checkpoints = checkpoints.map(|(name, _)| name);
+    let checkpoints = checkpoints.map(|entry| entry.name);
     let checkpoints: Vec<_> = checkpoints
         .filter(|name| checkpoint::is_checkpoint(name))
         .collect();

@@ -325,27 +325,42 @@ impl LogDirectory {
         }
     }
 
-    /// The names in a directory with their sizes in bytes, sorted; subdirectories have size `None`.
+    /// What is in a directory, sorted by name.
     pub fn list(&self, path: &Path) -> Result<Vec<Entry>> {
         self.call(Call::List, path, || entries_of(fs::read_dir(path)?))
     }
+
+    /// The bytes of a file; `None` if there is none.
+    pub fn size_of(&self, path: &Path) -> Result<Option<u64>> {
+        match self.call(Call::Stat, path, || fs::metadata(path)) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 }
 
-/// A name in a directory, with the file's size in bytes; a subdirectory has none.
-type Entry = (String, Option<u64>);
+/// A name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// The name; one that is no UTF-8 is nobody's here.
+    pub name: String,
+    /// Whether it is a file, and no directory.
+    pub is_file: bool,
+}
 
-/// What is left to read of a directory, sorted. What is unlinked meanwhile is not in it.
+/// What is left to read of a directory, sorted.
 pub(super) fn entries_of(read: fs::ReadDir) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for entry in read {
         let entry = entry?;
-        let metadata = match entry.metadata() {
-            Ok(metadata) => metadata,
+        let is_file = match entry.file_type() {
+            Ok(kind) => kind.is_file(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
         if let Ok(name) = entry.file_name().into_string() {
-            entries.push((name, metadata.is_file().then_some(metadata.len())));
+            entries.push(Entry { name, is_file });
         }
     }
     entries.sort();

@@ -34,6 +34,8 @@ pub enum Call {
     Remove,
     /// `getdents`.
     List,
+    /// `statx`.
+    Stat,
 }
 
 impl Call {
@@ -52,6 +54,7 @@ impl Call {
             Self::Rename => "rename",
             Self::Remove => "unlink",
             Self::List => "readdir",
+            Self::Stat => "stat",
         }
     }
 }

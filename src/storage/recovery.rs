@@ -207,20 +207,20 @@ impl Recovery<'_> {
     fn segment_files(&self) -> Result<Vec<(Offset, u64)>, FileError> {
         let entries = self.directory.list(&self.input.path)?;
         // What the last run had deleted and not unlinked yet.
-        for (name, _) in entries
-            .iter()
-            .filter(|(name, _)| layout::is_deleted_file(name))
-        {
+        let names = || entries.iter().map(|entry| entry.name.as_str());
+        for name in names().filter(|name| layout::is_deleted_file(name)) {
             let removed = self.directory.remove_file(&self.input.path.join(name));
             if let Err(error) = removed {
                 tracing::error!(%error, "a deleted file is left to the next start");
             }
         }
-        let segments = entries.iter().filter_map(|(name, size)| {
-            let (base, extension) = layout::parse_segment_file(name)?;
-            (extension == layout::LOG).then_some((base, (*size)?))
-        });
-        let mut segments: Vec<_> = segments.collect();
+        let mut segments = Vec::new();
+        for name in names() {
+            if let Some((base, layout::LOG)) = layout::parse_segment_file(name) {
+                let size = self.directory.size_of(&self.input.path.join(name))?;
+                segments.extend(size.map(|size| (base, size)));
+            }
+        }
         let start = self.input.point.map_or(Offset(0), |point| point.log_start);
         // A segment ends at the latest where the next one begins.
         let ends_below = |pair: &&[(Offset, u64)]| pair[1].0 <= start;
@@ -408,6 +408,8 @@ impl Recovery<'_> {
         let changed_ms = scan.file.metadata().map_err(failed)?.mtime() * 1000;
         let (mut offsets, mut indexed_to) = self.offset_entries(base, valid)?;
         let (times, last_time) = self.time_entries(base, valid)?;
+        // Before those behind the index: what was read last is read again from memory.
+        let first_timestamp = scan.header_at(0)?.map(|header| header.max_timestamp);
         if scan.header_at(indexed_to)?.is_none() {
             // The index is not this segment's.
             (offsets, indexed_to) = (0, 0);
@@ -419,7 +421,6 @@ impl Recovery<'_> {
             last_time.map_or(NO_TIMESTAMP, |time| time.timestamp),
             base.plus(last_time.map_or(0, |time| i64::from(time.relative_offset))),
         );
-        let first_timestamp = scan.header_at(0)?.map(|header| header.max_timestamp);
         // Without a time index any batch may have the largest timestamp.
         let from = if times > 0 { indexed_to } else { 0 };
         let (mut size, mut end) = (from, base);

@@ -10,7 +10,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::directory::LogDirectory;
+use super::directory::{Entry, LogDirectory};
 use super::error::FileError;
 use super::layout;
 use crate::base::ids::{TopicId, Uuid};
@@ -47,9 +47,8 @@ enum Fate {
 /// The directory cannot be listed. What cannot be read or renamed is told and left alone.
 pub fn sweep(directory: &LogDirectory, claims: &Claims) -> Result<Vec<PathBuf>, FileError> {
     let mut doomed = Vec::new();
-    for (name, size) in directory.list(directory.path())? {
-        // Files have a size.
-        if size.is_some() {
+    for Entry { name, is_file } in directory.list(directory.path())? {
+        if is_file {
             continue;
         }
         let path = directory.path().join(&name);
@@ -123,7 +122,7 @@ fn fate(directory: &LogDirectory, path: &Path, claims: &Claims) -> Result<Fate, 
         });
     }
     let entries = directory.list(path)?;
-    let mut names = entries.iter().map(|(name, _)| name.as_str());
+    let mut names = entries.iter().map(|entry| entry.name.as_str());
     let is_log = |name: &str| {
         let parsed = layout::parse_segment_file(name);
         parsed.is_some_and(|(_, kind)| kind == layout::LOG)

@@ -375,7 +375,7 @@ fn retention_drops_whole_segments_and_moves_the_start() {
         let names = storage.directory().list(log.path()).expect("a listing");
         let logs = names
             .iter()
-            .filter(|(name, _)| name.ends_with(".log"))
+            .filter(|entry| entry.name.ends_with(".log"))
             .count();
         assert_eq!(logs, 1, "{names:?}");
     });

@@ -12,7 +12,7 @@ use crate::metadata::{MetadataDelta, MetadataImage, batch, topic_name};
 use crate::record::batches::Batches;
 use crate::record::header::crc_of;
 use crate::storage::checkpoint::{self, CHECKPOINT_BYTES_MAX, CLEAN_MARKER, RecoveryPoints};
-use crate::storage::directory::LogDirectory;
+use crate::storage::directory::{Entry, LogDirectory};
 use crate::storage::journal::replay::{PendingBytes, pending};
 use crate::storage::layout;
 use crate::storage::meta::{LOCK_FILE, META_FILE, MetaError, MetaProperties};
@@ -118,11 +118,11 @@ impl DataDirectory {
         };
         found.meta(&directory)?;
         let entries = directory.list(path)?;
-        for (name, size) in &entries {
+        for Entry { name, is_file } in &entries {
             if checkpoint::is_checkpoint(name) {
                 found.checkpoint(&directory, name)?;
             }
-            let is_directory = size.is_none();
+            let is_directory = !is_file;
             if is_directory && layout::parse_partition_directory(name).is_some() {
                 found.partitions.push(path.join(name));
             } else if is_directory && name.ends_with(layout::STRAY) {
@@ -274,7 +274,7 @@ impl DataDirectory {
     ) -> Result<Option<MetadataImage>, CliError> {
         let mut delta = MetadataDelta::new(&MetadataImage::default());
         let mut next = None;
-        for (name, _) in directory.list(path)? {
+        for Entry { name, .. } in directory.list(path)? {
             let Some((base, layout::LOG)) = layout::parse_segment_file(&name) else {
                 continue;
             };

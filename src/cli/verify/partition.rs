@@ -7,7 +7,7 @@ use crate::cli::CliError;
 use crate::cli::progress::Progress;
 use crate::partition::leader_epoch::LeaderEpochs;
 use crate::partition::producer_snapshot;
-use crate::storage::directory::LogDirectory;
+use crate::storage::directory::{Entry, LogDirectory};
 use crate::storage::index::IndexTail;
 use crate::storage::journal::replay::PendingBytes;
 use crate::storage::layout;
@@ -129,23 +129,26 @@ pub(super) fn check(
 impl Check<'_> {
     fn run(&mut self, done: &mut u64) -> Result<(), CliError> {
         let entries = self.directory.list(&self.partition.path)?;
-        let name = |extension: &str| -> Vec<(Offset, u64)> {
-            let parsed = entries.iter().filter_map(|(name, size)| {
-                let (base, kind) = layout::parse_segment_file(name)?;
-                (kind == extension).then_some((base, (*size)?))
-            });
-            parsed.collect()
-        };
-        let (segments, snapshots) = (name(layout::LOG), name(layout::SNAPSHOT));
+        let (mut segments, mut snapshots) = (Vec::new(), Vec::new());
+        for Entry { name, .. } in &entries {
+            match layout::parse_segment_file(name) {
+                Some((base, layout::LOG)) => {
+                    let size = self.directory.size_of(&self.partition.path.join(name))?;
+                    segments.extend(size.map(|size| (base, size)));
+                }
+                Some((offset, layout::SNAPSHOT)) => snapshots.push(offset),
+                _ => {}
+            }
+        }
         self.metadata(segments.iter().any(|(_, bytes)| *bytes > 0))?;
-        for (name, _) in &entries {
+        for Entry { name, .. } in &entries {
             if name.contains(&format!(".{}", layout::CUT)) {
                 let note = format!("{name} holds what an earlier start or repair has moved aside");
                 self.partition.report.note(note);
             }
         }
         self.durable = self.partition.point.map_or(Offset(0), |it| it.offset);
-        for (offset, _) in snapshots {
+        for offset in snapshots {
             self.snapshot(offset)?;
         }
         let first = segments.first().map_or(Offset(0), |(base, _)| *base);

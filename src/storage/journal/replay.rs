@@ -101,8 +101,8 @@ pub fn pending(directory: &LogDirectory) -> Result<(Vec<PendingBytes>, Vec<Damag
 
 fn journals_in(directory: &LogDirectory) -> Result<Vec<PathBuf>, FileError> {
     let names = directory.list(directory.path())?.into_iter();
-    let names = names.filter(|(name, size)| size.is_some() && layout::is_journal_file(name));
-    Ok(names.map(|(name, _)| directory.path().join(name)).collect())
+    let journals = names.filter(|it| it.is_file && layout::is_journal_file(&it.name));
+    Ok(journals.map(|it| directory.path().join(it.name)).collect())
 }
 
 fn read_all(directory: &LogDirectory, paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, FileError> {

@@ -79,7 +79,7 @@ fn deleted_segments_have_another_name_until_they_are_unlinked_or_the_log_is_open
         let end = fill(&log, 0, 2000).await;
         let names = || -> Vec<String> {
             let listed = storage.directory().list(&path).expect("a listing");
-            listed.into_iter().map(|(name, _)| name).collect()
+            listed.into_iter().map(|entry| entry.name).collect()
         };
         let first = "00000000000000000000.log";
         assert!(names().iter().any(|name| name == first));
@@ -119,23 +119,19 @@ fn deleted_segments_have_another_name_until_they_are_unlinked_or_the_log_is_open
 }
 
 #[test]
-fn what_is_unlinked_while_a_directory_is_listed_is_left_out() {
+fn what_is_unlinked_after_it_was_listed_has_no_size() {
     let home = home(Faults::default());
     let path = home.directory.path();
-    for name in ["a", "b", "c"] {
+    for name in ["a", "bb"] {
         std::fs::write(path.join(name), name).expect("a file");
     }
-    let mut read = std::fs::read_dir(path).expect("a directory");
-    // The kernel has given all names now.
-    let first = read.next().expect("an entry").expect("an entry");
-    let first = first.file_name().into_string().expect("ASCII");
-    let left: Vec<&str> = ["a", "b", "c"]
-        .into_iter()
-        .filter(|name| *name != first)
-        .collect();
-    std::fs::remove_file(path.join(left[0])).expect("a file to remove");
-    let entries = crate::storage::directory::entries_of(read).expect("a listing");
-    assert_eq!(entries, [(left[1].to_owned(), Some(1))]);
+    std::fs::create_dir(path.join("c")).expect("a directory");
+    let listed = home.directory.list(path).expect("a listing");
+    let listed: Vec<_> = listed.iter().map(|it| (&*it.name, it.is_file)).collect();
+    assert_eq!(listed, [("a", true), ("bb", true), ("c", false)]);
+    std::fs::remove_file(path.join("a")).expect("a file to remove");
+    let size = |name| home.directory.size_of(&path.join(name)).expect("a call");
+    assert_eq!((size("a"), size("bb")), (None, Some(2)));
 }
 
 #[test]
@@ -179,7 +175,7 @@ fn a_deleted_segment_that_cannot_be_renamed_gives_its_space_back_all_the_same() 
             let end = fill(&log, 0, 2000).await;
             let files = || {
                 let listed = storage.directory().list(&path).expect("a listing");
-                let names = listed.into_iter().map(|(name, _)| name);
+                let names = listed.into_iter().map(|entry| entry.name);
                 names
                     .filter(|name| name.ends_with(".log"))
                     .collect::<Vec<_>>()

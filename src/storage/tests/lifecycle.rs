@@ -85,7 +85,7 @@ fn retention_frees_a_full_disk() {
         assert_eq!(retained, Err(LogError::NoRoom), "the active segment stays");
         assert_eq!(log.segments(), 1, "all others are gone");
         let names = storage.directory().list(log.path()).expect("a listing");
-        let logs = names.iter().filter(|(name, _)| name.ends_with(".log"));
+        let logs = names.iter().filter(|entry| entry.name.ends_with(".log"));
         assert_eq!(logs.count(), 1, "{names:?}");
         plan.first.store(0, std::sync::atomic::Ordering::Relaxed);
         let start = log.retain(by_time(), end, LATER).await;

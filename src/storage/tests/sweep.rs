@@ -31,7 +31,7 @@ fn claim(topic_id: TopicId, directory: Option<Uuid>) -> Claim {
 fn names(home: &Home) -> Vec<String> {
     let listed = home.directory.list(home.directory.path());
     let listed = listed.expect("a listing");
-    listed.into_iter().map(|(name, _)| name).collect()
+    listed.into_iter().map(|entry| entry.name).collect()
 }
 
 /// Asserts that `found` are as many as `starts`, each beginning and ending as it should.
@@ -146,8 +146,9 @@ fn a_name_that_a_partition_has_elsewhere_may_be_that_of_a_topic_that_is_gone() {
     sweep(&own, &claims).expect("a sweep");
     let listed = own.list(root.path()).expect("a listing");
     for (name, _, _, end) in table {
-        let found = listed.iter().find(|(found, _)| found.starts_with(name));
-        let (found, _) = found.unwrap_or_else(|| panic!("{name} is in {listed:?}"));
+        let found = listed.iter().find(|found| found.name.starts_with(name));
+        let found = found.unwrap_or_else(|| panic!("{name} is in {listed:?}"));
+        let found = &*found.name;
         match end {
             None => assert_eq!(found, name),
             Some(end) => assert!(found.ends_with(end), "{found}"),
