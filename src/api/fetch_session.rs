@@ -21,6 +21,7 @@ pub use crate::api::fetch_partitions::{
 use crate::base::clock::TimestampMs;
 use crate::base::ids::ShardId;
 use crate::base::limits::{FETCH_SESSION_EVICTION_MS, FETCH_SESSION_PARTITIONS_MAX};
+use crate::base::random::split_mix64;
 
 /// The id that stands for no session.
 pub const NO_SESSION: i32 = 0;
@@ -389,13 +390,9 @@ impl FetchSessions {
 
     fn unused_id(&mut self) -> i32 {
         loop {
-            // SplitMix64: ids need to differ between restarts, not to be secret.
-            self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut mixed = self.random;
-            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            mixed ^= mixed >> 31;
-            let id = self.first_id + (mixed % self.ids as u64) as i32;
+            // Ids need to differ between restarts, not to be secret.
+            let random = split_mix64(&mut self.random);
+            let id = self.first_id + (random % self.ids as u64) as i32;
             if !self.sessions.contains_key(&id) {
                 return id;
             }

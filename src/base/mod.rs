@@ -1,4 +1,4 @@
-//! Words that every room shares: identifiers, the clock and bounds.
+//! Words that every room shares: identifiers, the clock, bounds and random numbers.
 //!
 //! Depends on no other room. Nothing here does I/O, and nothing here knows what a request is.
 //!
@@ -10,3 +10,4 @@ pub mod clock;
 pub mod ids;
 pub mod limits;
 pub mod log_limit;
+pub mod random;

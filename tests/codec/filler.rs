@@ -1,6 +1,8 @@
 //! Makes bytes of any message in any version straight from the facts, without the generated code:
 //! what the two of them disagree about is a bug in one of them.
 
+use millrace::base::random::split_mix64;
+
 use crate::schema::{Field, Message, Type};
 
 /// A small pseudo-random sequence (SplitMix64): the same on every machine.
@@ -8,11 +10,7 @@ pub struct Random(pub u64);
 
 impl Random {
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        split_mix64(&mut self.0)
     }
 
     pub fn below(&mut self, end: usize) -> usize {

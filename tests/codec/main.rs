@@ -4,6 +4,8 @@
 
 mod differential;
 mod filler;
+#[path = "../fuzz/targets/memory.rs"]
+mod held;
 mod kafka;
 mod memory;
 #[allow(dead_code)]

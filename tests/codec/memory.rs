@@ -1,53 +1,11 @@
 //! What decoding takes in memory, measured: never more than a small multiple of the frame.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
 use bytes::Bytes;
 use millrace::base::limits::{DECODED_BYTES_PER_FRAME_BYTE_MAX, DECODED_BYTES_SLACK};
 
 use crate::filler::Random;
+use crate::held::most_held;
 use crate::{codecs, damaged};
-
-/// Counts what the current thread holds, and the most that it held.
-struct Counting;
-
-thread_local! {
-    static HELD: Cell<usize> = const { Cell::new(0) };
-    static HELD_MOST: Cell<usize> = const { Cell::new(0) };
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-// SAFETY: every call goes on to the system's allocator as it came; counting allocates nothing.
-#[allow(unsafe_code)]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let held = HELD.get().wrapping_add(layout.size());
-        HELD.set(held);
-        // Memory that another thread allocated makes the count wrap below zero here.
-        if held <= isize::MAX as usize && held > HELD_MOST.get() {
-            HELD_MOST.set(held);
-        }
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.set(HELD.get().wrapping_sub(layout.size()));
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-/// The most that `work` held beyond what was held before, in bytes.
-fn most_held(work: impl FnOnce()) -> usize {
-    HELD.set(0);
-    HELD_MOST.set(0);
-    work();
-    HELD_MOST.get()
-}
 
 /// What the decoded message may take, and the writer, which doubles its buffer as it grows.
 fn allowed(frame_bytes: usize) -> usize {
@@ -57,7 +15,7 @@ fn allowed(frame_bytes: usize) -> usize {
 
 #[test]
 fn the_count_sees_what_is_held() {
-    let held = most_held(|| drop(Vec::<u8>::with_capacity(100_000)));
+    let ((), held) = most_held(|| drop(Vec::<u8>::with_capacity(100_000)));
     assert!((100_000..110_000).contains(&held), "{held}");
 }
 
@@ -69,7 +27,7 @@ fn damaged_messages_take_no_more_than_allowed() {
             for _ in 0..20 {
                 let damaged = damaged(&bytes, &mut random);
                 let length = damaged.len();
-                let held = most_held(|| drop((codec.recode)(damaged, version)));
+                let ((), held) = most_held(|| drop((codec.recode)(damaged, version)));
                 assert!(held <= allowed(length), "{name}: {held} bytes for {length}");
             }
         });
@@ -91,7 +49,7 @@ fn noise_takes_no_more_than_allowed() {
             let frames = starts.map(|start| noise.slice(start..));
             for frame in frames.chain(repeated.iter().cloned()) {
                 let length = frame.len();
-                let held = most_held(|| drop((codec.recode)(frame, version)));
+                let ((), held) = most_held(|| drop((codec.recode)(frame, version)));
                 let name = &codec.facts.name;
                 assert!(
                     held <= allowed(length),

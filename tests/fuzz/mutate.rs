@@ -1,5 +1,7 @@
 //! Mutations of inputs: small, blind, and the same for the same seed.
 
+use millrace::base::random::split_mix64;
+
 /// A pseudo-random sequence (SplitMix64), the same on every machine.
 #[derive(Clone)]
 pub struct Random(u64);
@@ -10,11 +12,7 @@ impl Random {
     }
 
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        split_mix64(&mut self.0)
     }
 
     /// A number below `end`; 0 if there is none.

@@ -7,6 +7,7 @@ use super::sizes::Sizes;
 use crate::base::clock::TimestampMs;
 use crate::base::ids::{ProducerEpoch, ProducerId};
 use crate::base::limits::BATCH_HEADER_BYTES;
+use crate::base::random::split_mix64;
 use crate::record::builder::{BatchBuilder, BuildError, RecordToWrite};
 use crate::record::compression::Codec;
 use crate::record::header::{BatchHeader, crc_append, crc_range};
@@ -180,12 +181,9 @@ fn text(seed: u64, bytes: usize) -> Vec<u8> {
     words.flat_map(letters).take(bytes).collect()
 }
 
-/// SplitMix64 of a number.
-fn mixed(number: u64) -> u64 {
-    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+/// A number that looks random, and is the same for the same one.
+fn mixed(mut number: u64) -> u64 {
+    split_mix64(&mut number)
 }
 
 #[cfg(test)]

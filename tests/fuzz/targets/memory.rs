@@ -1,4 +1,4 @@
-//! Counts what the current thread holds, so that a target can say how much an input may take.
+//! Counts what the current thread holds, so that a test can say how much an input may take.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
