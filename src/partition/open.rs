@@ -19,7 +19,7 @@ use crate::config::{FlushMode, TopicConfig};
 use crate::storage::directories::LogDirectories;
 use crate::storage::directory::LogDirectory;
 use crate::storage::error::FileError;
-use crate::storage::layout;
+use crate::storage::layout::{self, NamedTopic};
 use crate::storage::lifecycle::create_files;
 use crate::storage::log::{Log, LogConfig};
 use crate::storage::recovery::{Recovered, RecoveryInput, RecoveryPoint, RecoveryTally, recover};
@@ -307,16 +307,32 @@ fn holds(directory: &LogDirectory, path: &Path, topic_id: TopicId) -> Result<boo
     if !exists.map_err(|source| FileError::new("stat", path, source))? {
         return Ok(false);
     }
+    match read_name(directory, path)?.found {
+        Some(found) if found.id == topic_id => Ok(true),
+        Some(found) if found.is_summed => Ok(false),
+        _ => has_records(directory, path),
+    }
+}
+
+/// What a partition's directory says of whose it is.
+struct Name {
+    file: PathBuf,
+    is_missing: bool,
+    /// `None` where the file is missing or damaged.
+    found: Option<NamedTopic>,
+}
+
+fn read_name(directory: &LogDirectory, path: &Path) -> Result<Name, FileError> {
     let file = path.join(layout::PARTITION_METADATA);
     let contents = directory.read_file(&file, layout::PARTITION_METADATA_BYTES_MAX)?;
     let found = contents
         .as_deref()
         .and_then(layout::parse_partition_metadata);
-    match found {
-        Some(found) if found.id == topic_id => Ok(true),
-        Some(found) if found.is_summed => Ok(false),
-        _ => has_records(directory, path),
-    }
+    Ok(Name {
+        file,
+        is_missing: contents.is_none(),
+        found,
+    })
 }
 
 /// A directory of the same name may be what a crash left of a topic that was deleted, or half of
@@ -330,22 +346,21 @@ fn clear_the_way(
     if !path.exists() {
         return Ok(());
     }
-    let file = path.join(layout::PARTITION_METADATA);
-    let contents = directory.read_file(&file, layout::PARTITION_METADATA_BYTES_MAX)?;
-    let found = contents
-        .as_deref()
-        .and_then(layout::parse_partition_metadata);
-    match found {
+    let name = read_name(directory, path)?;
+    match name.found {
         Some(found) if found.id == topic_id => {
             if !found.is_summed {
-                add_sum(directory, &file, topic_id);
+                add_sum(directory, &name.file, topic_id);
             }
             return Ok(());
         }
         None if has_records(directory, path)? => {
-            let what = contents.map_or("missing", |_| "damaged");
+            let what = match name.is_missing {
+                true => "missing",
+                false => "damaged",
+            };
             return Err(OpenError::Nameless {
-                file,
+                file: name.file,
                 what,
                 topic_id,
             });
@@ -391,12 +406,7 @@ pub fn delete_refused(
     if !path.exists() {
         return Ok(None);
     }
-    let file = path.join(layout::PARTITION_METADATA);
-    let contents = directory.read_file(&file, layout::PARTITION_METADATA_BYTES_MAX);
-    let contents = contents.ok().flatten();
-    let found = contents
-        .as_deref()
-        .and_then(layout::parse_partition_metadata);
+    let found = read_name(directory, path).ok().and_then(|name| name.found);
     if found.is_none_or(|found| found.id != topic_id) {
         return set_aside(directory, path).map(|()| None);
     }

@@ -31,6 +31,26 @@ impl Home {
         Self { above, a, b }
     }
 
+    /// With four partitions of the topic `t`, each with one record, and the broker stopped.
+    fn of_a_topic() -> Self {
+        let home = Self::new();
+        let (broker, mut wire) = home.start();
+        create(&mut wire, "t", 4);
+        for partition in 0..4 {
+            assert_eq!(produce(&mut wire, "t", partition, b"one"), 0);
+        }
+        stop(broker);
+        home
+    }
+
+    /// The one of two partitions of `t` that is in the second directory.
+    fn partition_in_b(&self) -> i32 {
+        let [partition] = partitions_in(&self.b, "t")[..] else {
+            panic!("one of two partitions is in the second directory");
+        };
+        partition
+    }
+
     fn command(&self, order: [&Path; 2]) -> Command {
         let [one, other] = order.map(Path::display);
         with_override(command(&self.a), &format!("log.dirs={one},{other}"))
@@ -41,9 +61,7 @@ impl Home {
     }
 
     fn start_in_order(&self, order: [&Path; 2]) -> (Broker, Wire) {
-        let (broker, ready) = Broker::start(self.command(order));
-        let wire = Wire::connect(ready.port());
-        (broker, wire)
+        connected(self.command(order))
     }
 
     /// What the disk of the second directory leaves when it is gone.
@@ -59,6 +77,12 @@ impl Home {
     fn away(&self) -> PathBuf {
         self.above.path().join("away")
     }
+}
+
+fn connected(command: Command) -> (Broker, Wire) {
+    let (broker, ready) = Broker::start(command);
+    let wire = Wire::connect(ready.port());
+    (broker, wire)
 }
 
 /// The partitions of a topic that are in a directory.
@@ -159,9 +183,7 @@ fn a_directory_that_fails_is_out_of_service_and_the_other_goes_on() {
     let home = Home::new();
     let (mut broker, mut wire) = home.start();
     create_on(&mut wire, "t", 2, &[("internal.segment.bytes", "16384")]);
-    let [lost] = partitions_in(&home.b, "t")[..] else {
-        panic!("one of two partitions is in the second directory");
-    };
+    let lost = home.partition_in_b();
     let other = 1 - lost;
     let value = vec![7; 3000];
     assert_eq!(produce(&mut wire, "t", lost, &value), 0);
@@ -208,13 +230,7 @@ fn a_directory_that_fails_is_out_of_service_and_the_other_goes_on() {
 
 #[test]
 fn a_directory_that_is_missing_or_emptied_is_not_taken_for_a_new_one() {
-    let home = Home::new();
-    let (broker, mut wire) = home.start();
-    create(&mut wire, "t", 4);
-    for partition in 0..4 {
-        assert_eq!(produce(&mut wire, "t", partition, b"one"), 0);
-    }
-    stop(broker);
+    let home = Home::of_a_topic();
     let (of_a, of_b) = (partitions_in(&home.a, "t"), partitions_in(&home.b, "t"));
     home.take_away();
     for is_mount_point in [false, true] {
@@ -261,8 +277,7 @@ fn a_directory_that_is_missing_or_emptied_is_not_taken_for_a_new_one() {
 #[test]
 fn a_directory_that_is_named_later_takes_its_share() {
     let home = Home::new();
-    let (broker, ready) = Broker::start(command(&home.a));
-    let mut wire = Wire::connect(ready.port());
+    let (broker, mut wire) = connected(command(&home.a));
     create(&mut wire, "before", 3);
     assert_eq!(produce(&mut wire, "before", 2, b"one"), 0);
     stop(broker);
@@ -278,8 +293,7 @@ fn a_directory_that_is_named_later_takes_its_share() {
     broker.signal(Signal::SIGKILL);
     broker.end();
     // Nothing is made anew by who forgets to name it.
-    let (broker, ready) = Broker::start(command(&home.a));
-    let mut wire = Wire::connect(ready.port());
+    let (broker, mut wire) = connected(command(&home.a));
     assert_eq!(kept(&mut wire, "before", 2), Ok(1));
     assert_eq!(kept(&mut wire, "after", 0), Err(KAFKA_STORAGE_ERROR));
     assert!(partitions_in(&home.a, "after").is_empty());
@@ -291,13 +305,7 @@ fn a_directory_that_is_named_later_takes_its_share() {
 
 #[test]
 fn a_partition_in_two_directories_is_refused_and_one_that_was_moved_is_served() {
-    let home = Home::new();
-    let (broker, mut wire) = home.start();
-    create(&mut wire, "t", 4);
-    for partition in 0..4 {
-        assert_eq!(produce(&mut wire, "t", partition, b"one"), 0);
-    }
-    stop(broker);
+    let home = Home::of_a_topic();
     let [twice, moved] = partitions_in(&home.a, "t")[..] else {
         panic!("two of four partitions are in each directory");
     };
@@ -353,9 +361,7 @@ fn a_topic_that_was_deleted_while_a_directory_was_away_does_not_come_back() {
     let home = Home::new();
     let (broker, mut wire) = home.start();
     create(&mut wire, "t", 2);
-    let [lost] = partitions_in(&home.b, "t")[..] else {
-        panic!("one of two partitions is in the second directory");
-    };
+    let lost = home.partition_in_b();
     assert_eq!(produce(&mut wire, "t", lost, b"old"), 0);
     stop(broker);
     home.take_away();
@@ -381,8 +387,7 @@ fn the_metadata_log_may_have_a_directory_of_its_own() {
     let setting = format!("metadata.log.dir={}", metadata.display());
     for run in 1..=2 {
         let start = with_override(home.command([&home.a, &home.b]), &setting);
-        let (broker, ready) = Broker::start(start);
-        let mut wire = Wire::connect(ready.port());
+        let (broker, mut wire) = connected(start);
         if run == 1 {
             create(&mut wire, "t", 2);
         }
@@ -409,13 +414,7 @@ fn verify(paths: &[&Path]) -> (Option<i32>, String) {
 
 #[test]
 fn the_check_of_files_holds_all_directories_against_the_metadata() {
-    let home = Home::new();
-    let (broker, mut wire) = home.start();
-    create(&mut wire, "t", 4);
-    for partition in 0..4 {
-        assert_eq!(produce(&mut wire, "t", partition, b"one"), 0);
-    }
-    stop(broker);
+    let home = Home::of_a_topic();
     let both = [home.a.as_path(), home.b.as_path()];
     for paths in [&both[..], &both[..1], &both[1..]] {
         let (code, printed) = verify(paths);

@@ -139,7 +139,10 @@ impl Seen {
                 expect(tally.answered > 0, &name("no good client was answered"));
             }
         }
-        expect(self.tallies.len() == Kind::ALL.len(), "a kind is missing");
+        expect(
+            self.tallies.len() == Kind::all().count(),
+            "a kind is missing",
+        );
         faults
     }
 }
@@ -195,21 +198,12 @@ impl fmt::Display for Seen {
             "kind          members   opened  evicted   lapsed  refused answered     late"
         )?;
         for (kind, tally) in &self.tallies {
-            let Tally {
-                members,
-                opened,
-                evicted,
-                lapsed,
-                refused,
-                answered,
-                late,
-            } = tally;
             let kind = format!("{kind:?}");
-            write!(
-                f,
-                "{kind:12} {members:8} {opened:8} {evicted:8} {lapsed:8} "
-            )?;
-            writeln!(f, "{refused:8} {answered:8} {late:8}")?;
+            write!(f, "{kind:12}")?;
+            for count in tally.counts() {
+                write!(f, " {count:8}")?;
+            }
+            writeln!(f)?;
         }
         Ok(())
     }

@@ -115,6 +115,24 @@ impl Client {
     }
 }
 
+fn join_of(group: &str, client: &Client, random: u128) -> JoinGroup {
+    JoinGroup {
+        group: group.into(),
+        member_id: client.id.clone(),
+        instance_id: client.instance.clone(),
+        client_id: "c".into(),
+        client_host: "/127.0.0.1".into(),
+        session_timeout_ms: client.session_ms,
+        rebalance_timeout_ms: client.rebalance_ms,
+        protocol_type: client.protocol_type.clone(),
+        protocols: client.protocols.clone(),
+        knows_member_id_required: client.version >= 4,
+        knows_skip_assignment: client.version >= 9,
+        random,
+        reason: None,
+    }
+}
+
 /// A machine with one group, `g`, and what surrounds it.
 struct Fixture {
     machine: Machine,
@@ -241,19 +259,8 @@ impl Fixture {
     fn join(&mut self, client: &Client) -> ReplyId {
         let random = u128::from(self.next_reply);
         self.ask(Command::Join(JoinGroup {
-            group: "g".into(),
-            member_id: client.id.clone(),
-            instance_id: client.instance.clone(),
-            client_id: "c".into(),
-            client_host: "/127.0.0.1".into(),
-            session_timeout_ms: client.session_ms,
-            rebalance_timeout_ms: client.rebalance_ms,
-            protocol_type: client.protocol_type.clone(),
-            protocols: client.protocols.clone(),
-            knows_member_id_required: client.version >= 4,
-            knows_skip_assignment: client.version >= 9,
-            random,
             reason: Some("started".into()),
+            ..join_of("g", client, random)
         }))
     }
 

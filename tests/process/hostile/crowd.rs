@@ -63,17 +63,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 9] = [
-        Self::Quiet,
-        Self::Produces,
-        Self::Silent,
-        Self::Announces,
-        Self::Trickles,
-        Self::Deaf,
-        Self::ReadsSlowly,
-        Self::Storms,
-        Self::Garbage,
-    ];
+    const GOOD: [Self; 2] = [Self::Quiet, Self::Produces];
     const HOSTILE: [Self; 7] = [
         Self::Silent,
         Self::Announces,
@@ -83,6 +73,10 @@ impl Kind {
         Self::Storms,
         Self::Garbage,
     ];
+
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::GOOD.into_iter().chain(Self::HOSTILE)
+    }
 
     /// The kind of the connection of this number: every other one is hostile.
     fn of(number: usize) -> Self {
@@ -130,13 +124,25 @@ impl Tally {
         self.late += other.late;
     }
 
+    /// The counts, in the order of the fields.
+    pub fn counts(&self) -> [u64; 7] {
+        let Self {
+            members,
+            opened,
+            evicted,
+            lapsed,
+            refused,
+            answered,
+            late,
+        } = *self;
+        [members, opened, evicted, lapsed, refused, answered, late]
+    }
+
     /// Reads what is written by [`Crowd`]'s `Display`, in one line: the kind and the tally.
     pub fn parse(line: &str) -> Option<(Kind, Self)> {
         let mut words = line.split(' ');
         let name = words.next()?;
-        let kind = Kind::ALL
-            .into_iter()
-            .find(|kind| format!("{kind:?}") == name)?;
+        let kind = Kind::all().find(|kind| format!("{kind:?}") == name)?;
         let mut number = || words.next()?.parse().ok();
         Some((
             kind,
@@ -459,17 +465,11 @@ fn is_broken(moved: std::io::Result<usize>) -> bool {
 impl fmt::Display for Crowd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (kind, tally) in &self.tallies {
-            let Tally {
-                members,
-                opened,
-                evicted,
-                lapsed,
-                refused,
-                answered,
-                late,
-            } = tally;
-            let line = format!("{kind:?} {members} {opened} {evicted} {lapsed} {refused}");
-            writeln!(f, "{line} {answered} {late}")?;
+            write!(f, "{kind:?}")?;
+            for count in tally.counts() {
+                write!(f, " {count}")?;
+            }
+            writeln!(f)?;
         }
         Ok(())
     }

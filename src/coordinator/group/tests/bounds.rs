@@ -11,24 +11,6 @@ use crate::base::limits::{
 /// The longest string of the protocol, in bytes.
 const STRING_MAX: usize = 32_767;
 
-fn join_of(group: &str, client: &Client, random: u128) -> JoinGroup {
-    JoinGroup {
-        group: group.into(),
-        member_id: client.id.clone(),
-        instance_id: client.instance.clone(),
-        client_id: "c".into(),
-        client_host: "/127.0.0.1".into(),
-        session_timeout_ms: client.session_ms,
-        rebalance_timeout_ms: client.rebalance_ms,
-        protocol_type: client.protocol_type.clone(),
-        protocols: client.protocols.clone(),
-        knows_member_id_required: client.version >= 4,
-        knows_skip_assignment: client.version >= 9,
-        random,
-        reason: None,
-    }
-}
-
 fn offset_of(topic: &str, partition: i32) -> OffsetToCommit {
     OffsetToCommit {
         topic: topic.into(),
