@@ -333,6 +333,35 @@ fn many_small_appends_share_writes_and_reads_follow_the_durable_frontier() {
 }
 
 #[test]
+fn what_comes_while_a_write_waits_for_its_turn_goes_along() {
+    let home = home(Faults::default());
+    let (directory, plan) = failing(&home, Some(Call::Write), ".log", libc::EIO);
+    let path = home.log.clone();
+    let limits = StorageLimits {
+        writes_max: 1,
+        ..limits()
+    };
+    on_shard(directory, limits, async move |storage| {
+        let (log, _) = open(&storage, &path, config(), None, false);
+        fill(&log, 0, 1).await;
+        let writes = || plan.calls.load(std::sync::atomic::Ordering::Relaxed);
+        let before = writes();
+        let turn = log.site.write_permit().await;
+        for seed in 0..5 {
+            append(&log, &batch(seed, 1, 100)).await.expect("room");
+            // Whatever can be done for it now is done.
+            for _ in 0..10 {
+                crate::runtime::yield_now().await;
+            }
+        }
+        assert_eq!(writes(), before, "it is another one's turn");
+        drop(turn);
+        log.make_durable(log.end()).await.expect("a sync");
+        assert_eq!(writes() - before, 1);
+    });
+}
+
+#[test]
 fn retention_drops_whole_segments_and_moves_the_start() {
     let home = home(Faults::default());
     let path = home.log.clone();

@@ -1,6 +1,8 @@
 //! The journal of a shard, on a real executor over real files: what it holds is there after a
 //! crash, and nothing else is.
 
+use std::sync::atomic::Ordering;
+
 use super::*;
 use crate::base::ids::ShardId;
 use crate::base::limits::BLOCK_BYTES;
@@ -231,6 +233,60 @@ fn what_the_journal_has_made_durable_keeps_no_request() {
         let requests = ready.queue.iter().map(|it| it.pending.guards.len());
         assert_eq!(requests.sum::<usize>(), 0);
         assert_eq!(ready.pending_bytes, 0);
+    });
+}
+
+#[test]
+fn what_one_commit_leaves_over_does_not_wait_until_it_is_durable() {
+    const LOGS: usize = 8;
+    let home = home(Faults::default());
+    let (directory, plan) = failing(&home, Some(Call::Write), "journal-", libc::EIO);
+    let paths: [_; LOGS] = std::array::from_fn(|at| home.log.with_file_name(format!("t-{at}")));
+    let limits = StorageLimits {
+        journal: Some(JournalLimits {
+            shard: ShardId(0),
+            file_bytes: 32 << 20,
+            memory_bytes_max: 64 << 20,
+            made_after_writes: 1,
+        }),
+        ..limits()
+    };
+    let large_segments = LogConfig {
+        segment_bytes: 64 << 20,
+        ..config()
+    };
+    on_shard(directory, limits, async move |storage| {
+        let logs = paths.map(|path| open(&storage, &path, large_segments.clone(), None, false).0);
+        append_until_journal(&storage, &logs[0]).await;
+        let asked = || plan.calls.load(Ordering::Relaxed);
+        // All of them are more than one commit takes, and less than two do.
+        let batch = batch(1, 200, 1000);
+        let mut is_begun_beside = false;
+        // The disk may once have made the first one durable before the second could begin.
+        for _ in 0..5 {
+            while storage.journal().is_busy() {
+                crate::runtime::yield_now().await;
+            }
+            for log in &logs {
+                log.prepare(incoming(batch.len())).await.expect("room");
+            }
+            let before = asked();
+            for log in &logs {
+                append(log, &batch).await.expect("an append");
+            }
+            while logs.iter().all(|log| log.durable() < log.end()) {
+                is_begun_beside |= asked() - before == 2;
+                crate::runtime::yield_now().await;
+            }
+            for log in &logs {
+                log.make_durable(log.end()).await.expect("a sync");
+            }
+            assert_eq!(asked() - before, 2, "commits");
+            if is_begun_beside {
+                break;
+            }
+        }
+        assert!(is_begun_beside);
     });
 }
 

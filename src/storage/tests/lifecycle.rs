@@ -1,5 +1,9 @@
 //! What may come between the steps of a log's life: deletions, retention, failures.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use futures_lite::future::zip;
 
 use super::*;
@@ -218,6 +222,37 @@ fn a_failed_sync_is_never_taken_for_a_full_disk() {
             assert!(storage.directory().failure().is_some());
         });
     }
+}
+
+#[test]
+fn a_sync_does_not_run_after_the_end_of_a_log_that_is_appended_to() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), limits(), async move |storage| {
+        let never = LogConfig {
+            syncs_writes: false,
+            ..config()
+        };
+        let (log, _) = open(&storage, &path, never, None, false);
+        let batch = batch(1, 1, 100);
+        let most = 100;
+        let room = log.prepare(incoming(batch.len() * (most + 1))).await;
+        room.expect("room");
+        append(&log, &batch).await.expect("an append");
+        let wanted = log.end();
+        let mut syncing = pin!(log.make_durable(wanted));
+        let mut looks = 0;
+        let synced = poll_fn(|context| {
+            // Whenever it looks there is more.
+            looks += 1;
+            assert!(looks < most, "it waits for what came later");
+            let appended = pin!(append(&log, &batch)).poll(context);
+            assert!(matches!(appended, Poll::Ready(Ok(_))), "{appended:?}");
+            syncing.as_mut().poll(context)
+        });
+        synced.await.expect("a sync");
+        assert!((wanted..log.end()).contains(&log.durable()));
+    });
 }
 
 #[test]
