@@ -318,7 +318,7 @@ impl ColdRead {
         }
         if first.bytes() > bytes_max {
             // It is collected whole. Nobody waits while holding what others wait for.
-            stretch.begin_at(stretch.limit());
+            stretch.let_go();
             turn.exceed(first.bytes() + READ_PIECE_BYTES).await;
             stretch.begin_at(first.start);
         }
@@ -392,7 +392,11 @@ impl ColdRead {
                 None => self.look_up(back).await?,
             };
             match stretch.find(from, self.range.from).await {
-                Err(ReadError::Astray { .. }) if from.position > 0 => back = (2 * back).max(1),
+                Err(ReadError::Astray { .. }) if from.position > 0 => {
+                    // What was loaded there begins behind where it is looked for next.
+                    stretch.let_go();
+                    back = (2 * back).max(1);
+                }
                 found => return found,
             }
         }
@@ -634,7 +638,13 @@ impl<'a> Stretch<'a> {
         Ok(())
     }
 
-    /// Begins anew at `position`; what lies before is not wanted.
+    /// Keeps nothing: it is about to begin before what it has.
+    fn let_go(&mut self) {
+        self.asked.clear();
+        self.pieces.clear();
+    }
+
+    /// Begins anew at `position`, not before what it has; what lies before is not wanted.
     fn begin_at(&mut self, position: u64) {
         self.start = position;
         self.asked.clear();

@@ -6,6 +6,7 @@ use futures_lite::future::zip;
 
 use super::*;
 use crate::base::limits::{OVERDRAWN_READ_BYTES_MAX, READ_PIECE_BYTES};
+use crate::storage::layout;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -328,6 +329,37 @@ fn a_log_that_is_deleted_while_it_is_read_ahead_of_harms_no_other_reader() {
             assert_eq!((one.len(), other.len()), (600, 600));
         });
     }
+}
+
+#[test]
+fn a_damaged_index_takes_nothing_with_it() {
+    let home = home(Faults::default());
+    let path = home.log.clone();
+    on_shard(home.directory.clone(), no_tail(), async move |storage| {
+        let (log, _) = open(&storage, &path, large_segments(), None, false);
+        for seed in 0..200 {
+            append(&log, &batch(seed, 1, 1000)).await.expect("room");
+        }
+        durable(&log).await;
+        log.park().await.expect("indexes in their files");
+        let index = layout::segment_file(&path, Offset(0), layout::INDEX);
+        let sound = std::fs::read(&index).expect("an index");
+        let entry = sound.len() / 16 * 8;
+        let relative = sound[entry..].first_chunk().expect("an entry");
+        let named = Offset(u32::from_be_bytes(*relative).into());
+        for bit in 0..64 {
+            let mut damaged = sound.clone();
+            damaged[entry + bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&index, damaged).expect("an index");
+            for wanted in (0..3).map(|behind| named.plus(behind)) {
+                // What was read before is no help.
+                storage.forget_reads(log.number, Offset(0));
+                let found = read(&log, from(wanted, log.end(), 1)).await;
+                let found = found.expect("a batch that is as it was");
+                assert_eq!(next_offset(&found), wanted.plus(1), "bit {bit}");
+            }
+        }
+    });
 }
 
 #[test]
