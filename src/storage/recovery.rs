@@ -291,7 +291,10 @@ impl Recovery<'_> {
         }
         let path = layout::segment_file(&self.input.path, base, layout::LOG);
         let mut scan = Scan::open(self.directory, &path, from, size)?;
-        while let Some(header) = scan.next_batch(base, self.found.end)? {
+        // What lies further on than an index can name is no part of a segment.
+        while scan.position <= u32::MAX.into()
+            && let Some(header) = scan.next_batch(base, self.found.end)?
+        {
             let assigned = Assigned {
                 offsets: header.next_offset().0 - header.base_offset.0,
                 leader_epoch: header.partition_leader_epoch,

@@ -64,7 +64,7 @@ pub enum Fault {
         /// The offset after the batch before.
         expected: Offset,
     },
-    /// Its last offset lies before its first, or behind the segment's end.
+    /// Its last offset lies before its first, or behind all that the segment can have.
     #[error("the batch cannot end {0} offsets behind its first one")]
     LastOffset(i32),
     /// The file ends before what was written to it.
@@ -357,10 +357,13 @@ impl SegmentWalk {
         if !follows {
             return Err(Fault::BaseOffset { found, expected });
         }
-        let is_inside = self
-            .bounds
-            .end
-            .is_none_or(|end| header.next_offset() <= end);
+        // Nor has it any that its indexes cannot name.
+        let last_max = self.bounds.base.plus(i32::MAX.into());
+        let is_inside = header.last_offset() <= last_max
+            && self
+                .bounds
+                .end
+                .is_none_or(|end| header.next_offset() <= end);
         match header.last_offset_delta >= 0 && is_inside {
             true => Ok(()),
             false => Err(Fault::LastOffset(header.last_offset_delta)),

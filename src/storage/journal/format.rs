@@ -256,6 +256,10 @@ pub fn decode<'a>(secret: &Secret, bytes: &'a [u8]) -> Option<Found<'a>> {
     let (mut entries, mut torn) = (Vec::new(), Vec::new());
     for _ in 0..count {
         let head = reader.entry_head(is_former)?;
+        // No segment reaches further than its indexes can name.
+        if head.at.position > u32::MAX.into() {
+            return None;
+        }
         let (name, identity) = (reader.take(head.name)?, reader.take(head.identity)?);
         let body = match head.begins {
             IN_HEAD => Some(reader.take(head.bytes)?),
@@ -372,6 +376,28 @@ mod tests {
         }
         assert_eq!(commit.len(), size.bytes());
         commit
+    }
+
+    #[test]
+    fn a_commit_of_what_no_segment_reaches_is_none() {
+        let far = |position| {
+            let mut size = CommitSize::new();
+            size.add(b"t-0", b"version: 0", 0, 4);
+            let at = At {
+                segment: Offset(7),
+                position,
+            };
+            let entry = Entry {
+                at,
+                ..entry(&[1; 4])
+            };
+            encode(&SECRET, 1, [(entry, 0)].into_iter(), size)
+        };
+        let last = u64::from(u32::MAX);
+        for (position, is_found) in [(last, true), (last + 1, false), (u64::MAX, false)] {
+            let found = far(position);
+            assert_eq!(decode(&SECRET, found.as_bytes()).is_some(), is_found);
+        }
     }
 
     #[test]

@@ -340,6 +340,31 @@ fn an_offset_that_is_not_the_next_ends_the_log() {
 }
 
 #[test]
+fn what_lies_further_than_an_index_can_name_is_kept_aside() {
+    let home = home(Faults::default());
+    create_files(&home.directory, &home.log, METADATA, Offset(0)).expect("a new log");
+    let file = segment_file(&home.log, Offset(0), "log");
+    let point = RecoveryPoint {
+        log_start: Offset(0),
+        offset: Offset(9),
+        segment: Offset(0),
+        position: 1 << 32,
+    };
+    let mut far = batch(5, 2, 300).to_vec();
+    far[..8].copy_from_slice(&point.offset.0.to_be_bytes());
+    let written = OpenOptions::new().write(true).open(&file);
+    let written = written.and_then(|file| file.write_all_at(&far, point.position));
+    written.expect("a file of holes");
+    let input = input(&home.log, Some(point), false);
+    let recovered = recover(&home.directory, &input, &mut |_| {}).expect("a recovered log");
+    assert_eq!(recovered.end(), point.offset);
+    assert_eq!(recovered.reports.len(), 1, "{:?}", recovered.reports);
+    let aside = segment_file(&home.log, Offset(0), "cut");
+    assert_eq!(fs::read(aside).expect("what was cut"), far);
+    assert_eq!(fs::metadata(file).expect("a segment").len(), point.position);
+}
+
+#[test]
 fn times_below_the_point_are_found_after_a_crash() {
     let home = home(Faults::default());
     for batches in [1, 40] {

@@ -202,10 +202,7 @@ fn a_last_offset_that_no_batch_there_has_is_damage_though_the_crc_holds() {
     for delta in [-1, 1 << 20] {
         let mut bytes = sound.clone();
         let range = positions[4] as usize..positions[5] as usize;
-        let batch = &mut bytes[range];
-        batch[LAST_OFFSET_DELTA_AT..][..4].copy_from_slice(&i32::to_be_bytes(delta));
-        let crc = crc_of(batch);
-        batch[CRC_AT..][..4].copy_from_slice(&crc.to_be_bytes());
+        set_last_offset_delta(&mut bytes[range], delta);
         let found = walk_all(&bytes, bytes.len() as u64);
         let [damage] = found.damages[..] else {
             panic!("{:?}", found.damages);
@@ -213,6 +210,25 @@ fn a_last_offset_that_no_batch_there_has_is_damage_though_the_crc_holds() {
         assert_eq!(damage.fault, Fault::LastOffset(delta));
         assert_eq!((damage.first, damage.next), (offset(4), Some(offset(5))));
     }
+}
+
+#[test]
+fn a_last_offset_that_no_index_can_name_is_damage_though_nothing_follows() {
+    let (mut bytes, positions) = segment();
+    let at = positions[BATCHES - 1];
+    set_last_offset_delta(&mut bytes[at as usize..], i32::MAX);
+    let found = walk(&bytes, bounds(bytes.len() as u64, None), 1 << 20);
+    let [damage] = found.damages[..] else {
+        panic!("{:?}", found.damages);
+    };
+    assert_eq!(damage.fault, Fault::LastOffset(i32::MAX));
+    assert_eq!((damage.position, damage.first), (at, offset(BATCHES - 1)));
+}
+
+fn set_last_offset_delta(batch: &mut [u8], delta: i32) {
+    batch[LAST_OFFSET_DELTA_AT..][..4].copy_from_slice(&delta.to_be_bytes());
+    let crc = crc_of(batch);
+    batch[CRC_AT..][..4].copy_from_slice(&crc.to_be_bytes());
 }
 
 #[test]
