@@ -102,7 +102,7 @@ fn describe_broker_setting(layers: &Layers, name: &str) -> Described {
     let value = match exact {
         Some(setting) => layers
             .value(setting)
-            .expect("a broker's values are checked when they are set")
+            .expect("a broker's values are checked at its start")
             .map(|value| value.to_string()),
         None => layers.set_value(name).map(str::to_owned),
     };
@@ -125,11 +125,13 @@ fn describe_topic_setting(layers: &Layers, overrides: &Values, setting: &Setting
         overrides,
     };
     let sensitive = setting.is_sensitive();
-    let value = effective
-        .value(setting.key)
-        .expect("a topic's values are checked when they are set")
-        .map(|value| value.to_string())
-        .filter(|_| !sensitive);
+    let value = match effective.value(setting.key) {
+        Ok(value) => value.map(|value| value.to_string()),
+        // The broker's are checked at its start. A topic's come from the metadata log, and another
+        // version may have taken what this one does not: it is shown as it was written.
+        Err(_) => overrides.get(setting.key).cloned(),
+    };
+    let value = value.filter(|_| !sensitive);
     let mut synonyms = match setting.broker_key {
         Some(broker_key) => broker_values(layers, broker_key, sensitive),
         None => Vec::new(),

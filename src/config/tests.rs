@@ -288,6 +288,20 @@ fn what_a_topic_may_not_set_is_refused_in_kafkas_words() {
 }
 
 #[test]
+fn what_another_version_let_a_topic_set_is_described_as_it_was_written() {
+    let broker = BrokerConfig::new(Layers::default()).expect("a broker without settings");
+    let overrides = values(&[("retention.ms", "soon"), ("segment.bytes", "1")]);
+    assert!(TopicConfig::new(&Layers::default(), &overrides).is_err());
+    let described = broker.describe_topic(&overrides);
+    for (key, value) in &overrides {
+        let found = described.iter().find(|each| each.name == *key);
+        let found = found.expect("a known setting");
+        assert_eq!(found.value.as_ref(), Some(value));
+        assert_eq!(found.source, Source::Topic);
+    }
+}
+
+#[test]
 fn a_brokers_default_is_held_to_the_topics_bounds() {
     let layers = Layers::of_start(values(&[("log.roll.ms", "0")]));
     let error = TopicConfig::new(&layers, &Values::new()).expect_err("a refusal");

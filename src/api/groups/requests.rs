@@ -38,10 +38,10 @@ use crate::protocol::messages::offset_fetch_response::OffsetFetchResponse;
 use crate::protocol::messages::sync_group_request::SyncGroupRequest;
 use crate::protocol::messages::sync_group_response::SyncGroupResponse;
 
-/// The partition of `__consumer_offsets` that has `group`, if the topic exists.
+/// The partition of `__consumer_offsets` that has `group`, if the topic exists and has any.
 pub fn partition_of_group(image: &MetadataImage, group: &str) -> Option<TopicIdPartition> {
     let topic = image.topic_named(topic_name::GROUP_METADATA)?;
-    let partition = partition_of(group, topic.partitions.len() as i32);
+    let partition = partition_of(group, topic.partitions.len())?;
     Some(topic.topic_id_partition(partition))
 }
 

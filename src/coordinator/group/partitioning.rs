@@ -6,14 +6,12 @@
 use crate::base::ids::PartitionIndex;
 
 /// The partition of `group` among `partitions_count`, which never changes once the topic exists.
-///
-/// # Panics
-/// If `partitions_count` is not positive.
-pub fn partition_of(group: &str, partitions_count: i32) -> PartitionIndex {
-    assert!(partitions_count > 0, "a topic has partitions");
+/// `None` if there are none.
+pub fn partition_of(group: &str, partitions_count: usize) -> Option<PartitionIndex> {
+    let partitions_count = i32::try_from(partitions_count).ok()?;
     // The one number whose absolute value does not exist counts as 0 (Kafka's `Utils.abs`).
     let hash = java_hash(group).checked_abs().unwrap_or(0);
-    PartitionIndex(hash % partitions_count)
+    hash.checked_rem(partitions_count).map(PartitionIndex)
 }
 
 /// `String.hashCode` of Java, over UTF-16 units.
@@ -44,8 +42,12 @@ mod tests {
         ];
         for (group, hash, of_50, of_3) in rows {
             assert_eq!(java_hash(group), hash, "{group}");
-            assert_eq!(partition_of(group, 50), PartitionIndex(of_50), "{group}");
-            assert_eq!(partition_of(group, 3), PartitionIndex(of_3), "{group}");
+            for (count, partition) in [(50, of_50), (3, of_3)] {
+                let found = partition_of(group, count);
+                assert_eq!(found, Some(PartitionIndex(partition)), "{group}");
+            }
+            // A record of the metadata log may name a topic and no partition of it.
+            assert_eq!(partition_of(group, 0), None);
         }
     }
 }
