@@ -3,15 +3,12 @@ JSON, plots, and the table of the README.
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-from brokers import ROOT, WORK, run
+from brokers import ROOT
 
-from . import clients, headline, plan, report, targets
+from . import drawing, headline, plan, report, targets
 from .figures import Summary
 from .options import PUBLISHED
 from .workloads import SETS
@@ -71,23 +68,12 @@ def joined(sets):
 
 
 def draw(path, directory):
-    """Draws in an environment of its own, which is made once; a page without plots is a page
-    too."""
-    venv, wanted = WORK / "venv", Path(__file__).with_name("requirements.txt")
-    done = venv / "made-from"
+    """A page without plots is a page too."""
     for old in directory.glob("*.svg"):
         old.unlink()
     try:
-        if not done.is_file() or done.read_bytes() != wanted.read_bytes():
-            shutil.rmtree(venv, ignore_errors=True)
-            run([sys.executable, "-m", "venv", str(venv)], capture_output=True)
-            run([str(venv / "bin" / "pip"), "install", "--quiet", "--requirement", str(wanted)],
-                capture_output=True)
-            done.write_bytes(wanted.read_bytes())
-        run([str(venv / "bin" / "python"), "-m", "compare.plots", str(path), str(directory)],
-            env=os.environ | {"PYTHONPATH": str(ROOT / "perf")}, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        why = clients.last(getattr(error, "stderr", "") or str(error))
+        drawing.draw("compare.plots", path, directory)
+    except drawing.NoPlots as why:
         plan.Progress.say(f"no plots: matplotlib is not to be had here ({why})")
         return []
     return sorted(picture.name for picture in directory.glob("*.svg"))
