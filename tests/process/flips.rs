@@ -1,5 +1,6 @@
 //! One flipped bit in the files of a broker that is not running: the next start serves what is
 //! sound, refuses what is not, names the file where it cannot go on at all, and removes nothing.
+//! The start after that scrubs, and tells of each bit that is still in a batch.
 //!
 //! Half of the rounds begin with a broker that was stopped, the other half with one that was
 //! killed. `MILLRACE_FLIPS` sets how many there are, and `MILLRACE_FLIPS_SEED` the first's seed.
@@ -26,6 +27,7 @@ use nix::sys::signal::Signal;
 use rdkafka::producer::BaseRecord;
 
 use super::program::{Broker, PATIENCE, command, directory, with_override};
+use super::scrub::{DAMAGED, scrubbing};
 use super::support::batches::{self, field};
 use super::support::librdkafka::Producer;
 use super::support::wire::{Wire, text};
@@ -54,11 +56,14 @@ const CORRUPT_MESSAGE: i16 = 2;
 const LOAD_IN_PROGRESS: i16 = 14;
 
 fn broker_command(data: &Path) -> Command {
-    let settings = [
+    with_offsets(with_override(
+        command(data),
         "millrace.memory.bytes=67108864",
-        "offsets.topic.num.partitions=2",
-    ];
-    settings.into_iter().fold(command(data), with_override)
+    ))
+}
+
+fn with_offsets(command: Command) -> Command {
+    with_override(command, "offsets.topic.num.partitions=2")
 }
 
 /// What the record at an offset says: where it is, a filling, and the CRC of both.
@@ -255,6 +260,19 @@ impl Flip {
         name.to_str().expect("ASCII")
     }
 
+    /// Whether the bit is still flipped in a batch that a start has left in the log.
+    fn is_in_data(&self, image: &Image, data: &Path) -> bool {
+        let is_log = self.name().ends_with(".log") && !self.directory().starts_with(METADATA);
+        let byte_of = |home: &Path| {
+            let bytes = fs::read(home.join(&self.file)).ok()?;
+            let used = bytes.iter().rposition(|byte| *byte != 0)?;
+            (self.byte <= used).then(|| bytes[self.byte])
+        };
+        let before = byte_of(image.home.path());
+        let flipped = before.map(|byte| byte ^ 1 << self.bit);
+        is_log && flipped.is_some() && byte_of(data) == flipped
+    }
+
     /// Whether records may be gone of the partition in `directory`. What is derived from records
     /// takes none with it.
     fn may_cost(&self, directory: &str) -> bool {
@@ -404,6 +422,8 @@ fn assert_refused_well(flip: &Flip, code: Option<i32>, log: &str) {
 struct Tally {
     refused: u64,
     lost: usize,
+    /// Bits that the scrub had to find, and found.
+    told: u64,
 }
 
 fn round(image: &Image, seed: u64, flip: &mut Option<Flip>) -> Tally {
@@ -427,15 +447,21 @@ fn round(image: &Image, seed: u64, flip: &mut Option<Flip>) -> Tally {
             assert_eq!(code, Some(0), "{log}");
             assert!(!log.contains("panicked"), "{log}");
             assert_nothing_is_gone(image, data.path(), &log);
-            start_again(image, flip, data.path());
+            tally.told = u64::from(start_again(image, flip, data.path()));
         }
     }
     tally
 }
 
-/// What was served once is served again.
-fn start_again(image: &Image, flip: &Flip, data: &Path) {
-    let (broker, ready) = Broker::start(broker_command(data));
+/// What was served once is served again, and what is damaged in it is told: gives whether it was.
+fn start_again(image: &Image, flip: &Flip, data: &Path) -> bool {
+    let is_in_data = flip.is_in_data(image, data);
+    let (mut broker, ready) = Broker::start(with_offsets(scrubbing(data)));
+    if is_in_data {
+        let file = format!("{}/{} ", flip.directory(), flip.name());
+        let tells = |line: &str| line.contains(DAMAGED) && line.contains(&file);
+        broker.wait_for("the scrub", |log| log.lines().any(tells).then_some(()));
+    }
     for partition in 0..PARTITIONS {
         let mut wire = Wire::connect(ready.port());
         read(&mut wire, partition).check(partition, "the second start");
@@ -444,6 +470,7 @@ fn start_again(image: &Image, flip: &Flip, data: &Path) {
     assert_eq!(code, Some(0), "{log}");
     assert!(!log.contains("panicked"), "{flip}: {log}");
     assert_nothing_is_gone(image, data, &log);
+    is_in_data
 }
 
 /// Checks what is served, and counts the records that are not.
@@ -528,6 +555,7 @@ fn a_flipped_bit_costs_what_it_hits_at_most_and_is_never_served() {
                 let mut tally = tally.lock().expect("no panic under it");
                 tally.refused += done.refused;
                 tally.lost += done.lost;
+                tally.told += done.told;
             }
             Err(_) => {
                 let stop = if image.is_killed { "kill" } else { "stop" };
@@ -544,6 +572,9 @@ fn a_flipped_bit_costs_what_it_hits_at_most_and_is_never_served() {
         }
     });
     let failed = failed.into_inner().expect("no panic under it");
+    let tally = tally.into_inner().expect("no panic under it");
     println!("seeds {first}..{end}: {tally:?}");
     assert!(failed.is_empty(), "{} rounds: {failed:#?}", failed.len());
+    // About a fifth of the rounds is for the scrub.
+    assert!(tally.told >= (end - first) / 10, "{tally:?}");
 }

@@ -16,11 +16,12 @@ use super::support::wire::Wire;
 use super::support::{Random, batches, requests, segments};
 
 const TOPIC: &str = "scrubbed";
-const DAMAGED: &str = "scrub: no sound batch stands where one was written";
+/// What it says of damage.
+pub const DAMAGED: &str = "scrub: no sound batch stands where one was written";
 const SOUND: &str = "scrub: all is as written";
 
 /// As fast as the disk is, one pass after the other.
-fn scrubbing(data: &Path) -> Command {
+pub fn scrubbing(data: &Path) -> Command {
     let settings = [
         "millrace.memory.bytes=67108864",
         "millrace.scrub.bytes.per.second=100000000000",
