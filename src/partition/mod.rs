@@ -17,6 +17,7 @@ pub mod core;
 pub mod leader_epoch;
 pub mod message;
 pub mod open;
+mod planted;
 pub mod producer_snapshot;
 pub mod producer_state;
 pub mod router;

@@ -17,6 +17,7 @@ use crate::storage::reader::{ReadPlan, ReadRange};
 
 use super::core::Partition;
 use super::message::{FoundOffset, OffsetQuery, OffsetSpec, PartitionError};
+use super::planted;
 
 /// Bytes read in one go while searching.
 const SEARCH_BYTES: usize = 256 << 10;
@@ -35,7 +36,7 @@ pub async fn find(
     let end = partition.readable_end(query.committed_only);
     match query.spec {
         OffsetSpec::Latest => Ok(FoundOffset {
-            offset: end,
+            offset: planted::told(end),
             timestamp: -1,
             leader_epoch: partition.leader_epoch(),
         }),

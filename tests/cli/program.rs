@@ -23,14 +23,15 @@ impl Shell {
 
     /// With settings of the broker. Groups settle at once, so that tests are quick.
     pub fn with(settings: &[(&str, &str)]) -> Self {
-        let quick = [
-            ("group.initial.rebalance.delay.ms", "0"),
-            ("group.min.session.timeout.ms", "1000"),
-            ("offsets.topic.num.partitions", "3"),
-        ];
-        let all: Vec<_> = quick.iter().chain(settings).copied().collect();
         Self {
-            broker: Broker::start_with(&all),
+            broker: Broker::start_with(&quick(settings)),
+        }
+    }
+
+    /// With a broker that breaks a promise on purpose.
+    pub fn faulty(switch: &'static str, settings: &[(&str, &str)]) -> Self {
+        Self {
+            broker: Broker::start_faulty(switch, &quick(settings)),
         }
     }
 
@@ -85,6 +86,15 @@ impl Shell {
             .env("MILLRACE_BOOTSTRAP_SERVER", self.broker.bootstrap());
         command::run(&mut bash, b"", WITHIN)
     }
+}
+
+fn quick<'a>(settings: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let quick = [
+        ("group.initial.rebalance.delay.ms", "0"),
+        ("group.min.session.timeout.ms", "1000"),
+        ("offsets.topic.num.partitions", "3"),
+    ];
+    quick.iter().chain(settings).copied().collect()
 }
 
 /// A program that runs on; it ends with its test, however that ends.
