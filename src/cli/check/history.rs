@@ -3,7 +3,8 @@
 //!
 //! An operation is two events, its invocation and its end: `ok` was answered, `fail` is known not
 //! to have happened, `info` may have happened or not, now or later. One without an end is `info`.
-//! The other events are notes, such as which partitions a consumer was assigned.
+//! The other events are notes, such as which partitions a consumer was assigned. A history may be
+//! cut off anywhere: what is there can be judged.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -58,18 +59,52 @@ pub enum What {
         generation: Option<i32>,
         from: Vec<(i32, Option<i64>)>,
     },
-    /// It reads them no more.
+    /// It reads them no more. No check needs it; a person who reads the history does.
     Revoked {
         assignment: u64,
     },
-    /// A client ended without a word.
+    /// A client ended without a word; for a person, too.
     Crashed {
         client: String,
     },
+    /// A client that cannot go on, by its library's own judgement; for a person, too.
+    Disabled {
+        client: String,
+        error: String,
+    },
+    /// A client was answered what no broker may answer.
+    BadAnswer {
+        error: String,
+    },
     /// The broker is well, and no fault follows.
     Healed,
+    /// The processes begin nothing more.
+    Over,
+    /// A fresh reader at the end has read a partition from its beginning.
+    ReadTo {
+        partition: i32,
+        /// Behind the last record that it got.
+        position: i64,
+        ended: Ended,
+    },
+    /// The run could not do all that it was to do.
+    Unwell {
+        error: String,
+    },
     /// The last event.
     End,
+}
+
+/// Why a reader read no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    /// It has all that is known to be there, or the broker says that the log ends there.
+    AtEnd,
+    /// The broker is well and says that there is more, and does not give it.
+    Stuck,
+    /// The broker was not well: what it would have given is not known.
+    CutShort,
 }
 
 /// What was run.
@@ -103,7 +138,10 @@ pub enum Call {
         partition: i32,
     },
     Commit {
-        assignment: u64,
+        /// That of the request, where the client shows it. One that does not may also send the
+        /// request again by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generation: Option<i32>,
         offsets: Vec<At>,
     },
     /// What the group has committed.
@@ -118,6 +156,9 @@ pub enum Answer {
     Send {
         /// Of the first record; a broker need not know it of a batch that it had before.
         offset: Option<i64>,
+        /// How often the batch was sent, where the client shows it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        attempts: Option<u32>,
     },
     Poll {
         records: Vec<Record>,
@@ -145,9 +186,21 @@ pub struct Watermarks {
     pub partition: i32,
     pub start: i64,
     pub high: i64,
-    /// The leader's now, where the client shows it.
+    /// The last stable offset, where it was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<i64>,
+    /// The leader's now, where the client shows it: then no leader of an older epoch than was known
+    /// to any client can have answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<i32>,
+}
+
+impl Watermarks {
+    /// Where the log ends at least.
+    pub fn end(&self) -> i64 {
+        self.stable
+            .map_or(self.high, |stable| stable.max(self.high))
+    }
 }
 
 impl Call {
@@ -213,10 +266,10 @@ impl Op {
         matches!(&self.end, Some(end) if matches!(end.outcome, Outcome::Fail))
     }
 
-    /// Its lines.
-    pub fn lines(&self) -> Vec<usize> {
-        let end = self.end.as_ref().map(|end| end.line);
-        [self.line].into_iter().chain(end).collect()
+    /// Its lines, twice the same where the history has no end of it.
+    pub fn lines(&self) -> [usize; 2] {
+        let end = self.end.as_ref().map_or(self.line, |end| end.line);
+        [self.line, end]
     }
 }
 
@@ -227,17 +280,21 @@ pub struct Note {
     pub event: Event,
 }
 
-/// A whole history.
+/// A history, or as much of it as was written.
 #[derive(Clone, Debug)]
 pub struct History {
     pub setup: Setup,
     /// In the order of their invocations.
     pub ops: Vec<Op>,
     pub notes: Vec<Note>,
+    /// When its last event was.
+    pub ended_at: u64,
+    /// Why the run did not come to its end, if it did not.
+    pub unfinished: Option<String>,
 }
 
 impl History {
-    /// Reads the file of a run that came to its end.
+    /// Reads the file of a run. A run that was killed may have written a part of its last line.
     pub fn read(path: &Path) -> Result<Self, CliError> {
         let shown = path.display().to_string();
         let file = File::open(path).map_err(CliError::io(&shown))?;
@@ -245,15 +302,15 @@ impl History {
         let mut lines = BufReader::new(file).split(b'\n').peekable();
         while let Some(line) = lines.next() {
             let line = line.map_err(CliError::io(&shown))?;
-            let event = serde_json::from_slice(&line).map_err(|error| {
-                let number = events.len() + 1;
-                let why = match lines.peek() {
-                    Some(_) => format!("line {number} is no event of a history ({error})"),
-                    None => format!("it is cut off in line {number}: {CUT_OFF}"),
-                };
-                CliError::failed(&shown, why)
-            })?;
-            events.push(event);
+            match serde_json::from_slice(&line) {
+                Ok(event) => events.push(event),
+                Err(_) if lines.peek().is_none() => {}
+                Err(error) => {
+                    let number = events.len() + 1;
+                    let why = format!("line {number} is no event of a history ({error})");
+                    return Err(CliError::failed(&shown, why));
+                }
+            }
         }
         Self::new(events).map_err(|why| CliError::failed(&shown, why))
     }
@@ -263,10 +320,7 @@ impl History {
         let Some(What::Run(setup)) = events.first().map(|event| event.what.clone()) else {
             return Err("it does not begin as a history of 'millrace check run' does".to_owned());
         };
-        if events.last().is_some_and(|event| event.what != What::End) {
-            let lines = events.len();
-            return Err(format!("it is cut off behind line {lines}: {CUT_OFF}"));
-        }
+        let (ended_at, unfinished) = (events.last().map_or(0, |it| it.at), unfinished(&events));
         let (mut ops, mut notes): (Vec<Op>, Vec<Note>) = (Vec::new(), Vec::new());
         let mut by_number = HashMap::new();
         for (index, event) in events.into_iter().enumerate() {
@@ -307,11 +361,24 @@ impl History {
                 }
             }
         }
-        Ok(Self { setup, ops, notes })
+        Ok(Self {
+            setup,
+            ops,
+            notes,
+            ended_at,
+            unfinished,
+        })
     }
 }
 
-const CUT_OFF: &str = "the run that wrote it did not come to its end, so that nothing can be said";
+fn unfinished(events: &[Event]) -> Option<String> {
+    let unwell = events.iter().find_map(|event| match &event.what {
+        What::Unwell { error } => Some(error.clone()),
+        _ => None,
+    });
+    let is_cut = events.last().is_some_and(|event| event.what != What::End);
+    unwell.or_else(|| is_cut.then(|| format!("it is cut off behind line {}", events.len())))
+}
 
 #[cfg(test)]
 mod tests {
@@ -333,7 +400,7 @@ mod tests {
             partition: 0,
             values: vec!["0.1-0".into()],
         };
-        let answer = Answer::Send { offset: Some(5) };
+        let answer = sent(Some(5));
         let from = vec![(0, None), (1, Some(7))];
         let all = [
             What::Run(setup),
@@ -354,6 +421,11 @@ mod tests {
             what,
         };
         (0..).zip(all).map(event).collect()
+    }
+
+    fn sent(offset: Option<i64>) -> Answer {
+        let attempts = None;
+        Answer::Send { offset, attempts }
     }
 
     fn file(lines: &[String]) -> tempfile::NamedTempFile {
@@ -379,16 +451,23 @@ mod tests {
         let history = History::read(file(&lines).path()).expect("a history");
         assert_eq!((history.ops.len(), history.notes.len()), (1, 4));
         assert_eq!(history.ops[0].lines(), [2, 4]);
+        assert_eq!(history.unfinished, None);
         lines[4].truncate(8);
         for (lines, expected) in [
             (&lines[..], "line 5 is no event"),
-            (&lines[..5], "cut off in line 5"),
-            (&lines[..4], "cut off behind line 4"),
-            (&lines[1..4], "does not begin"),
-            (&lines[..0], "does not begin"),
+            (&lines[1..4], "not begin"),
         ] {
             let told = History::read(file(lines).path()).expect_err(expected);
             assert!(told.to_string().contains(expected), "{told}");
+        }
+        let told = History::read(file(&[]).path()).expect_err("nothing");
+        assert!(told.to_string().contains("not begin"), "{told}");
+        // What was written before the cut is there, and a half of a line is nothing.
+        for lines in [&lines[..5], &lines[..4]] {
+            let history = History::read(file(lines).path()).expect("a history");
+            assert_eq!((history.ops.len(), history.notes.len()), (1, 2));
+            let why = history.unfinished.expect("a reason");
+            assert!(why.contains("cut off behind line 4"), "{why}");
         }
     }
 
@@ -396,9 +475,9 @@ mod tests {
     fn ends_belong_to_what_was_begun() {
         let end = |op, answer| What::Ok { op, answer };
         for (at, what, expected) in [
-            (3, end(1, Answer::Send { offset: None }), "operation 1"),
+            (3, end(1, sent(None)), "operation 1"),
             (3, end(0, Answer::Commit), "operation 0"),
-            (4, end(0, Answer::Send { offset: None }), "line 5"),
+            (4, end(0, sent(None)), "line 5"),
         ] {
             let mut events = events();
             events[at].what = what;

@@ -5,6 +5,8 @@
 //! known, how an operation without an answer ended, or in what order two that overlapped were done,
 //! counts as what is best for the broker. A check that has looked at nothing says so.
 
+mod answers;
+mod ends;
 mod groups;
 mod liveness;
 mod polls;
@@ -15,7 +17,9 @@ mod writes;
 #[cfg(test)]
 mod tests;
 
-use super::history::{Answer, Call, History};
+use std::collections::{BTreeMap, HashMap};
+
+use super::history::{Answer, Call, History, Op};
 
 pub use self::liveness::Alive;
 
@@ -28,7 +32,7 @@ pub struct Check {
 }
 
 /// All of them, in the order in which they are shown.
-pub static CHECKS: [Check; 12] = [
+pub static CHECKS: [Check; 16] = [
     Check {
         name: "inconsistent-offsets",
         what: "two values at one offset",
@@ -36,7 +40,7 @@ pub static CHECKS: [Check; 12] = [
     },
     Check {
         name: "duplicates",
-        what: "one value of an idempotent producer at two offsets",
+        what: "one value at two offsets, sent once or by an idempotent producer",
         judge: records::duplicates,
     },
     Check {
@@ -55,6 +59,16 @@ pub static CHECKS: [Check; 12] = [
         judge: writes::aborted,
     },
     Check {
+        name: "ends-reached",
+        what: "a log that could not be read at the end up to where it was known to end",
+        judge: ends::judge,
+    },
+    Check {
+        name: "appends",
+        what: "a record in front of what was there before it was sent",
+        judge: watermarks::appends,
+    },
+    Check {
         name: "polls",
         what: "offsets left out or read again inside one assignment",
         judge: polls::judge,
@@ -70,6 +84,11 @@ pub static CHECKS: [Check; 12] = [
         judge: groups::committed,
     },
     Check {
+        name: "old-generations",
+        what: "a commit of a generation that was over",
+        judge: groups::outdated,
+    },
+    Check {
         name: "owned-twice",
         what: "a partition of two members in one generation",
         judge: groups::owned,
@@ -83,6 +102,11 @@ pub static CHECKS: [Check; 12] = [
         name: "record-epochs",
         what: "a record's leader epoch smaller than one in front of it",
         judge: records::epochs,
+    },
+    Check {
+        name: "bad-answers",
+        what: "an answer that no broker may give",
+        judge: answers::judge,
     },
     Check {
         name: "liveness",
@@ -141,13 +165,34 @@ pub fn judge(history: &History) -> Vec<(&'static Check, Found)> {
     CHECKS.iter().map(found).collect()
 }
 
+/// How much is wrong, by all checks together.
+pub fn total(judged: &[(&'static Check, Found)]) -> usize {
+    judged.iter().map(|(_, found)| found.count).sum()
+}
+
 /// A history as checks look at it.
 struct Case<'a> {
     history: &'a History,
     /// In the order in which they were sent.
     writes: Vec<Write<'a>>,
+    /// Which of them has this value.
+    sent: HashMap<&'a str, usize>,
     /// In the order in which polls began.
     reads: Vec<Read<'a>>,
+    log: Log<'a>,
+}
+
+/// By partition and offset, all that is said to be there by what was acknowledged and read: one
+/// value, if all is well.
+type Log<'a> = BTreeMap<(i32, i64), Vec<Placed<'a>>>;
+
+/// That a value is at an offset.
+#[derive(Clone, Copy, Debug)]
+struct Placed<'a> {
+    value: &'a str,
+    epoch: Option<i32>,
+    /// The first line that says so.
+    line: usize,
 }
 
 /// A record that was sent.
@@ -155,11 +200,14 @@ struct Write<'a> {
     value: &'a str,
     producer: &'a str,
     is_idempotent: bool,
+    /// Whether it is known that no request but one had it.
+    is_sent_once: bool,
     partition: i32,
     fate: Fate,
     /// Where it is, if it is acknowledged and the broker told.
     offset: Option<i64>,
-    lines: Vec<usize>,
+    began: u64,
+    lines: [usize; 2],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,34 +234,7 @@ impl<'a> Case<'a> {
         let (mut writes, mut reads) = (Vec::new(), Vec::new());
         for op in &history.ops {
             match (&op.call, op.ok()) {
-                (
-                    Call::Send {
-                        producer,
-                        is_idempotent,
-                        partition,
-                        values,
-                    },
-                    ok,
-                ) => {
-                    let base = ok.and_then(|(answer, _)| match answer {
-                        Answer::Send { offset } => *offset,
-                        _ => None,
-                    });
-                    let fate = match ok {
-                        Some(_) => Fate::Acknowledged,
-                        None if op.is_failed() => Fate::Refused,
-                        None => Fate::Unknown,
-                    };
-                    writes.extend((0..).zip(values).map(|(index, value)| Write {
-                        value,
-                        producer,
-                        is_idempotent: *is_idempotent,
-                        partition: *partition,
-                        fate,
-                        offset: base.map(|base| base + index),
-                        lines: op.lines(),
-                    }));
-                }
+                (Call::Send { .. }, _) => writes.extend(Write::all(op)),
                 (Call::Poll { assignment }, Some((Answer::Poll { records, .. }, end))) => {
                     reads.extend(records.iter().map(|record| Read {
                         partition: record.partition,
@@ -228,26 +249,86 @@ impl<'a> Case<'a> {
                 _ => {}
             }
         }
+        let numbered = writes.iter().enumerate();
         Self {
             history,
+            sent: numbered.map(|(number, it)| (it.value, number)).collect(),
+            log: log(&writes, &reads),
             writes,
             reads,
         }
     }
 
-    /// Where which value is, by all that was read and acknowledged: partition, offset, value, and
-    /// the line that says so.
-    fn placed(&self) -> impl Iterator<Item = (i32, i64, &'a str, usize)> {
-        let acknowledged = self.writes.iter().filter_map(|write| {
-            let line = *write.lines.last()?;
-            Some((write.partition, write.offset?, write.value, line))
-        });
-        let read = |it: &Read<'a>| (it.partition, it.offset, it.value, it.line);
-        acknowledged.chain(self.reads.iter().map(read))
+    /// What was sent with this value.
+    fn write(&self, value: &str) -> Option<&Write<'a>> {
+        self.sent.get(value).map(|number| &self.writes[*number])
+    }
+
+    /// The first of what is said to be at each offset.
+    fn placed(&self) -> impl Iterator<Item = ((i32, i64), Placed<'a>)> {
+        let first = |(place, all): (&(i32, i64), &Vec<Placed<'a>>)| Some((*place, *all.first()?));
+        self.log.iter().filter_map(first)
     }
 
     /// Whether it is one of the fresh readers that read everything at the end.
     fn is_final(&self, process: u32) -> bool {
         process >= self.history.setup.processes
     }
+}
+
+impl<'a> Write<'a> {
+    /// The records of a send.
+    fn all(op: &'a Op) -> Vec<Self> {
+        let Call::Send {
+            producer,
+            is_idempotent,
+            partition,
+            values,
+        } = &op.call
+        else {
+            return Vec::new();
+        };
+        let (base, attempts) = match op.ok() {
+            Some((Answer::Send { offset, attempts }, _)) => (*offset, *attempts),
+            _ => (None, None),
+        };
+        let fate = match op.ok() {
+            Some(_) => Fate::Acknowledged,
+            None if op.is_failed() => Fate::Refused,
+            None => Fate::Unknown,
+        };
+        let writes = (0..).zip(values).map(|(index, value)| Self {
+            value,
+            producer,
+            is_idempotent: *is_idempotent,
+            is_sent_once: attempts == Some(1),
+            partition: *partition,
+            fate,
+            offset: base.map(|base| base + index),
+            began: op.began,
+            lines: op.lines(),
+        });
+        writes.collect()
+    }
+}
+
+fn log<'a>(writes: &[Write<'a>], reads: &[Read<'a>]) -> Log<'a> {
+    let mut log = Log::new();
+    let mut add = |place, value: &'a str, epoch, line| {
+        let all = log.entry(place).or_default();
+        let is_same = |it: &Placed<'_>| it.value == value && it.epoch == epoch;
+        if !all.iter().any(is_same) {
+            all.push(Placed { value, epoch, line });
+        }
+    };
+    for write in writes {
+        if let Some(offset) = write.offset {
+            add((write.partition, offset), write.value, None, write.lines[1]);
+        }
+    }
+    for read in reads {
+        let place = (read.partition, read.offset);
+        add(place, read.value, read.epoch, read.line);
+    }
+    log
 }

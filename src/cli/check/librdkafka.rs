@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::history::{Answer, At, Call, Record, Watermarks, What};
 use super::ours::SESSION_MS;
-use super::process::{Batch, Consuming, Producing, World};
+use super::process::{Batch, Consuming, LIFE_MS, Producing, World};
 use super::recorder::Failed;
 use super::value;
 use crate::cli::CliError;
@@ -25,6 +25,15 @@ use crate::cli::native::generation_of;
 /// How long a record is sent again, and how long the end waits for all of them.
 const DELIVERED_WITHIN_MS: u32 = 15_000;
 const SETTLED_WITHIN: Duration = Duration::from_millis(DELIVERED_WITHIN_MS as u64 + 5_000);
+
+/// How long the library waits for an answer, before it takes the connection for lost.
+const SOCKET_TIMEOUT_MS: u32 = 10_000;
+
+// A client of a run ends before any of its requests is given up. The library sends a commit again
+// whose connection was lost, and numbers records anew behind one that timed out: either would look
+// like a fault of the broker.
+const _: () = assert!(LIFE_MS.1 < SOCKET_TIMEOUT_MS as u64);
+const _: () = assert!(SOCKET_TIMEOUT_MS < DELIVERED_WITHIN_MS);
 
 /// How long a question may take.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
@@ -84,7 +93,13 @@ impl ClientContext for Reports {
     // Lost connections are what a run is about: the history has what they lead to.
     fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
 
-    fn error(&self, _: KafkaError, _: &str) {}
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            let (client, error) = (self.name.clone(), reason.to_owned());
+            let what = What::Disabled { client, error };
+            self.world.recorder.note(self.process, what);
+        }
+    }
 }
 
 impl ConsumerContext for Reports {
@@ -108,6 +123,7 @@ impl ProducerContext for Reports {
             Ok(message) => Ok(Answer::Send {
                 // Of a record that had arrived before, the broker tells no offset.
                 offset: (message.offset() >= 0).then_some(message.offset()),
+                attempts: None,
             }),
             Err((error, _)) => Err(Failed::perhaps(error)),
         };
@@ -119,8 +135,8 @@ impl ProducerContext for Reports {
 /// The properties of both: a broker that comes back is found soon.
 fn config(world: &World, own: &[(&str, &str)]) -> ClientConfig {
     let mut config = world.config.clone();
+    config.set("socket.timeout.ms", SOCKET_TIMEOUT_MS.to_string());
     let shared = [
-        ("socket.timeout.ms", "10000"),
         ("reconnect.backoff.ms", "20"),
         ("reconnect.backoff.max.ms", "500"),
         ("retry.backoff.ms", "20"),
@@ -259,25 +275,6 @@ impl Consumer {
         }
         Ok(list)
     }
-}
-
-impl Consuming for Consumer {
-    fn assignment(&self) -> Option<u64> {
-        self.consumer.context().assignment()
-    }
-
-    fn assign(&mut self, from: &[At]) -> Result<(), Failed> {
-        let list = self.list(from)?;
-        self.consumer.assign(&list).map_err(Failed::perhaps)?;
-        let from = from.iter().map(|(at, offset)| (*at, Some(*offset)));
-        self.consumer.context().assigned(None, from.collect());
-        Ok(())
-    }
-
-    fn subscribe(&mut self) -> Result<(), Failed> {
-        let subscribed = self.consumer.subscribe(&[&self.world.setup.topic]);
-        subscribed.map_err(Failed::perhaps)
-    }
 
     fn poll(&mut self) -> Result<Answer, Failed> {
         let before = self.assignment();
@@ -329,18 +326,53 @@ impl Consuming for Consumer {
         Ok(Answer::Committed { offsets })
     }
 
-    fn watermarks(&mut self, partition: i32) -> Result<Watermarks, Failed> {
+    fn watermarks(&mut self, partition: i32) -> Result<Answer, Failed> {
         let topic = &self.world.setup.topic;
         let found = self
             .consumer
             .fetch_watermarks(topic, partition, ANSWERED_WITHIN);
         let (start, high) = found.map_err(Failed::perhaps)?;
-        Ok(Watermarks {
+        Ok(Answer::Watermarks(Watermarks {
             partition,
             start,
             high,
+            stable: None,
             epoch: None,
-        })
+        }))
+    }
+}
+
+impl Consuming for Consumer {
+    fn assignment(&self) -> Option<u64> {
+        self.consumer.context().assignment()
+    }
+
+    // The library has one of its own, which may be newer than the one that was noted.
+    fn generation(&self) -> Option<i32> {
+        None
+    }
+
+    fn assign(&mut self, from: &[At]) -> Result<(), Failed> {
+        let list = self.list(from)?;
+        self.consumer.assign(&list).map_err(Failed::perhaps)?;
+        let from = from.iter().map(|(at, offset)| (*at, Some(*offset)));
+        self.consumer.context().assigned(None, from.collect());
+        Ok(())
+    }
+
+    fn subscribe(&mut self) -> Result<(), Failed> {
+        let subscribed = self.consumer.subscribe(&[&self.world.setup.topic]);
+        subscribed.map_err(Failed::perhaps)
+    }
+
+    fn call(&mut self, call: &Call) -> Result<Answer, Failed> {
+        match call {
+            Call::Send { .. } => Err(Failed::surely("a consumer sends nothing")),
+            Call::Poll { .. } => self.poll(),
+            Call::Watermarks { partition } => self.watermarks(*partition),
+            Call::Commit { offsets, .. } => self.commit(offsets),
+            Call::Committed { partitions } => self.committed(partitions),
+        }
     }
 
     // It does so when it is dropped, however that comes: it cannot do else.

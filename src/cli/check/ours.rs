@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-pub use self::group::SESSION_MS;
+pub use self::group::{JOINED_WITHIN, SESSION_MS};
 
 use self::group::Membership;
 use self::link::{Links, Sent, accept, code_of, versions};
-use super::history::{Answer, At, Call, Watermarks, What};
+use super::history::{Answer, At, Call, What};
 use super::process::{Batch, Consuming, Producing, World};
 use super::recorder::Failed;
 use super::value;
@@ -26,7 +26,7 @@ use crate::protocol::messages::init_producer_id_request::InitProducerIdRequest;
 use crate::protocol::messages::produce_request::{
     PartitionProduceData, ProduceRequest, TopicProduceData,
 };
-use crate::protocol::messages::produce_response::PartitionProduceResponse;
+use crate::protocol::messages::produce_response::{PartitionProduceResponse, ProduceResponse};
 use crate::record::builder::{BatchBuilder, RecordToWrite};
 use crate::record::compression::{Codec, Decompressor};
 use crate::record::header::sequence_plus;
@@ -73,7 +73,7 @@ impl Producer {
             process,
             name: name.to_owned(),
             is_idempotent,
-            links: Links::new(&world.servers, &world.setup.topic),
+            links: Links::new(world, process),
             identity: None,
             sequences: BTreeMap::new(),
         }
@@ -91,7 +91,7 @@ impl Producer {
             producer_epoch: -1,
             ..Default::default()
         };
-        let leader = self.links.leader(0)?;
+        let leader = self.links.leader(0)?.address;
         let answer = self
             .links
             .ask(leader, versions::INIT_PRODUCER_ID, &request)?;
@@ -160,7 +160,8 @@ impl Producer {
                 }],
             };
             pending.attempts += 1;
-            sent.push(self.links.send(leader, versions::PRODUCE, &request)?);
+            let sending = self.links.send(leader.address, versions::PRODUCE, &request);
+            sent.push(sending?);
         }
         Ok(sent)
     }
@@ -179,12 +180,8 @@ impl Producer {
                     .answer::<ProduceRequest>(sent, versions::PRODUCE, until),
                 Some(_) => Ok(None),
             };
-            let row = answer.map(|answer| {
-                let topics = answer.into_iter().flat_map(|it| it.responses);
-                topics.flat_map(|topic| topic.partition_responses).next()
-            });
-            match row {
-                Ok(Some(row)) => {
+            match self.row(answer) {
+                Ok(row) => {
                     let mut before = left.iter().map(|left: &Pending| left.partition);
                     let is_behind = before.any(|partition| partition == batch.partition);
                     match verdict(&batch, &row, is_behind) {
@@ -194,10 +191,6 @@ impl Producer {
                         }
                         Verdict::Again => left.push(batch),
                     }
-                }
-                Ok(None) => {
-                    lost.get_or_insert_with(|| "no answer".to_owned());
-                    left.push(batch);
                 }
                 Err(why) => {
                     lost.get_or_insert(why);
@@ -210,6 +203,20 @@ impl Producer {
             Some(why) => Err(why),
             None => Ok(failed),
         }
+    }
+}
+
+impl Producer {
+    /// What an answer says of its batch.
+    fn row(
+        &self,
+        answer: Result<Option<ProduceResponse>, String>,
+    ) -> Result<PartitionProduceResponse, String> {
+        let answer = answer?.ok_or("no answer")?;
+        let topics = answer.responses.into_iter();
+        let mut rows = topics.flat_map(|topic| topic.partition_responses);
+        rows.next()
+            .ok_or_else(|| self.links.bad("an answer without what became of the batch"))
     }
 }
 
@@ -274,12 +281,17 @@ impl Producing for Producer {
 fn verdict(batch: &Pending, row: &PartitionProduceResponse, is_behind: bool) -> Verdict {
     use ErrorCode as Code;
     let code = code_of(row.error_code);
+    let attempts = Some(batch.attempts);
     Verdict::Done(match code {
-        Code::None => Ok(Answer::Send {
-            offset: (row.base_offset >= 0).then_some(row.base_offset),
-        }),
+        Code::None => {
+            let offset = (row.base_offset >= 0).then_some(row.base_offset);
+            Ok(Answer::Send { offset, attempts })
+        }
         // It was there before.
-        Code::DuplicateSequenceNumber => Ok(Answer::Send { offset: None }),
+        Code::DuplicateSequenceNumber => {
+            let offset = None;
+            Ok(Answer::Send { offset, attempts })
+        }
         Code::MessageTooLarge
         | Code::RecordListTooLarge
         | Code::InvalidRecord
@@ -319,7 +331,7 @@ impl Consumer {
             world: Arc::clone(world),
             process,
             name: name.to_owned(),
-            links: Links::new(&world.servers, &world.setup.topic),
+            links: Links::new(world, process),
             assignment: None,
             positions: BTreeMap::new(),
             turn: 0,
@@ -346,29 +358,6 @@ impl Consumer {
         self.positions.clear();
     }
 
-    /// What a failure to talk to a broker is.
-    fn lost(&mut self, why: String) -> Failed {
-        self.links.forget();
-        Failed::perhaps(why)
-    }
-}
-
-impl Consuming for Consumer {
-    fn assignment(&self) -> Option<u64> {
-        self.assignment
-    }
-
-    fn assign(&mut self, from: &[At]) -> Result<(), Failed> {
-        self.give_up();
-        self.take(from, None);
-        Ok(())
-    }
-
-    fn subscribe(&mut self) -> Result<(), Failed> {
-        self.membership = Some(Membership::default());
-        Ok(())
-    }
-
     fn poll(&mut self) -> Result<Answer, Failed> {
         let before = self.assignment;
         if self.membership.is_some() {
@@ -384,17 +373,50 @@ impl Consuming for Consumer {
         self.fetch()
     }
 
-    fn commit(&mut self, offsets: &[At]) -> Result<Answer, Failed> {
-        self.commit_as_member(offsets)
+    /// What a failure to talk to a broker is.
+    fn lost(&mut self, why: String) -> Failed {
+        self.links.forget();
+        Failed::perhaps(why)
+    }
+}
+
+impl Consuming for Consumer {
+    fn assignment(&self) -> Option<u64> {
+        self.assignment
     }
 
-    fn committed(&mut self, partitions: &[i32]) -> Result<Answer, Failed> {
-        let offsets = self.fetch_committed(partitions)?;
-        Ok(Answer::Committed { offsets })
+    fn generation(&self) -> Option<i32> {
+        self.membership.as_ref()?.generation
     }
 
-    fn watermarks(&mut self, partition: i32) -> Result<Watermarks, Failed> {
-        self.list_offsets(partition).map_err(|why| self.lost(why))
+    fn assign(&mut self, from: &[At]) -> Result<(), Failed> {
+        self.give_up();
+        self.take(from, None);
+        Ok(())
+    }
+
+    fn subscribe(&mut self) -> Result<(), Failed> {
+        self.membership = Some(Membership::default());
+        Ok(())
+    }
+
+    fn call(&mut self, call: &Call) -> Result<Answer, Failed> {
+        match call {
+            Call::Send { .. } => Err(Failed::surely("a consumer sends nothing")),
+            Call::Poll { .. } => self.poll(),
+            Call::Watermarks { partition } => {
+                let marks = self
+                    .list_offsets(*partition)
+                    .map_err(|why| self.lost(why))?;
+                Ok(Answer::Watermarks(marks))
+            }
+            Call::Commit { offsets, .. } => self.commit_as_member(offsets),
+            Call::Committed { partitions } => {
+                let offsets = self.fetch_committed(partitions);
+                let offsets = offsets.map_err(|why| self.lost(why))?;
+                Ok(Answer::Committed { offsets })
+            }
+        }
     }
 
     fn leave(&mut self) {

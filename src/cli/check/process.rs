@@ -2,19 +2,19 @@
 //! other, until the run is over. What they do next follows from the seed; when, from the broker.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
 
-use super::history::{Answer, At, Call, Setup, Watermarks, What};
+use super::history::{Answer, At, Call, Setup, What};
 use super::recorder::{Failed, Recorder};
 use super::{librdkafka, ours};
 use crate::cli::CliError;
 
 /// How long a client lives, and how long a consumer keeps to partitions that it chose.
-const LIFE_MS: (u64, u64) = (2_000, 8_000);
+pub const LIFE_MS: (u64, u64) = (2_000, 8_000);
 const KEPT_MS: (u64, u64) = (500, 3_000);
 
 /// The longest pause between two sends.
@@ -37,11 +37,27 @@ pub struct World {
     pub servers: String,
     pub recorder: Recorder,
     pub is_over: AtomicBool,
+    /// The newest leader epoch of each partition that any of our own clients was told.
+    pub epochs: Mutex<BTreeMap<i32, i32>>,
 }
 
 impl World {
     pub fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// A leader epoch was told. The newest one of the partition, which may be another.
+    pub fn newest_epoch(&self, partition: i32, told: i32) -> i32 {
+        let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = epochs.entry(partition).or_insert(told);
+        *newest = told.max(*newest);
+        *newest
+    }
+
+    /// The question for the offsets that the group has committed of all partitions.
+    pub fn committed_of_all(&self) -> Call {
+        let partitions = (0..self.setup.partitions).collect();
+        Call::Committed { partitions }
     }
 }
 
@@ -88,15 +104,14 @@ pub trait Producing {
 pub trait Consuming {
     /// The assignment that it reads by, if there is one.
     fn assignment(&self) -> Option<u64>;
+    /// The generation with which it would commit now, where the client shows it.
+    fn generation(&self) -> Option<i32>;
     /// Reads these partitions from these offsets on.
     fn assign(&mut self, from: &[At]) -> Result<(), Failed>;
     /// Reads what its group assigns it.
     fn subscribe(&mut self) -> Result<(), Failed>;
-    /// Records of the assignment; after a change of it none.
-    fn poll(&mut self) -> Result<Answer, Failed>;
-    fn commit(&mut self, offsets: &[At]) -> Result<Answer, Failed>;
-    fn committed(&mut self, partitions: &[i32]) -> Result<Answer, Failed>;
-    fn watermarks(&mut self, partition: i32) -> Result<Watermarks, Failed>;
+    /// Does what is asked. A poll has records of the assignment; after a change of it none.
+    fn call(&mut self, call: &Call) -> Result<Answer, Failed>;
     /// Ends in order; dropped without, it crashes, as far as the client can.
     fn leave(&mut self);
 }
@@ -170,8 +185,11 @@ fn batches(
         true => (1, 1),
         false => (1 + random.below(BATCHES_MAX), RECORDS_MAX),
     };
-    let mut batch = |_| {
-        let partition = random.below(world.setup.partitions as u64) as i32;
+    let partitions = match is_too_large {
+        true => vec![random.below(world.setup.partitions as u64) as i32],
+        false => targets(random, world, batches),
+    };
+    let mut batch = |partition| {
         let mut value = |_| {
             *count += 1;
             format!("{name}-{count}")
@@ -183,7 +201,25 @@ fn batches(
             is_too_large,
         }
     };
-    (0..batches).map(&mut batch).collect()
+    partitions.into_iter().map(&mut batch).collect()
+}
+
+/// Where so many batches go: anywhere; once the broker is well again, every second time, to
+/// partitions that have taken nothing since, so that each is tried in time.
+fn targets(random: &mut Random, world: &World, batches: u64) -> Vec<i32> {
+    let owed = world.recorder.owed();
+    if owed.is_empty() || random.below(2) == 0 {
+        let partition = |_| random.below(world.setup.partitions as u64) as i32;
+        return (0..batches).map(partition).collect();
+    }
+    let first = random.below(owed.len() as u64) as usize;
+    let count = owed.len().min(BATCHES_MAX as usize);
+    owed.iter()
+        .copied()
+        .cycle()
+        .skip(first)
+        .take(count)
+        .collect()
 }
 
 /// Reads until the run is over.
@@ -268,88 +304,58 @@ impl Reader<'_> {
     fn read_on(&mut self, random: &mut Random, end: Instant) {
         while !self.world.is_over() && Instant::now() < end {
             let partition = random.below(self.world.setup.partitions as u64) as i32;
-            let is_done = match random.below(20) {
-                0 => watermarks(self.world, self.process, &mut *self.consumer, partition).is_ok(),
-                1 => committed(self.world, self.process, &mut *self.consumer).is_ok(),
+            let call = match random.below(20) {
+                0 => Some(Call::Watermarks { partition }),
+                1 => Some(self.world.committed_of_all()),
                 2 | 3 => self.commit(),
-                _ => self.poll(),
+                _ => Some(Call::Poll {
+                    assignment: self.consumer.assignment(),
+                }),
             };
-            if !is_done {
+            let Some(call) = call else { continue };
+            if self.perform(&call).is_err() {
                 std::thread::sleep(Duration::from_millis(random.below(PAUSE_MS)));
             }
         }
     }
 
-    fn poll(&mut self) -> bool {
-        let polled = poll(self.world, self.process, &mut *self.consumer);
-        let Ok((assignment, Answer::Poll { records, .. })) = polled else {
-            return false;
-        };
-        if self.positions.0 != assignment {
-            self.positions = (assignment, BTreeMap::new());
+    fn perform(&mut self, call: &Call) -> Result<(), Failed> {
+        let answer = perform(self.world, self.process, &mut *self.consumer, call)?;
+        if let (Call::Poll { assignment }, Answer::Poll { records, .. }) = (call, answer) {
+            if self.positions.0 != *assignment {
+                self.positions = (*assignment, BTreeMap::new());
+            }
+            let positions = records.iter().map(|it| (it.partition, it.offset + 1));
+            self.positions.1.extend(positions);
         }
-        let positions = records.iter().map(|it| (it.partition, it.offset + 1));
-        self.positions.1.extend(positions);
-        true
+        Ok(())
     }
 
     /// Commits what was read, where a group has assigned it.
-    fn commit(&mut self) -> bool {
+    fn commit(&self) -> Option<Call> {
         let (read_in, positions) = &self.positions;
-        let assignment = self.consumer.assignment();
-        let Some(assignment) = assignment.filter(|it| self.is_member && *read_in == Some(*it))
-        else {
-            return true;
-        };
-        let offsets: Vec<At> = positions.iter().map(|(at, next)| (*at, *next)).collect();
-        if offsets.is_empty() {
-            return true;
+        let is_current = read_in.is_some() && *read_in == self.consumer.assignment();
+        if !self.is_member || !is_current || positions.is_empty() {
+            return None;
         }
-        let call = Call::Commit {
-            assignment,
-            offsets: offsets.clone(),
-        };
-        let consumer = &mut self.consumer;
-        let commit = || consumer.commit(&offsets);
-        self.world
-            .recorder
-            .record(self.process, call, commit)
-            .is_ok()
+        Some(Call::Commit {
+            generation: self.consumer.generation(),
+            offsets: positions.iter().map(|(at, next)| (*at, *next)).collect(),
+        })
     }
 }
 
-/// Polls, with the assignment to which the records belong.
-pub fn poll(
+/// Has a consumer do what is asked, and tells the recorder of it.
+pub fn perform(
     world: &World,
     process: u32,
     consumer: &mut dyn Consuming,
-) -> Result<(Option<u64>, Answer), Failed> {
-    let assignment = consumer.assignment();
-    let call = Call::Poll { assignment };
-    let answer = world.recorder.record(process, call, || consumer.poll())?;
-    Ok((assignment, answer))
-}
-
-/// Asks where a partition's log begins and ends.
-pub fn watermarks(
-    world: &World,
-    process: u32,
-    consumer: &mut dyn Consuming,
-    partition: i32,
-) -> Result<(), Failed> {
-    let call = Call::Watermarks { partition };
-    let ask = || consumer.watermarks(partition).map(Answer::Watermarks);
-    world.recorder.record(process, call, ask).map(|_| ())
-}
-
-/// Asks for all offsets of the group.
-pub fn committed(world: &World, process: u32, consumer: &mut dyn Consuming) -> Result<(), Failed> {
-    let partitions: Vec<i32> = (0..world.setup.partitions).collect();
-    let call = Call::Committed {
-        partitions: partitions.clone(),
-    };
-    let ask = || consumer.committed(&partitions);
-    world.recorder.record(process, call, ask).map(|_| ())
+    call: &Call,
+) -> Result<Answer, Failed> {
+    let op = world.recorder.invoke(process, call.clone());
+    let outcome = consumer.call(call);
+    world.recorder.complete(process, op, &outcome);
+    outcome
 }
 
 /// Numbers that follow from a seed (SplitMix64).

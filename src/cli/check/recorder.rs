@@ -49,7 +49,9 @@ struct State {
     next: u64,
     /// What is under way.
     open: HashMap<u64, Call>,
-    /// Where the log of each partition ends at least.
+    partitions: i32,
+    /// Where the log of each partition begins and ends at least.
+    starts: BTreeMap<i32, i64>,
     ends: BTreeMap<i32, i64>,
     /// Since the broker has healed: the first operation of then, and what goes on.
     healed: Option<u64>,
@@ -68,6 +70,8 @@ impl Recorder {
                 failed: None,
                 next: 0,
                 open: HashMap::new(),
+                partitions: setup.partitions,
+                starts: BTreeMap::new(),
                 ends: BTreeMap::new(),
                 healed: None,
                 alive: BTreeSet::new(),
@@ -119,19 +123,6 @@ impl Recorder {
         self.push(&mut state, process, what);
     }
 
-    /// Does an operation between its two events.
-    pub fn record(
-        &self,
-        process: u32,
-        call: Call,
-        operation: impl FnOnce() -> Result<Answer, Failed>,
-    ) -> Result<Answer, Failed> {
-        let op = self.invoke(process, call);
-        let outcome = operation();
-        self.complete(process, op, &outcome);
-        outcome
-    }
-
     /// A consumer was assigned partitions. The assignment's number.
     pub fn assigned(
         &self,
@@ -167,24 +158,36 @@ impl Recorder {
         self.state().alive.clone()
     }
 
+    /// The partitions that have taken nothing since the broker has healed; none before.
+    pub fn owed(&self) -> Vec<i32> {
+        let state = self.state();
+        if state.healed.is_none() {
+            return Vec::new();
+        }
+        let is_owed = |it: &i32| !state.alive.contains(&Alive::Partition(*it));
+        (0..state.partitions).filter(is_owed).collect()
+    }
+
     /// Behind the largest offset that is known of each partition.
     pub fn ends(&self) -> BTreeMap<i32, i64> {
         self.state().ends.clone()
     }
 
-    /// Ends the history, and hands it over.
-    pub fn finish(&self) -> Result<Vec<Event>, CliError> {
+    /// Whether an offset is known to be in a partition's log, or just behind it.
+    pub fn is_known(&self, partition: i32, offset: i64) -> bool {
+        let state = self.state();
+        let start = state.starts.get(&partition).copied().unwrap_or(0);
+        let end = state.ends.get(&partition).copied().unwrap_or(0);
+        (start..=end).contains(&offset)
+    }
+
+    /// Ends the history, and hands it over, with the reason if its file does not have all of it.
+    pub fn finish(&self) -> (Vec<Event>, Option<io::Error>) {
         self.note(0, What::End);
         let mut state = self.state();
-        if let Some(file) = &mut state.file
-            && let Err(error) = file.flush()
-        {
-            state.failed = Some(error);
-        }
-        match state.failed.take() {
-            Some(error) => Err(CliError::io("the history")(error)),
-            None => Ok(std::mem::take(&mut state.events)),
-        }
+        let flushed = state.file.as_mut().map_or(Ok(()), BufWriter::flush);
+        let failed = state.failed.take().or(flushed.err());
+        (std::mem::take(&mut state.events), failed)
     }
 
     fn push(&self, state: &mut State, process: u32, what: What) {
@@ -217,13 +220,26 @@ impl State {
                 Call::Send {
                     partition, values, ..
                 },
-                Answer::Send { offset: Some(base) },
+                Answer::Send {
+                    offset: Some(base), ..
+                },
             ) => known((*partition, base + values.len() as i64)),
-            (_, Answer::Poll { records, .. }) => {
-                let ends = records.iter();
-                ends.for_each(|record| known((record.partition, record.offset + 1)));
+            (
+                _,
+                Answer::Poll {
+                    records,
+                    watermarks,
+                },
+            ) => {
+                let ends = records.iter().map(|it| (it.partition, it.offset + 1));
+                let marks = watermarks.iter().map(|it| (it.partition, it.end()));
+                ends.chain(marks).for_each(known);
             }
-            (_, Answer::Watermarks(marks)) => known((marks.partition, marks.high)),
+            (_, Answer::Watermarks(marks)) => {
+                known((marks.partition, marks.end()));
+                let start = self.starts.entry(marks.partition).or_default();
+                *start = marks.start.max(*start);
+            }
             _ => {}
         }
     }

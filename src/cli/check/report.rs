@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::history::{History, Outcome};
-use super::judge::{Check, Found, Violation};
+use super::judge::{self, Check, Found, Violation};
 use crate::cli::CliError;
 use crate::cli::output::{Output, Table, counted};
 
@@ -40,26 +40,27 @@ struct Report<'a> {
     processes: u32,
     partitions: i32,
     seconds: f64,
+    /// Why the run did not come to its end, if it did not.
+    unfinished: Option<&'a str>,
     operations: BTreeMap<&'static str, Ended>,
     checks: Vec<Judged<'a>>,
     /// All of them together.
     found: usize,
 }
 
-/// Prints what was found, and says how many violations there are.
+/// Prints what was found.
 pub fn print(
     history: &History,
     judged: &[(&'static Check, Found)],
     as_json: bool,
-) -> Result<usize, CliError> {
+) -> Result<(), CliError> {
     let report = Report::of(history, judged);
     let mut output = Output::new();
     match as_json {
         true => output.json(&report)?,
         false => report.print(&mut output)?,
     }
-    output.flush()?;
-    Ok(report.found)
+    output.flush()
 }
 
 impl<'a> Report<'a> {
@@ -81,17 +82,17 @@ impl<'a> Report<'a> {
             found: found.count,
             violations: &found.violations,
         });
-        let last = history.notes.last().map_or(0, |note| note.event.at);
         let setup = &history.setup;
         Self {
             topic: &setup.topic,
             seed: setup.seed,
             processes: setup.processes,
             partitions: setup.partitions,
-            seconds: last as f64 / 1e9,
+            seconds: history.ended_at as f64 / 1e9,
+            unfinished: history.unfinished.as_deref(),
             operations,
             checks: checks.collect(),
-            found: judged.iter().map(|(_, found)| found.count).sum(),
+            found: judge::total(judged),
         }
     }
 
@@ -119,11 +120,18 @@ impl<'a> Report<'a> {
             table.row(vec![name, looked_at, of, found]);
         }
         table.print(output)?;
-        let idle = self.checks.iter().filter(|check| check.looked_at == 0);
-        let idle: Vec<_> = idle.map(|check| check.check).collect();
+        let checks = self.checks.iter();
+        let idle: Vec<_> = checks
+            .filter(|it| it.looked_at == 0)
+            .map(|it| it.check)
+            .collect();
         if !idle.is_empty() {
             output.line("")?;
             output.line(format_args!("Nothing to look at: {}.", idle.join(", ")))?;
+        }
+        if let Some(why) = self.unfinished {
+            output.line("")?;
+            output.line(format_args!("Only a part could be judged: {why}."))?;
         }
         self.print_violations(output)
     }

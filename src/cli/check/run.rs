@@ -3,16 +3,17 @@
 //! outside.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
 
-use super::history::{Answer, At, Event, Setup, What};
+use super::history::{Answer, At, Call, Ended, Event, Record, Setup, What};
 use super::judge::Alive;
-use super::process::{self, Consuming, Make, World};
+use super::process::{self, Consuming, Make, World, perform};
 use super::recorder::Recorder;
 use super::value::MESSAGE_BYTES_MAX;
 use crate::cli::CliError;
@@ -23,8 +24,21 @@ use crate::cli::progress::Progress;
 use crate::cli::stop::{Stop, TICK};
 
 /// How long a reader at the end waits for what is missing, and when it asks whether it is there.
-const QUIET_MAX: Duration = Duration::from_secs(10);
-const ASKED_AFTER: Duration = Duration::from_secs(1);
+struct Patience {
+    quiet_max: Duration,
+    asked_after: Duration,
+}
+
+const PATIENCE: Patience = Patience {
+    quiet_max: Duration::from_secs(10),
+    asked_after: Duration::from_secs(1),
+};
+
+/// How often it begins again, at most, without coming further.
+const IDLE_PASSES_MAX: u32 = 5;
+
+/// How long after healing everything may take to be tried, by which then may go on in its time.
+const TRIED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is to be run.
 pub struct Plan {
@@ -72,8 +86,18 @@ pub fn delete_topic(client: &Client, topic: &str) {
     }
 }
 
-/// Runs it to its end. The history.
-pub fn run(plan: Plan, recorder: Recorder, stop: &Stop) -> Result<Vec<Event>, CliError> {
+/// What a run leaves.
+pub struct Ran {
+    pub events: Vec<Event>,
+    /// Why the file does not have all of them, if there is one that does not.
+    pub unwritten: Option<io::Error>,
+    /// Why the run did not come to its end, if it did not.
+    pub trouble: Option<CliError>,
+}
+
+/// Runs it, as far as that goes: whatever happens, there is a history.
+pub fn run(plan: Plan, recorder: Recorder, stop: &Stop) -> Ran {
+    let (duration, within) = (plan.duration, plan.healed_within);
     let world = Arc::new(World {
         group: format!("{}-group", plan.setup.topic),
         setup: plan.setup,
@@ -81,31 +105,32 @@ pub fn run(plan: Plan, recorder: Recorder, stop: &Stop) -> Result<Vec<Event>, Cl
         servers: plan.servers,
         recorder,
         is_over: AtomicBool::new(false),
+        epochs: Mutex::default(),
     });
-    let threads = start(&world)?;
-    wait_for(plan.duration, stop);
-    let healed = wait_until_healthy(&world, plan.healed_within);
-    if healed.is_ok() {
-        world.recorder.note(0, What::Healed);
-        let within = Duration::from_millis(world.setup.progress_within_ms);
-        let all = Alive::all(&world.setup);
-        let end = Instant::now() + within;
-        let goes_on = || {
-            let alive = world.recorder.alive();
-            all.iter().all(|it| alive.contains(it))
-        };
-        while !goes_on() && Instant::now() < end {
-            thread::sleep(TICK);
-        }
-    }
+    let mut threads = Threads::new();
+    let started = start(&world, &mut threads);
+    let went = started.and_then(|()| {
+        wait_for(duration, stop, &threads);
+        wait_until_healthy(&world, within)?;
+        wait_until_all_goes_on(&world);
+        Ok(())
+    });
     world.is_over.store(true, Ordering::Relaxed);
-    healed?;
-    for thread in threads {
-        let ended = thread.join();
-        ended.map_err(|_| CliError::failed("the run", "one of its threads panicked"))??;
+    world.recorder.note(0, What::Over);
+    let joined: Vec<_> = threads.into_iter().map(join).collect();
+    let went = went.and_then(|()| read_all(&world, within));
+    let ended = joined.into_iter().fold(went, Result::and);
+    let trouble = ended.err();
+    if let Some(trouble) = &trouble {
+        let error = trouble.to_string();
+        world.recorder.note(0, What::Unwell { error });
     }
-    read_all(&world, plan.healed_within)?;
-    world.recorder.finish()
+    let (events, unwritten) = world.recorder.finish();
+    Ran {
+        events,
+        unwritten,
+        trouble,
+    }
 }
 
 type Threads = Vec<JoinHandle<Result<(), CliError>>>;
@@ -113,9 +138,13 @@ type Threads = Vec<JoinHandle<Result<(), CliError>>>;
 /// What a thread of a process does.
 type Main = fn(&Arc<World>, u32) -> Result<(), CliError>;
 
-fn start(world: &Arc<World>) -> Result<Threads, CliError> {
+fn join(thread: JoinHandle<Result<(), CliError>>) -> Result<(), CliError> {
+    let ended = thread.join();
+    ended.map_err(|_| CliError::failed("the run", "one of its threads panicked"))?
+}
+
+fn start(world: &Arc<World>, threads: &mut Threads) -> Result<(), CliError> {
     let mains: [(&str, Main); 2] = [("sends", process::produce), ("reads", process::consume)];
-    let mut threads = Vec::new();
     for process in 0..world.setup.processes {
         for (what, main) in mains {
             let world = Arc::clone(world);
@@ -124,14 +153,15 @@ fn start(world: &Arc<World>) -> Result<Threads, CliError> {
             threads.push(spawned.map_err(CliError::io("a thread"))?);
         }
     }
-    Ok(threads)
+    Ok(())
 }
 
-/// Waits for the time to pass; a signal ends it early.
-fn wait_for(duration: Duration, stop: &Stop) {
+/// Waits for the time to pass; a signal ends it early, and so does a thread that cannot go on.
+fn wait_for(duration: Duration, stop: &Stop, threads: &Threads) {
     let began = Instant::now();
     let mut progress = Progress::new("seconds", Some(duration.as_secs()), false);
-    while began.elapsed() < duration && !stop.is_requested() {
+    let is_broken = || threads.iter().any(JoinHandle::is_finished);
+    while began.elapsed() < duration && !stop.is_requested() && !is_broken() {
         thread::sleep(TICK);
         progress.at(began.elapsed().as_secs());
     }
@@ -140,25 +170,43 @@ fn wait_for(duration: Duration, stop: &Stop) {
 /// Waits until every partition and the group's coordinator answer.
 fn wait_until_healthy(world: &Arc<World>, within: Duration) -> Result<(), CliError> {
     let end = Instant::now() + within;
-    let mut probe = process::consumer(world, Make::Ours, world.setup.processes, "probe")?;
-    let partitions: Vec<i32> = (0..world.setup.partitions).collect();
+    let process = world.setup.processes;
+    let mut probe = process::consumer(world, Make::Ours, process, "probe")?;
     loop {
-        let mut asked = partitions
-            .iter()
-            .map(|it| probe.watermarks(*it).map(|_| ()));
-        let answered = asked.find(Result::is_err).unwrap_or(Ok(()));
-        let answered = answered.and_then(|()| probe.committed(&partitions).map(|_| ()));
-        match answered {
-            Ok(()) => return Ok(()),
-            Err(failed) if Instant::now() >= end => {
+        let mut asked = all(world).map(|call| perform(world, process, &mut *probe, &call));
+        match asked.find_map(Result::err) {
+            None => return Ok(()),
+            Some(failed) if Instant::now() >= end => {
                 return Err(CliError::Failed(format!(
                     "the broker is not well, {within:?} after the last fault should have been \
-                     over ({}). Nothing is judged; --timeout gives it longer",
+                     over ({}). What follows from the time before is judged; --timeout gives it \
+                     longer",
                     failed.why
                 )));
             }
-            Err(_) => thread::sleep(TICK),
+            Some(_) => thread::sleep(TICK),
         }
+    }
+}
+
+/// The questions for the ends of all logs, and for what the group has committed.
+fn all(world: &World) -> impl Iterator<Item = Call> + use<> {
+    let watermarks = (0..world.setup.partitions).map(|partition| Call::Watermarks { partition });
+    watermarks.chain([world.committed_of_all()])
+}
+
+/// The broker is well: what was tried has its time to go on.
+fn wait_until_all_goes_on(world: &World) {
+    world.recorder.note(0, What::Healed);
+    let within = Duration::from_millis(world.setup.progress_within_ms);
+    let end = Instant::now() + TRIED_WITHIN + within;
+    let all = Alive::all(&world.setup);
+    let goes_on = || {
+        let alive = world.recorder.alive();
+        all.iter().all(|it| alive.contains(it))
+    };
+    while !goes_on() && Instant::now() < end {
+        thread::sleep(TICK);
     }
 }
 
@@ -169,66 +217,165 @@ fn read_all(world: &Arc<World>, within: Duration) -> Result<(), CliError> {
         let name = format!("{process}.1");
         let mut reader = process::consumer(world, make, process, &name)?;
         let end = Instant::now() + within;
-        for partition in 0..world.setup.partitions {
-            while let Err(failed) = process::watermarks(world, process, &mut *reader, partition) {
+        for call in all(world) {
+            while let Err(failed) = perform(world, process, &mut *reader, &call) {
                 if Instant::now() >= end {
-                    let what = format!("the end of partition {partition}");
+                    let what = format!("the {} at the end", call.name());
                     return Err(CliError::failed(what, failed.why));
                 }
                 thread::sleep(TICK);
             }
         }
-        // A part of the offsets may be missing for a while; the check looks at what is there.
-        let _ = process::committed(world, process, &mut *reader);
-        // Whoever takes the broker away again is not to be told that it lost something; one that is
-        // well and does not give what it has is.
-        while !read_to_ends(world, process, &mut *reader)? && Instant::now() < end {
-            wait_until_healthy(world, within)?;
+        let (pass, read) = read_through(world, process, &mut *reader, within);
+        for partition in 0..world.setup.partitions {
+            let what = What::ReadTo {
+                partition,
+                position: pass.position(partition),
+                ended: pass.ended(partition),
+            };
+            world.recorder.note(process, what);
         }
+        read?;
         reader.leave();
     }
     Ok(())
 }
 
-/// Reads every partition from its beginning on. Whether it came to their ends, or to where the
-/// broker says that they are.
-fn read_to_ends(world: &World, process: u32, reader: &mut dyn Consuming) -> Result<bool, CliError> {
-    let ends = world.recorder.ends();
-    let total: i64 = ends.values().sum();
+/// Reads everything, from the beginning again after an outage: whoever takes the broker away once
+/// more is not to be told that it lost something. The last pass, and whether it is one to judge by.
+fn read_through(
+    world: &Arc<World>,
+    process: u32,
+    reader: &mut dyn Consuming,
+    within: Duration,
+) -> (Pass, Result<(), CliError>) {
+    let mut furthest: BTreeMap<i32, i64> = BTreeMap::new();
+    let mut idle = 0;
+    loop {
+        let mut pass = match read_to_ends(world, process, reader, &PATIENCE) {
+            Ok(pass) => pass,
+            Err(error) => return (Pass::default(), Err(error)),
+        };
+        idle += 1;
+        for (partition, position) in &pass.positions {
+            let furthest = furthest.entry(*partition).or_default();
+            if position > furthest {
+                (*furthest, idle) = (*position, 0);
+            }
+        }
+        let is_stuck = idle > 0 && pass.was_well;
+        if pass.is_at_ends() || is_stuck || idle == IDLE_PASSES_MAX {
+            return (pass, Ok(()));
+        }
+        if let Err(error) = wait_until_healthy(world, within) {
+            pass.was_well = false;
+            return (pass, Err(error));
+        }
+    }
+}
+
+/// How far a reader came from the beginning on.
+#[derive(Default)]
+struct Pass {
+    positions: BTreeMap<i32, i64>,
+    /// Where each log was known to end, and where the broker said last that it does.
+    ends: BTreeMap<i32, i64>,
+    told: BTreeMap<i32, i64>,
+    /// Whether all that was asked while nothing came was answered.
+    was_well: bool,
+}
+
+impl Pass {
+    fn position(&self, partition: i32) -> i64 {
+        self.positions.get(&partition).copied().unwrap_or(0)
+    }
+
+    fn is_at_end(&self, partition: i32) -> bool {
+        let mut ends = [&self.ends, &self.told].into_iter();
+        let is_reached = |end: &i64| self.position(partition) >= *end;
+        ends.any(|ends| ends.get(&partition).is_some_and(is_reached))
+    }
+
+    fn is_at_ends(&self) -> bool {
+        self.ends.keys().all(|partition| self.is_at_end(*partition))
+    }
+
+    fn ended(&self, partition: i32) -> Ended {
+        match (self.is_at_end(partition), self.was_well) {
+            (true, _) => Ended::AtEnd,
+            (false, true) => Ended::Stuck,
+            (false, false) => Ended::CutShort,
+        }
+    }
+
+    /// Takes what was read. Whether it came nearer to an end, and so never for ever.
+    fn advance(&mut self, records: &[Record]) -> bool {
+        let mut is_nearer = false;
+        for record in records {
+            let is_missing = !self.is_at_end(record.partition);
+            let position = self.positions.entry(record.partition).or_default();
+            is_nearer |= is_missing && record.offset >= *position;
+            *position = (record.offset + 1).max(*position);
+        }
+        is_nearer
+    }
+}
+
+/// Reads every partition from its beginning on, until it is at their ends or nothing comes.
+fn read_to_ends(
+    world: &World,
+    process: u32,
+    reader: &mut dyn Consuming,
+    patience: &Patience,
+) -> Result<Pass, CliError> {
+    let mut pass = Pass {
+        ends: world.recorder.ends(),
+        ..Pass::default()
+    };
+    let total: i64 = pass.ends.values().sum();
     let from: Vec<At> = (0..world.setup.partitions).map(|it| (it, 0)).collect();
     let assigned = reader.assign(&from);
     assigned.map_err(|failed| CliError::failed("reading at the end", failed.why))?;
-    let mut positions: BTreeMap<i32, i64> = BTreeMap::new();
     let mut progress = Progress::new("records", u64::try_from(total).ok(), false);
-    let mut moved_at = Instant::now();
-    let is_there = |positions: &BTreeMap<i32, i64>| {
-        let behind = |(at, end): (&i32, &i64)| positions.get(at).copied().unwrap_or(0) >= *end;
-        ends.iter().all(behind)
-    };
-    while !is_there(&positions) {
-        let polled = process::poll(world, process, reader);
-        match polled {
-            Ok((_, Answer::Poll { records, .. })) if !records.is_empty() => {
-                let read = records.iter().map(|it| (it.partition, it.offset + 1));
-                positions.extend(read);
-                moved_at = Instant::now();
-                progress.at(positions.values().sum::<i64>().unsigned_abs());
+    let (mut moved_at, mut is_ill) = (Instant::now(), false);
+    let mut asked_at = moved_at;
+    while !pass.is_at_ends() && moved_at.elapsed() < patience.quiet_max {
+        let assignment = reader.assignment();
+        match perform(world, process, reader, &Call::Poll { assignment }) {
+            Ok(Answer::Poll { records, .. }) if pass.advance(&records) => {
+                (moved_at, is_ill) = (Instant::now(), false);
+                asked_at = moved_at;
+                progress.at(pass.positions.values().sum::<i64>().unsigned_abs());
             }
-            _ if moved_at.elapsed() > QUIET_MAX => return Ok(false),
-            _ if moved_at.elapsed() > ASKED_AFTER && is_at_end(world, reader, &positions) => {
-                return Ok(true);
+            Ok(_) => {}
+            Err(_) => {
+                is_ill = true;
+                thread::sleep(TICK);
             }
-            _ => {}
+        }
+        if asked_at.elapsed() > patience.asked_after {
+            is_ill |= !ask_ends(world, process, reader, &mut pass);
+            asked_at = Instant::now();
         }
     }
-    Ok(true)
+    // What was not asked may have been ill.
+    pass.was_well = !is_ill && !pass.told.is_empty();
+    Ok(pass)
 }
 
-/// Whether the broker itself has nothing behind these positions.
-fn is_at_end(world: &World, reader: &mut dyn Consuming, positions: &BTreeMap<i32, i64>) -> bool {
-    (0..world.setup.partitions).all(|partition| {
-        let position = positions.get(&partition).copied().unwrap_or(0);
-        let marks = reader.watermarks(partition);
-        marks.is_ok_and(|marks| marks.high <= position)
-    })
+/// Asks the broker where the logs end that were not read to an end yet. Whether it answers.
+fn ask_ends(world: &World, process: u32, reader: &mut dyn Consuming, pass: &mut Pass) -> bool {
+    let behind = (0..world.setup.partitions).filter(|it| !pass.is_at_end(*it));
+    for partition in behind.collect::<Vec<_>>() {
+        match perform(world, process, reader, &Call::Watermarks { partition }) {
+            Ok(Answer::Watermarks(marks)) => {
+                pass.told.insert(partition, marks.high);
+            }
+            _ => return false,
+        }
+    }
+    true
 }
+
+#[cfg(test)]
+mod tests;

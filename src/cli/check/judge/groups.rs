@@ -62,22 +62,71 @@ pub fn committed(case: &Case<'_>) -> Found {
 fn written(case: &Case<'_>) -> HashMap<i32, Vec<Written>> {
     let mut written: HashMap<i32, Vec<Written>> = HashMap::new();
     for op in &case.history.ops {
-        let Call::Commit { offsets, .. } = &op.call else {
+        let Call::Commit {
+            generation,
+            offsets,
+        } = &op.call
+        else {
             continue;
         };
         if op.is_failed() {
             continue;
         }
+        // A client that shows no generation may have sent it twice, and the other one may come yet.
+        let end = op.ok().filter(|_| generation.is_some());
         for (partition, offset) in offsets {
             written.entry(*partition).or_default().push(Written {
                 offset: Some(*offset),
                 began: op.began,
-                ended: op.ok().map(|(_, end)| end.at),
+                ended: end.map(|(_, end)| end.at),
                 line: Some(op.line),
             });
         }
     }
     written
+}
+
+/// Whoever is assigned something has it from a generation that was complete: from then on the
+/// coordinator refuses commits of those before.
+pub fn outdated(case: &Case<'_>) -> Found {
+    let mut found = Found::looking_at("commits");
+    // The newest generation that was known from a line on.
+    let mut newest: Vec<(usize, i32)> = Vec::new();
+    for note in &case.history.notes {
+        if let What::Assigned {
+            generation: Some(generation),
+            ..
+        } = note.event.what
+            && newest.last().is_none_or(|(_, last)| generation > *last)
+        {
+            newest.push((note.line, generation));
+        }
+    }
+    for op in &case.history.ops {
+        let Call::Commit {
+            generation: Some(generation),
+            ..
+        } = op.call
+        else {
+            continue;
+        };
+        if op.ok().is_none() {
+            continue;
+        }
+        found.looked_at += 1;
+        let known = newest.partition_point(|(line, _)| *line < op.line);
+        if let Some((line, newer)) = newest[..known].last()
+            && *newer > generation
+        {
+            found.add([*line].into_iter().chain(op.lines()), || {
+                format!(
+                    "process {} could commit in generation {generation}, where {newer} had begun",
+                    op.process
+                )
+            });
+        }
+    }
+    found
 }
 
 pub fn owned(case: &Case<'_>) -> Found {

@@ -1,5 +1,5 @@
-//! Once the broker is well again everything goes on in time: each process has something
-//! acknowledged and gets answers, and each partition takes records.
+//! Once the broker is well again everything that is tried goes on in time: each process has
+//! something acknowledged and gets answers, and each partition takes records.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,15 +24,22 @@ impl Alive {
         producers.chain(consumers).chain(partitions).collect()
     }
 
-    /// What goes on, as this shows.
-    pub fn shown_by(process: u32, call: &Call, answer: &Answer) -> Vec<Self> {
-        match (call, answer) {
-            (Call::Send { partition, .. }, Answer::Send { .. }) => {
+    /// What a call shows to go on, if it is answered.
+    fn tried_by(process: u32, call: &Call) -> Vec<Self> {
+        match call {
+            Call::Send { partition, .. } => {
                 vec![Self::Producer(process), Self::Partition(*partition)]
             }
-            // Some clients answer a poll with nothing while no broker is there.
-            (_, Answer::Poll { records, .. }) if records.is_empty() => Vec::new(),
             _ => vec![Self::Consumer(process)],
+        }
+    }
+
+    /// What goes on, as this shows.
+    pub fn shown_by(process: u32, call: &Call, answer: &Answer) -> Vec<Self> {
+        match answer {
+            // Some clients answer a poll with nothing while no broker is there.
+            Answer::Poll { records, .. } if records.is_empty() => Vec::new(),
+            _ => Self::tried_by(process, call),
         }
     }
 }
@@ -47,30 +54,46 @@ impl fmt::Display for Alive {
     }
 }
 
+/// Nothing is accused that was not tried, or so late that the run ended before its time was over.
 pub fn judge(case: &Case<'_>) -> Found {
     let mut found = Found::looking_at("processes-and-partitions");
-    let mut notes = case.history.notes.iter();
-    let Some(healed) = notes.find(|note| note.event.what == What::Healed) else {
+    let notes = &case.history.notes;
+    let noted = |what: What| notes.iter().find(|note| note.event.what == what);
+    let Some(healed) = noted(What::Healed) else {
         return found;
     };
-    // When each went on first.
-    let mut first: BTreeMap<Alive, u64> = BTreeMap::new();
-    for op in &case.history.ops {
-        let Some((answer, end)) = op.ok().filter(|_| op.line > healed.line) else {
+    let over = noted(What::Over).map_or(case.history.ended_at, |note| note.event.at);
+    // When each was tried first, and when it went on first.
+    let mut tried: BTreeMap<Alive, (u64, usize)> = BTreeMap::new();
+    let mut shown: BTreeMap<Alive, u64> = BTreeMap::new();
+    // What is refused is no try: a run sends records that are too large.
+    let since = case.history.ops.iter();
+    for op in since.filter(|op| op.line > healed.line && !op.is_failed()) {
+        for alive in Alive::tried_by(op.process, &op.call) {
+            tried.entry(alive).or_insert((op.began, op.line));
+        }
+        let Some((answer, end)) = op.ok() else {
             continue;
         };
         for alive in Alive::shown_by(op.process, &op.call, answer) {
-            let at = first.entry(alive).or_insert(end.at);
+            let at = shown.entry(alive).or_insert(end.at);
             *at = end.at.min(*at);
         }
     }
     let within_ms = case.history.setup.progress_within_ms;
-    let deadline = healed.event.at + within_ms * 1_000_000;
     for alive in Alive::all(&case.history.setup) {
+        let Some((at, line)) = tried.get(&alive) else {
+            continue;
+        };
+        let deadline = at + within_ms * 1_000_000;
+        let is_in_time = shown.get(&alive).is_some_and(|at| *at <= deadline);
+        if !is_in_time && deadline > over {
+            continue;
+        }
         found.looked_at += 1;
-        if first.get(&alive).is_none_or(|at| *at > deadline) {
-            found.add([healed.line], || {
-                format!("{alive} did not go on within {within_ms} ms of healing")
+        if !is_in_time {
+            found.add([healed.line, *line], || {
+                format!("{alive} did not go on within {within_ms} ms, the broker being well")
             });
         }
     }

@@ -1,65 +1,65 @@
 //! What stands where: one value at an offset, one offset for a value, in the order of sending.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use super::{Case, Found};
 
 pub fn inconsistent(case: &Case<'_>) -> Found {
     let mut found = Found::looking_at("offsets");
-    let mut values: HashMap<(i32, i64), (&str, usize)> = HashMap::new();
-    for (partition, offset, value, line) in case.placed() {
-        let (first, first_line) = *values.entry((partition, offset)).or_insert((value, line));
-        if first != value {
-            found.add([first_line, line], || {
-                format!("partition {partition} offset {offset} is {first} and {value}")
-            });
+    for ((partition, offset), placed) in &case.log {
+        found.looked_at += 1;
+        for pair in placed.windows(2) {
+            let [first, then] = pair else { continue };
+            if first.value != then.value {
+                found.add([first.line, then.line], || {
+                    let (first, then) = (first.value, then.value);
+                    format!("partition {partition} offset {offset} is {first} and {then}")
+                });
+            }
         }
     }
-    found.looked_at = values.len();
     found
 }
 
+/// A producer without idempotence may write twice what it sends again, but not what it sent once.
 pub fn duplicates(case: &Case<'_>) -> Found {
     let mut found = Found::looking_at("values");
-    let writes = case.writes.iter().filter(|write| write.is_idempotent);
-    let mut places: HashMap<&str, Option<(i32, i64, usize)>> =
-        writes.map(|write| (write.value, None)).collect();
-    for (partition, offset, value, line) in case.placed() {
-        let Some(place) = places.get_mut(value) else {
-            continue;
-        };
-        let (in_partition, at, first_line) = *place.get_or_insert((partition, offset, line));
-        if (in_partition, at) != (partition, offset) {
-            found.add([first_line, line], || {
-                format!(
-                    "{value} is at partition {in_partition} offset {at} and at partition \
-                     {partition} offset {offset}"
-                )
-            });
+    let mut places: HashMap<&str, ((i32, i64), usize)> = HashMap::new();
+    for (&(partition, offset), placed) in &case.log {
+        for placed in placed {
+            let value = placed.value;
+            let write = case.write(value);
+            if !write.is_some_and(|it| it.is_idempotent || it.is_sent_once) {
+                continue;
+            }
+            let here = ((partition, offset), placed.line);
+            let (first, line) = *places.entry(value).or_insert(here);
+            if first != here.0 {
+                let (in_partition, at) = first;
+                found.add([line, placed.line], || {
+                    format!(
+                        "{value} is at partition {in_partition} offset {at} and at partition \
+                         {partition} offset {offset}"
+                    )
+                });
+            }
         }
     }
-    found.looked_at = places.values().flatten().count();
+    found.looked_at = places.len();
     found
 }
 
 pub fn order(case: &Case<'_>) -> Found {
     let mut found = Found::looking_at("records");
-    let writes = case.writes.iter().enumerate();
-    let writes = writes.filter(|(_, write)| write.is_idempotent);
-    let sent: HashMap<&str, (usize, &str)> = writes
-        .map(|(number, write)| (write.value, (number, write.producer)))
-        .collect();
-    let mut logs: BTreeMap<(i32, i64), (&str, usize)> = BTreeMap::new();
-    for (partition, offset, value, line) in case.placed() {
-        logs.entry((partition, offset)).or_insert((value, line));
-    }
     // By partition and producer, the last one that it had sent.
     let mut last: HashMap<(i32, &str), (usize, &str, i64, usize)> = HashMap::new();
-    for ((partition, offset), (value, line)) in logs {
-        let Some(&(number, producer)) = sent.get(value) else {
-            continue;
-        };
+    for ((partition, offset), placed) in case.placed() {
+        let (value, line) = (placed.value, placed.line);
+        let number = case.sent.get(value).copied();
+        let number = number.filter(|number| case.writes[*number].is_idempotent);
+        let Some(number) = number else { continue };
         found.looked_at += 1;
+        let producer = case.writes[number].producer;
         let before = last.insert((partition, producer), (number, value, offset, line));
         if let Some((earlier, other, at, other_line)) = before
             && earlier > number
@@ -77,26 +77,28 @@ pub fn order(case: &Case<'_>) -> Found {
 
 pub fn epochs(case: &Case<'_>) -> Found {
     let mut found = Found::looking_at("records");
-    let mut logs: BTreeMap<(i32, i64), (i32, usize)> = BTreeMap::new();
-    for read in &case.reads {
-        let Some(epoch) = read.epoch else { continue };
-        let place = (read.partition, read.offset);
-        let (first, line) = *logs.entry(place).or_insert((epoch, read.line));
-        if first != epoch {
-            let (partition, offset) = place;
-            found.add([line, read.line], || {
-                format!("partition {partition} offset {offset} has epoch {first} and {epoch}")
+    // Of the last offset that was read of a client that shows epochs.
+    let mut before: Option<(i32, i64, i32, usize)> = None;
+    for (&(partition, offset), placed) in &case.log {
+        let mut epochs = placed.iter().filter_map(|it| Some((it.epoch?, it.line)));
+        let Some((epoch, line)) = epochs.next() else {
+            continue;
+        };
+        found.looked_at += 1;
+        if let Some((other, behind)) = epochs.find(|(other, _)| *other != epoch) {
+            found.add([line, behind], || {
+                format!("partition {partition} offset {offset} has epoch {epoch} and {other}")
             });
         }
-    }
-    found.looked_at = logs.len();
-    let pairs = logs.iter().zip(logs.iter().skip(1));
-    for ((&(partition, before), &(earlier, line)), (&(of, offset), &(epoch, behind))) in pairs {
-        if of == partition && epoch < earlier {
-            found.add([line, behind], || {
+        let next = (partition, offset, epoch, line);
+        if let Some((of, at, earlier, earlier_line)) = before.replace(next)
+            && of == partition
+            && epoch < earlier
+        {
+            found.add([earlier_line, line], || {
                 format!(
-                    "partition {partition} has epoch {earlier} at {before} and {epoch} behind \
-                     it, at {offset}"
+                    "partition {partition} has epoch {earlier} at {at} and {epoch} behind it, at \
+                     {offset}"
                 )
             });
         }

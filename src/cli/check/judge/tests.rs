@@ -1,466 +1,359 @@
-//! Each check with histories that break what it looks for, and ones near them that do not.
+//! Each check with histories that break what it looks for, and ones near them that do not. The
+//! fresh readers at the end are the processes 2 and 3.
 
-use super::super::history::{Answer, At, Call, Event, History, Record, Setup, Watermarks, What};
-use super::{CHECKS, judge};
+mod story;
 
-const PROCESSES: u32 = 2;
+use super::{CHECKS, Found, judge};
 
-/// The fresh readers at the end.
-const FINAL: u32 = PROCESSES;
-
-/// A history in the making: an event after the other, a millisecond apart.
-struct Story {
-    events: Vec<Event>,
-    next_op: u64,
+/// By check, what was looked at and what was found.
+fn judged(story: &str) -> Vec<(&'static str, usize, usize)> {
+    let history = story::history(story);
+    let row = |(check, found): (&super::Check, Found)| {
+        let lines = found.violations.iter().flat_map(|it| &it.lines);
+        assert!(lines.clone().all(|line| *line > 1), "{found:?}");
+        assert!(lines.count() >= found.violations.len(), "{found:?}");
+        (check.name, found.looked_at, found.count)
+    };
+    judge(&history).into_iter().map(row).collect()
 }
 
-impl Story {
-    fn new() -> Self {
-        let setup = Setup {
-            topic: "t".into(),
-            partitions: 2,
-            processes: PROCESSES,
-            seed: 0,
-            progress_within_ms: 100,
-        };
-        let mut story = Self {
-            events: Vec::new(),
-            next_op: 0,
-        };
-        story.note(0, What::Run(setup));
-        story
-    }
-
-    fn note(&mut self, process: u32, what: What) {
-        let at = self.events.len() as u64 * 1_000_000;
-        self.events.push(Event { at, process, what });
-    }
-
-    fn begin(&mut self, process: u32, call: Call) -> u64 {
-        let op = self.next_op;
-        self.next_op += 1;
-        self.note(process, What::Invoke { op, call });
-        op
-    }
-
-    fn ok(&mut self, op: u64, answer: Answer) {
-        self.note(0, What::Ok { op, answer });
-    }
-
-    fn fail(&mut self, op: u64) {
-        let error = "no".into();
-        self.note(0, What::Fail { op, error });
-    }
-
-    fn info(&mut self, op: u64) {
-        let error = "lost".into();
-        self.note(0, What::Info { op, error });
-    }
-
-    /// A producer whose name begins with `i` is idempotent. It sends to partition 0.
-    fn send(&mut self, producer: &str, values: &[&str]) -> u64 {
-        let call = Call::Send {
-            producer: producer.into(),
-            is_idempotent: producer.starts_with('i'),
-            partition: 0,
-            values: values.iter().map(|value| (*value).into()).collect(),
-        };
-        self.begin(0, call)
-    }
-
-    fn sent(&mut self, producer: &str, values: &[&str], offset: i64) {
-        let op = self.send(producer, values);
-        let offset = Some(offset);
-        self.ok(op, Answer::Send { offset });
-    }
-
-    fn read(&mut self, process: u32, assignment: u64, records: &[(i64, &str)]) {
-        let assignment = Some(assignment);
-        let op = self.begin(process, Call::Poll { assignment });
-        let record = |(offset, value): &(i64, &str)| Record {
-            partition: 0,
-            offset: *offset,
-            value: (*value).into(),
-            epoch: None,
-        };
-        let records = records.iter().map(record).collect();
-        let watermarks = Vec::new();
-        self.ok(
-            op,
-            Answer::Poll {
-                records,
-                watermarks,
-            },
-        );
-    }
-
-    fn assigned(&mut self, assignment: u64, member: &str, of: Option<i32>, from: &[At]) {
-        let from = from.iter().map(|(at, offset)| (*at, Some(*offset)));
-        let what = What::Assigned {
-            assignment,
-            member: member.into(),
-            generation: of,
-            from: from.collect(),
-        };
-        self.note(0, what);
-    }
-
-    fn commit(&mut self, offset: i64) -> u64 {
-        let (assignment, offsets) = (1, vec![(0, offset)]);
-        let call = Call::Commit {
-            assignment,
-            offsets,
-        };
-        self.begin(0, call)
-    }
-
-    fn ask_committed(&mut self) -> u64 {
-        let partitions = vec![0];
-        self.begin(1, Call::Committed { partitions })
-    }
-
-    fn committed(&mut self, op: u64, offset: Option<i64>) {
-        let offsets = vec![(0, offset)];
-        self.ok(op, Answer::Committed { offsets });
-    }
-
-    fn ask_marks(&mut self) -> u64 {
-        self.begin(1, Call::Watermarks { partition: 0 })
-    }
-
-    fn marks(&mut self, op: u64, start: i64, high: i64, epoch: i32) {
-        let epoch = Some(epoch);
-        let partition = 0;
-        let marks = Watermarks {
-            partition,
-            start,
-            high,
-            epoch,
-        };
-        self.ok(op, Answer::Watermarks(marks));
-    }
-
-    /// By check, what was looked at and what was found.
-    fn judged(mut self) -> Vec<(&'static str, usize, usize)> {
-        self.note(0, What::End);
-        let history = History::new(self.events).expect("a history");
-        let judged = judge(&history).into_iter();
-        let row = |(check, found): (&super::Check, super::Found)| {
-            let lines = found.violations.iter().flat_map(|it| &it.lines);
-            assert!(lines.clone().count() >= found.violations.len(), "{found:?}");
-            (check.name, found.looked_at, found.count)
-        };
-        judged.map(row).collect()
-    }
-}
-
-/// Tells a story, and holds what is found against what is to be found.
+/// Holds what is found in a story against what is to be found, `check count` each.
 #[track_caller]
-fn finds(expected: &[(&str, usize)], tell: impl FnOnce(&mut Story)) {
-    let mut story = Story::new();
-    tell(&mut story);
-    let judged = story.judged();
+fn finds(expected: &str, story: &str) {
+    let judged = judged(story);
     let found = judged.iter().filter(|(_, _, count)| *count > 0);
-    let found: Vec<_> = found.map(|(name, _, count)| (*name, *count)).collect();
-    assert_eq!(found, expected, "{judged:?}");
+    let found: Vec<_> = found
+        .map(|(name, _, count)| format!("{name} {count}"))
+        .collect();
+    assert_eq!(found.join(", "), expected, "{story}\n{judged:?}");
+}
+
+/// What a check looked at.
+fn looked_at(check: &str, story: &str) -> usize {
+    let judged = judged(story);
+    let row = judged.iter().find(|(name, ..)| *name == check);
+    row.unwrap_or_else(|| panic!("no {check}")).1
 }
 
 #[test]
 fn what_has_nothing_to_look_at_says_so() {
-    let judged = Story::new().judged();
+    let judged = judged("");
     assert_eq!(judged.len(), CHECKS.len());
-    assert!(
-        judged.iter().all(|(_, looked_at, _)| *looked_at == 0),
-        "{judged:?}"
-    );
+    let is_idle = judged.iter().all(|(_, looked_at, _)| *looked_at == 0);
+    assert!(is_idle, "{judged:?}");
 }
 
 #[test]
 fn one_offset_has_one_value() {
-    finds(&[("inconsistent-offsets", 1)], |story| {
-        story.sent("a", &["1"], 5);
-        story.send("a", &["2"]);
-        story.read(0, 1, &[(5, "2")]);
-    });
-    finds(&[("inconsistent-offsets", 1)], |story| {
-        story.send("a", &["1", "2"]);
-        story.read(0, 1, &[(5, "1")]);
-        story.read(0, 2, &[(5, "2")]);
-    });
-    finds(&[], |story| {
-        story.sent("a", &["1", "2"], 5);
-        story.read(0, 1, &[(5, "1"), (6, "2")]);
-        story.read(0, 2, &[(5, "1")]);
-    });
+    finds(
+        "inconsistent-offsets 1",
+        "0 send a 1 -> 5\n0 send a 2\n0 poll 1 -> 5:2",
+    );
+    finds(
+        "inconsistent-offsets 1",
+        "0 send a 1 2\n0 poll 1 -> 5:1\n0 poll 2 -> 5:2",
+    );
+    finds(
+        "",
+        "0 send a 1 2 -> 5\n0 poll 1 -> 5:1 6:2\n0 poll 2 -> 5:1",
+    );
 }
 
 #[test]
-fn one_value_of_an_idempotent_producer_has_one_offset() {
-    let tell = |producer: &'static str| {
-        move |story: &mut Story| {
-            story.sent(producer, &["1"], 5);
-            story.read(0, 1, &[(5, "1"), (6, "1")]);
-        }
-    };
-    finds(&[("duplicates", 1)], tell("i"));
-    // It may send again what it has no answer for.
-    finds(&[], tell("a"));
-    finds(&[("duplicates", 1)], |story| {
-        let op = story.send("i", &["1"]);
-        story.read(0, 1, &[(5, "1"), (6, "1")]);
-        story.info(op);
-    });
+fn one_value_has_one_offset_unless_it_was_sent_again() {
+    for (producer, answer, expected) in [
+        ("i", "5", "duplicates 1"),
+        ("i", "info", "duplicates 1"),
+        ("i", "5 x3", "duplicates 1"),
+        // It may send again what it has no answer for.
+        ("a", "5", ""),
+        ("a", "5 x2", ""),
+        ("a", "info", ""),
+        ("a", "5 x1", "duplicates 1"),
+    ] {
+        finds(
+            expected,
+            &format!("0 send {producer} 1 -> {answer}\n0 poll 1 -> 5:1 6:1"),
+        );
+    }
 }
 
 #[test]
 fn what_is_acknowledged_is_there_at_the_end() {
-    let tell = |read: &'static [(i64, &'static str)]| {
-        move |story: &mut Story| {
-            story.sent("i", &["1"], 0);
-            story.sent("i", &["2"], 1);
-            let op = story.send("i", &["3"]);
-            story.ok(op, Answer::Send { offset: None });
-            let unknown = story.send("i", &["4"]);
-            story.info(unknown);
-            story.send("i", &["5"]);
-            story.read(FINAL, 1, read);
-        }
+    let tell = |read: &str, ended: &str| {
+        format!(
+            "0 send i 1 -> 0\n0 send i 2 -> 1\n0 send i 3 -> ?\n0 send i 4 -> info\n0 send i 5\n\
+             2 poll 1 -> {read}\n2 read-to {ended}"
+        )
     };
-    finds(&[], tell(&[(0, "1"), (1, "2"), (2, "3")]));
-    finds(&[], tell(&[(0, "1"), (1, "2"), (2, "3"), (3, "5")]));
-    let lost = [("lost-writes", 1), ("polls", 1)];
-    finds(&lost, tell(&[(0, "1"), (2, "3")]));
-    finds(&[("lost-writes", 1)], tell(&[(1, "2"), (2, "3")]));
-    finds(&[("unseen-writes", 1)], tell(&[(0, "1"), (1, "2")]));
-    finds(&[("unseen-writes", 3)], tell(&[]));
-    // Nobody has looked.
-    finds(&[], |story| story.sent("i", &["1"], 0));
+    finds("", &tell("0:1 1:2 2:3", "3 at-end"));
+    finds("", &tell("0:1 1:2 2:3 3:5", "4 at-end"));
+    finds("lost-writes 1, polls 1", &tell("0:1 2:3", "3 at-end"));
+    finds("lost-writes 1", &tell("1:2 2:3", "3 at-end"));
+    finds("unseen-writes 1", &tell("0:1 1:2", "2 at-end"));
+    finds("unseen-writes 3, ends-reached 1", &tell("", "0 at-end"));
+    // One that did not read to the end says nothing of what is behind, and all of what is not.
+    finds("", &tell("0:1", "1 cut-short"));
+    finds("lost-writes 1", &tell("1:2", "2 cut-short"));
+    finds("ends-reached 1", &tell("0:1", "1 stuck"));
+    // Nobody has looked, or nobody knows how far.
+    finds("", "0 send i 1 -> 0");
+    finds("", "0 send i 1 -> 0\n2 poll 1 ->");
+    // In another partition it is not there.
+    finds(
+        "unseen-writes 1, aborted-reads 1",
+        "0 send i 1 -> ?\n2 poll 1 -> 1/0:1\n2 read-to 0 at-end",
+    );
     // Each of the readers has to get it.
-    finds(&[("unseen-writes", 1)], |story| {
-        story.sent("i", &["1"], 0);
-        story.read(FINAL, 1, &[(0, "1")]);
-        story.read(FINAL + 1, 2, &[]);
-    });
+    finds(
+        "unseen-writes 1, ends-reached 1",
+        "0 send i 1 -> 0\n2 poll 1 -> 0:1\n2 read-to 1 at-end\n3 read-to 0 at-end",
+    );
+}
+
+#[test]
+fn a_log_is_read_to_where_it_was_known_to_end() {
+    for (known, expected) in [
+        ("1 marks -> 0 2", ""),
+        ("1 marks -> 0 3", "ends-reached 1"),
+        ("1 poll 1 -> high=2 stable=2", ""),
+        ("1 poll 1 -> high=3", "ends-reached 1"),
+        ("1 poll 1 -> high=2 stable=3", "ends-reached 1"),
+        ("1 send a 3 -> 2", "ends-reached 1"),
+    ] {
+        for ended in ["stuck", "at-end", "cut-short"] {
+            let story = format!(
+                "0 send a 1 2 -> 0\n{known}\n2 assigned 1 2.1 g- 0\n2 poll 1 -> 0:1 1:2\n\
+                 2 read-to 2 {ended}"
+            );
+            match (ended, known) {
+                ("cut-short", _) => finds("", &story),
+                ("at-end", "1 send a 3 -> 2") => finds("unseen-writes 1, ends-reached 1", &story),
+                _ => finds(expected, &story),
+            }
+        }
+    }
+    // What came while it read was not there for it: a request without an answer may come late.
+    finds(
+        "",
+        "0 send a 1 2 -> 0\n0 send a 3 -> info\n2 assigned 1 2.1 g- 0\n2 poll 1 -> 0:1 1:2\n\
+         2 poll 1 -> high=3\n2 read-to 2 at-end\n3 assigned 2 3.1 g- 0\n\
+         3 poll 2 -> 0:1 1:2 2:3\n3 read-to 3 at-end",
+    );
 }
 
 #[test]
 fn what_is_refused_is_not_read() {
-    let tell = |value: &'static str| {
-        move |story: &mut Story| {
-            let refused = story.send("a", &["1"]);
-            story.fail(refused);
-            let unknown = story.send("a", &["2"]);
-            story.info(unknown);
-            story.send("a", &["3"]);
-            story.read(0, 1, &[(0, value)]);
-        }
+    let tell = |record: &str| {
+        format!("0 send a 1 -> fail\n0 send a 2 -> info\n0 send a 3\n0 poll 1 -> {record}")
     };
-    finds(&[("aborted-reads", 1)], tell("1"));
-    finds(&[("aborted-reads", 1)], tell("of nobody"));
-    finds(&[], tell("2"));
-    finds(&[], tell("3"));
+    finds("aborted-reads 1", &tell("0:1"));
+    finds("aborted-reads 1", &tell("0:of-nobody"));
+    finds("aborted-reads 1", &tell("1/0:2"));
+    finds("", &tell("0:2"));
+    finds("", &tell("0:3"));
+    // A second copy where it was not sent to.
+    finds(
+        "aborted-reads 1",
+        "0 send a 1 -> 5\n0 poll 1 -> 5:1\n0 poll 1 -> 1/9:1",
+    );
+}
+
+#[test]
+fn appends_come_behind_what_was_there_before_they_began() {
+    // A hole that was filled later.
+    finds("appends 1", "0 send x 1 -> 10\n1 send y 2 -> 9");
+    finds(
+        "appends 1",
+        "0 send x 1 -> 10\n1 send y 2 -> info\n0 poll 1 -> 9:2",
+    );
+    finds("appends 1", "0 poll 1 -> high=11\n1 send y 2 -> 10");
+    finds("", "0 send x 1 -> 10\n1 send y 2 -> 11");
+    finds("", "a = 0 send x 1\nb = 1 send y 2\na -> 10\nb -> 9");
+    finds("", "1 send y 2 -> 9\n0 send x 1 -> 10");
+    finds("", "0 send x 1 -> 10\n1 send 1/y 2 -> 9");
 }
 
 #[test]
 fn polls_leave_nothing_out() {
-    let tell = |from: i64, first: &'static [i64], then: &'static [i64], assignment: u64| {
-        move |story: &mut Story| {
-            let names = ["0", "1", "2", "3", "4", "5"];
-            story.send("a", &names);
-            story.assigned(1, "0.1", None, &[(0, from)]);
-            let records = |offsets: &[i64]| -> Vec<(i64, &'static str)> {
-                let record = |offset: &i64| (*offset, names[*offset as usize]);
-                offsets.iter().map(record).collect()
-            };
-            story.read(0, 1, &records(first));
-            story.read(0, assignment, &records(then));
-        }
+    let tell = |from: i64, polls: &str| {
+        format!("0 send a v0 v1 v2 v3 v4 v5\n0 assigned 1 0.1 g- {from}\n{polls}")
     };
-    finds(&[], tell(1, &[1, 2], &[3, 4], 1));
+    finds("", &tell(1, "0 poll 1 -> 1:v1 2:v2\n0 poll 1 -> 3:v3 4:v4"));
     // Another assignment begins where it likes.
-    finds(&[], tell(1, &[1, 2], &[1, 2], 2));
-    finds(&[("polls", 1)], tell(1, &[1, 2], &[1, 2], 1));
-    finds(&[("polls", 1)], tell(1, &[1, 2], &[4, 5], 1));
-    finds(&[("polls", 1)], tell(1, &[1, 3], &[4], 1));
-    finds(&[("polls", 1)], tell(0, &[1, 2], &[3], 1));
+    finds("", &tell(1, "0 poll 1 -> 1:v1 2:v2\n0 poll 2 -> 1:v1 2:v2"));
+    finds(
+        "polls 1",
+        &tell(1, "0 poll 1 -> 1:v1 2:v2\n0 poll 1 -> 1:v1 2:v2"),
+    );
+    finds(
+        "polls 1",
+        &tell(1, "0 poll 1 -> 1:v1 2:v2\n0 poll 1 -> 4:v4 5:v5"),
+    );
+    finds(
+        "polls 1",
+        &tell(1, "0 poll 1 -> 1:v1 3:v3\n0 poll 1 -> 4:v4"),
+    );
+    finds(
+        "polls 1",
+        &tell(0, "0 poll 1 -> 1:v1 2:v2\n0 poll 1 -> 3:v3"),
+    );
 }
 
 #[test]
 fn sends_of_one_producer_stay_in_order() {
-    let tell = |producer: &'static str, other: &'static str| {
-        move |story: &mut Story| {
-            story.send(producer, &["1", "2"]);
-            story.send(other, &["3"]);
-            story.read(0, 1, &[(0, "1"), (1, "3"), (2, "2")]);
-        }
+    let tell = |producer: &str, other: &str| {
+        format!("0 send {producer} 1 2\n0 send {other} 3\n0 poll 1 -> 0:1 1:3 2:2")
     };
-    finds(&[("send-order", 1)], tell("i1", "i1"));
-    finds(&[], tell("i1", "i2"));
-    finds(&[], tell("a", "a"));
+    finds("send-order 1", &tell("i1", "i1"));
+    finds("", &tell("i1", "i2"));
+    finds("", &tell("a", "a"));
 }
 
 #[test]
 fn committed_offsets_are_those_that_were_committed_last() {
-    // Two commits one after the other.
-    let tell = |read: Option<i64>| {
-        move |story: &mut Story| {
-            let first = story.commit(5);
-            story.ok(first, Answer::Commit);
-            let second = story.commit(7);
-            story.ok(second, Answer::Commit);
-            let asked = story.ask_committed();
-            story.committed(asked, read);
-        }
-    };
-    finds(&[], tell(Some(7)));
-    for wrong in [Some(5), Some(6), None] {
-        finds(&[("committed-offsets", 1)], tell(wrong));
+    let one_by_one = "0 commit g1 5 -> ok\n0 commit g1 7 -> ok\n1 committed -> ";
+    finds("", &format!("{one_by_one} 7"));
+    for wrong in ["5", "6", "none"] {
+        finds("committed-offsets 1", &format!("{one_by_one} {wrong}"));
     }
     // Two at once may be done in either order.
     for read in [5, 7] {
-        finds(&[], |story| {
-            let (first, second) = (story.commit(5), story.commit(7));
-            story.ok(first, Answer::Commit);
-            story.ok(second, Answer::Commit);
-            let asked = story.ask_committed();
-            story.committed(asked, Some(read));
-        });
+        let at_once = "a = 0 commit g1 5\nb = 0 commit g1 7\na -> ok\nb -> ok\n1 committed -> ";
+        finds("", &format!("{at_once} {read}"));
     }
-    // One without an answer may be done at any time.
-    finds(&[], |story| {
-        let (first, second) = (story.commit(5), story.commit(7));
-        story.info(first);
-        story.ok(second, Answer::Commit);
-        for read in [7, 5] {
-            let asked = story.ask_committed();
-            story.committed(asked, Some(read));
-        }
-    });
+    // One without an answer may be done at any time, and so may one that a library sends again.
+    for first in ["commit g1 5 -> info", "commit g1 5", "commit g- 5 -> ok"] {
+        let then = "0 commit g1 7 -> ok\n1 committed -> 7\n1 committed -> 5";
+        finds("", &format!("0 {first}\n{then}"));
+    }
     // One that was refused never, and one while it is asked may be read or not.
-    finds(&[("committed-offsets", 1)], |story| {
-        let first = story.commit(5);
-        story.fail(first);
-        let asked = story.ask_committed();
-        story.committed(asked, Some(5));
-    });
-    for read in [None, Some(5)] {
-        finds(&[], |story| {
-            let asked = story.ask_committed();
-            let first = story.commit(5);
-            story.ok(first, Answer::Commit);
-            story.committed(asked, read);
-        });
+    finds(
+        "committed-offsets 1",
+        "0 commit g1 5 -> fail\n1 committed -> 5",
+    );
+    for read in ["none", "5"] {
+        finds(
+            "",
+            &format!("a = 1 committed\n0 commit g1 5 -> ok\na -> {read}"),
+        );
     }
+}
+
+#[test]
+fn a_generation_that_is_over_commits_nothing() {
+    let tell = |second: &str, commit: &str| {
+        format!(
+            "0 assigned 1 0.1 g3 0\n0 assigned 2 {second} 0\n0 commit g4 50 -> ok\n0 commit {commit}"
+        )
+    };
+    finds("old-generations 1", &tell("2.1 g4", "g3 41 -> ok"));
+    finds("", &tell("2.1 g4", "g4 51 -> ok"));
+    for commit in ["g3 41 -> fail", "g3 41 -> info", "g- 41 -> ok"] {
+        finds("", &tell("2.1 g4", commit));
+    }
+    // Nobody is known to have the newer one, or not before it began.
+    finds("", &tell("2.1 g-", "g3 41 -> ok"));
+    finds(
+        "",
+        "0 assigned 1 0.1 g3 0\na = 0 commit g3 5\n0 assigned 2 2.1 g4 0\na -> ok",
+    );
 }
 
 #[test]
 fn a_partition_has_one_owner_in_a_generation() {
-    let tell = |generation: Option<i32>, member: &'static str, partition: i32| {
-        move |story: &mut Story| {
-            story.assigned(1, "0.1", Some(3), &[(0, 0)]);
-            story.assigned(2, member, generation, &[(partition, 0)]);
-        }
-    };
-    finds(&[("owned-twice", 1)], tell(Some(3), "1.1", 0));
-    finds(&[], tell(Some(4), "1.1", 0));
-    finds(&[], tell(Some(3), "0.1", 0));
-    finds(&[], tell(Some(3), "1.1", 1));
+    let tell = |second: &str| format!("0 assigned 1 0.1 g3 0\n0 assigned 2 {second}");
+    finds("owned-twice 1", &tell("1.1 g3 0"));
+    finds("", &tell("1.1 g4 0"));
+    finds("", &tell("0.1 g3 0"));
+    finds("", &tell("1.1 g3 1/0"));
     // Chosen, not assigned.
-    finds(&[], tell(None, "1.1", 0));
+    finds("", &tell("1.1 g- 0"));
 }
 
 #[test]
 fn watermarks_never_go_back() {
-    let tell = |first: (i64, i64, i32), then: (i64, i64, i32), overlap: bool| {
-        move |story: &mut Story| {
-            let a = story.ask_marks();
-            if !overlap {
-                story.marks(a, first.0, first.1, first.2);
-            }
-            let b = story.ask_marks();
-            if overlap {
-                story.marks(a, first.0, first.1, first.2);
-            }
-            story.marks(b, then.0, then.1, then.2);
-        }
-    };
-    finds(&[], tell((1, 5, 2), (1, 5, 2), false));
-    finds(&[], tell((1, 5, 2), (2, 6, 3), false));
-    for then in [(1, 4, 2), (0, 5, 2), (1, 5, 1)] {
-        finds(&[("watermarks", 1)], tell((1, 5, 2), then, false));
-        finds(&[], tell((1, 5, 2), then, true));
+    let in_turn = |first: &str, then: &str| format!("1 marks -> {first}\n1 marks -> {then}");
+    finds("", &in_turn("1 5 @2", "1 5 @2"));
+    finds("", &in_turn("1 5 @2", "2 6 @3"));
+    for then in ["1 4 @2", "0 5 @2", "1 5 @1"] {
+        finds("watermarks 1", &in_turn("1 5 @2", then));
+        let overlapping = format!("a = 1 marks\nb = 1 marks\na -> 1 5 @2\nb -> {then}");
+        finds("", &overlapping);
     }
-    // What was acknowledged is below it, and what was read.
-    for high in [5, 6] {
-        let expected: &[_] = if high < 6 { &[("watermarks", 1)] } else { &[] };
-        finds(expected, |story| {
-            story.sent("a", &["1"], 5);
-            let asked = story.ask_marks();
-            story.marks(asked, 0, high, 0);
-        });
-        finds(expected, |story| {
-            story.send("a", &["1"]);
-            story.read(0, 1, &[(5, "1")]);
-            let asked = story.ask_marks();
-            story.marks(asked, 0, high, 0);
-        });
+    // Another leader may hear later of what was deleted.
+    finds("", &in_turn("1 5 @2", "0 5 @3"));
+    // Whoever shows no epoch may have asked one who does not lead any more.
+    finds("", &in_turn("1 5 @2", "0 4"));
+    finds("watermarks 1", &in_turn("1 5", "1 4 @2"));
+}
+
+#[test]
+fn a_high_watermark_is_behind_all_that_was_acknowledged_read_or_told() {
+    for evidence in [
+        "0 send a 1 -> 5",
+        "0 send a 1\n0 poll 1 -> 5:1",
+        "0 poll 1 -> high=6",
+        "0 poll 1 -> stable=6",
+    ] {
+        finds("watermarks 1", &format!("{evidence}\n1 marks -> 0 5 @1"));
+        finds("", &format!("{evidence}\n1 marks -> 0 6 @1"));
+        // Beside records it may be late, just after an election.
+        finds("", &format!("{evidence}\n0 poll 1 -> high=5 stable=5"));
     }
 }
 
 #[test]
 fn records_have_the_epochs_of_leaders_one_after_the_other() {
-    for (second, expected) in [(3, &[][..]), (2, &[][..]), (1, &[("record-epochs", 1)][..])] {
-        finds(expected, |story| {
-            story.send("a", &["1", "2"]);
-            let assignment = Some(1);
-            let op = story.begin(0, Call::Poll { assignment });
-            let record = |(offset, value, epoch): (i64, &str, i32)| Record {
-                partition: 0,
-                offset,
-                value: value.into(),
-                epoch: Some(epoch),
-            };
-            let records = [(0, "1", 2), (1, "2", second)].map(record).to_vec();
-            let watermarks = Vec::new();
-            story.ok(
-                op,
-                Answer::Poll {
-                    records,
-                    watermarks,
-                },
-            );
-        });
+    for (second, expected) in [(3, ""), (2, ""), (1, "record-epochs 1")] {
+        finds(
+            expected,
+            &format!("0 send a 1 2\n0 poll 1 -> 0:1@2 1:2@{second}"),
+        );
     }
+    finds(
+        "record-epochs 1",
+        "0 send a 1\n0 poll 1 -> 0:1@2\n0 poll 2 -> 0:1@3",
+    );
 }
 
 #[test]
-fn everything_goes_on_after_healing() {
-    // Both processes and both partitions, in time or late.
-    let tell = |late: bool, processes: u32| {
-        move |story: &mut Story| {
-            story.note(0, What::Healed);
-            for process in 0..processes {
-                let call = Call::Send {
-                    producer: process.to_string(),
-                    is_idempotent: false,
-                    partition: process as i32,
-                    values: vec![process.to_string()],
-                };
-                let send = story.begin(process, call);
-                let ask = story.begin(process, Call::Watermarks { partition: 0 });
-                if late {
-                    (0..100).for_each(|_| {
-                        let client = "another".into();
-                        story.note(0, What::Crashed { client });
-                    });
-                }
-                let offset = None;
-                story.ok(send, Answer::Send { offset });
-                story.marks(ask, 0, 0, 0);
-            }
-        }
+fn an_answer_that_no_broker_may_give_is_one() {
+    finds("bad-answers 1", "0 bad-answer\n0 poll 1 -> info");
+    assert_eq!(
+        looked_at("bad-answers", "0 marks -> 0 0\n0 marks -> info"),
+        1
+    );
+}
+
+#[test]
+fn everything_that_is_tried_goes_on_after_healing() {
+    // Both processes and both partitions, with the answers in time or late.
+    let tell = |wait_ms: u32, over_ms: u32| {
+        format!(
+            "0 healed\na = 0 send p 1\nb = 1 send 1/q 2\nc = 0 marks\nd = 1 marks\n\
+             0 wait {wait_ms}\na -> ?\nb -> ?\nc -> 0 0\nd -> 0 0\n0 wait {over_ms}\n0 over"
+        )
     };
-    finds(&[], tell(false, 2));
-    finds(&[("liveness", 6)], tell(true, 2));
-    finds(&[("liveness", 3)], tell(false, 1));
+    finds("", &tell(0, 0));
+    finds("liveness 6", &tell(110, 0));
+    // Nothing comes at all, and the run goes on for long enough, or not.
+    let silent = "0 healed\n0 send p 1\n1 send 1/q 2\n0 marks -> info\n1 poll 1 ->\n";
+    finds("liveness 6", &format!("{silent}0 wait 110\n0 over"));
+    finds(
+        "",
+        &format!("{silent}0 wait 50\n0 over\n0 wait 500\n0 healed"),
+    );
+    // What nobody tried is not accused, nor what was refused.
+    let others = "0 healed\n0 send p 1 -> ?\n0 marks -> 0 0\n1 marks -> 0 0\n";
+    finds("", &format!("{others}0 wait 500\n0 over"));
+    finds(
+        "",
+        &format!("{others}1 send 1/q 2 -> fail\n0 wait 500\n0 over"),
+    );
+    finds(
+        "liveness 2",
+        &format!("{others}1 send 1/q 2 -> info\n0 wait 500\n0 over"),
+    );
+    assert_eq!(looked_at("liveness", &format!("{others}0 over")), 4);
 }

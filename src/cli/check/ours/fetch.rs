@@ -1,21 +1,23 @@
 //! Reading: Fetch without a session, and ListOffsets.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Consumer;
-use super::link::{accept, versions};
+use super::link::{Leader, accept, code_of, versions};
 use crate::base::limits::DECOMPRESSED_BATCH_BYTES_MAX;
 use crate::cli::check::history::{Answer, Record, Watermarks};
 use crate::cli::check::recorder::Failed;
 use crate::cli::check::value;
+use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use crate::protocol::messages::fetch_response::PartitionData;
 use crate::protocol::messages::list_offsets_request::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
 use crate::record::batches::{BatchFault, Batches};
-use crate::record::header::crc_of;
+use crate::record::compression::Decompressor;
+use crate::record::header::{BatchHeader, crc_of};
 use crate::record::view::RecordSet;
 
 /// How long a fetch waits for records.
@@ -32,8 +34,14 @@ const NO_SESSION_EPOCH: i32 = -1;
 const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
 
-/// The value of what is no whole batch, which nobody has sent.
+/// The value at each offset of a damaged batch, which nobody has sent.
 const BROKEN: &str = "a batch whose CRC is wrong";
+
+/// Behind any offset that a log can have.
+const OFFSET_MAX: i64 = 1 << 62;
+
+/// The most records that a batch of the topic can have; a damaged one may say that it has more.
+const BATCH_RECORDS_MAX: i64 = value::MESSAGE_BYTES_MAX as i64;
 
 impl Consumer {
     /// Fetches from one of the brokers that lead what is to be read.
@@ -49,13 +57,18 @@ impl Consumer {
         let first = self.turn % partitions.len();
         partitions.rotate_left(first);
         let leader = self.links.leader(partitions[0])?;
-        let mut asked = Vec::new();
+        let (mut asked, mut known) = (Vec::new(), BTreeSet::new());
         for partition in partitions {
-            if self.links.leader(partition)? == leader {
+            let of_partition = self.links.leader(partition)?;
+            if of_partition.address == leader.address {
+                let fetch_offset = self.positions[&partition];
+                if self.world.recorder.is_known(partition, fetch_offset) {
+                    known.insert(partition);
+                }
                 asked.push(FetchPartition {
                     partition,
-                    current_leader_epoch: -1,
-                    fetch_offset: self.positions[&partition],
+                    current_leader_epoch: of_partition.epoch,
+                    fetch_offset,
                     last_fetched_epoch: -1,
                     log_start_offset: -1,
                     partition_max_bytes: PARTITION_BYTES_MAX,
@@ -76,20 +89,16 @@ impl Consumer {
             }],
             ..Default::default()
         };
-        let answer = self.links.ask(leader, versions::FETCH, &request)?;
+        let answer = self.links.ask(leader.address, versions::FETCH, &request)?;
         accept(answer.error_code)?;
         let (mut records, mut watermarks) = (Vec::new(), Vec::new());
         for data in answer.responses.into_iter().flat_map(|it| it.partitions) {
-            let partition = data.partition_index;
-            accept(data.error_code).map_err(|why| format!("partition {partition}: {why}"))?;
-            watermarks.push(Watermarks {
-                partition,
-                start: data.log_start_offset,
-                high: data.high_watermark,
-                epoch: None,
-            });
-            let position = self.positions.get(&partition).copied().unwrap_or(0);
-            records.extend(self.records(data, position)?);
+            let is_known = known.contains(&data.partition_index);
+            watermarks.push(self.marks(&data, is_known)?);
+            let position = self.positions.get(&data.partition_index);
+            let position = position.copied().unwrap_or(0);
+            let read = records_of(data, position, &mut self.decompressor);
+            records.extend(read.map_err(|why| self.links.bad(why))?);
         }
         // Nothing of an answer counts that is wrong in a part.
         for record in &records {
@@ -101,44 +110,26 @@ impl Consumer {
         })
     }
 
-    /// The records from `position` on.
-    fn records(&mut self, data: PartitionData, position: i64) -> Result<Vec<Record>, String> {
+    /// What a fetch shows of a log beside records.
+    fn marks(&self, data: &PartitionData, is_known: bool) -> Result<Watermarks, String> {
         let partition = data.partition_index;
-        let batches = data.records.unwrap_or_default().to_bytes();
-        let mut records = Vec::new();
-        for batch in Batches::new(&batches) {
-            let (header, batch) = match batch {
-                Ok(batch) => batch,
-                // The end of a fetch may be cut off.
-                Err(BatchFault::Incomplete { .. }) => break,
-                Err(fault) => return Err(fault.to_string()),
-            };
-            let epoch = Some(header.partition_leader_epoch.0);
-            if crc_of(batch) != header.crc {
-                records.push(Record {
-                    partition,
-                    offset: header.base_offset.0,
-                    value: BROKEN.to_owned(),
-                    epoch,
-                });
-                break;
-            }
-            let bytes_max = DECOMPRESSED_BATCH_BYTES_MAX;
-            let set = RecordSet::open(batch, bytes_max, &mut self.decompressor);
-            let set = set.map_err(|error| error.to_string())?;
-            for record in &set {
-                let record = record.map_err(|error| error.to_string())?;
-                if record.offset.0 >= position {
-                    records.push(Record {
-                        partition,
-                        offset: record.offset.0,
-                        value: value::decode(record.value),
-                        epoch,
-                    });
-                }
-            }
+        let (start, high) = (data.log_start_offset, data.high_watermark);
+        match code_of(data.error_code) {
+            ErrorCode::None if start > high => Err(self.links.bad(format_args!(
+                "the log of partition {partition} begins at {start} and ends at {high}"
+            ))),
+            ErrorCode::None => Ok(Watermarks {
+                partition,
+                start,
+                high,
+                stable: (data.last_stable_offset >= 0).then_some(data.last_stable_offset),
+                epoch: None,
+            }),
+            ErrorCode::OffsetOutOfRange if is_known => Err(self.links.bad(format_args!(
+                "an offset of partition {partition} is out of range that was there before"
+            ))),
+            code => Err(format!("partition {partition}: {code}")),
         }
-        Ok(records)
     }
 
     /// Where the log of a partition begins and ends, and its leader's epoch.
@@ -150,13 +141,14 @@ impl Consumer {
             partition,
             start,
             high,
-            epoch: (epoch >= 0).then_some(epoch),
+            stable: None,
+            epoch: (leader.epoch >= 0 && epoch >= 0).then_some(epoch),
         })
     }
 
     fn list_offset(
         &mut self,
-        leader: SocketAddr,
+        leader: Leader,
         partition: i32,
         timestamp: i64,
     ) -> Result<(i64, i32), String> {
@@ -166,16 +158,78 @@ impl Consumer {
                 name: self.world.setup.topic.as_str().into(),
                 partitions: vec![ListOffsetsPartition {
                     partition_index: partition,
-                    current_leader_epoch: -1,
+                    current_leader_epoch: leader.epoch,
                     timestamp,
                 }],
             }],
             ..Default::default()
         };
-        let answer = self.links.ask(leader, versions::LIST_OFFSETS, &request)?;
+        let answer = self
+            .links
+            .ask(leader.address, versions::LIST_OFFSETS, &request)?;
         let mut rows = answer.topics.iter().flat_map(|topic| &topic.partitions);
-        let row = rows.next().ok_or("an answer without the partition")?;
+        let Some(row) = rows.next() else {
+            return Err(self
+                .links
+                .bad("offsets without the partition that was asked for"));
+        };
         accept(row.error_code)?;
         Ok((row.offset, row.leader_epoch))
     }
 }
+
+/// The records that a fetch has from `position` on. An error is what no broker may send: a stored
+/// batch may be damaged, and is passed over, but a fetch is made of whole batches.
+fn records_of(
+    data: PartitionData,
+    position: i64,
+    decompressor: &mut Decompressor,
+) -> Result<Vec<Record>, String> {
+    let partition = data.partition_index;
+    let batches = data.records.unwrap_or_default().to_bytes();
+    let mut records = Vec::new();
+    for batch in Batches::new(&batches) {
+        let (header, batch) = match batch {
+            Ok(batch) => batch,
+            // The end of a fetch may be cut off.
+            Err(BatchFault::Incomplete { .. }) => break,
+            Err(fault) => return Err(fault.to_string()),
+        };
+        let base = header.base_offset.0;
+        if !(0..OFFSET_MAX).contains(&base) {
+            return Err(format!("a batch at offset {base}"));
+        }
+        let record = |offset: i64, value: String| Record {
+            partition,
+            offset,
+            value,
+            epoch: Some(header.partition_leader_epoch.0),
+        };
+        if crc_of(batch) != header.crc {
+            let offsets = damaged(&header, position);
+            records.extend(offsets.map(|offset| record(offset, BROKEN.to_owned())));
+            continue;
+        }
+        let set = RecordSet::open(batch, DECOMPRESSED_BATCH_BYTES_MAX, decompressor);
+        let set = set.map_err(|error| error.to_string())?;
+        for read in &set {
+            let read = read.map_err(|error| error.to_string())?;
+            if read.offset.0 >= position {
+                records.push(record(read.offset.0, value::decode(read.value)));
+            }
+        }
+    }
+    Ok(records)
+}
+
+/// The offsets from `position` on that a damaged batch takes, one at least, so that whoever reads
+/// on is behind it. How many there are may be what is damaged.
+fn damaged(header: &BatchHeader, position: i64) -> std::ops::RangeInclusive<i64> {
+    let first = header.base_offset.0.max(position);
+    let last = header.last_offset().0;
+    let is_likely = (first..first + BATCH_RECORDS_MAX).contains(&last);
+    first..=if is_likely { last } else { first }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Membership of a group, by Kafka's classic protocol with the assignor that all clients have. The
 //! members of a run's group subscribe to its one topic.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use bytestring::ByteString;
 use super::Consumer;
 use super::link::{accept, code_of, versions};
 use crate::cli::check::history::{Answer, At, Call};
+use crate::cli::check::process::perform;
 use crate::cli::check::recorder::Failed;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::consumer_protocol_assignment::{
@@ -38,7 +39,7 @@ pub const SESSION_MS: i32 = 6_000;
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(500);
 
 /// How long a join may take: the others have until their sessions end.
-const JOINED_WITHIN: Duration = Duration::from_secs(20);
+pub const JOINED_WITHIN: Duration = Duration::from_secs(10);
 const LOOKED_EVERY: Duration = Duration::from_millis(100);
 
 const PROTOCOL_TYPE: &str = "consumer";
@@ -53,7 +54,7 @@ pub struct Membership {
     /// Empty until the coordinator has given one.
     id: ByteString,
     /// None while it is to join, again perhaps.
-    generation: Option<i32>,
+    pub(super) generation: Option<i32>,
     heartbeat_at: Option<Instant>,
 }
 
@@ -200,35 +201,19 @@ impl Consumer {
 
     /// Where the group has read up to: the beginning, where it has committed nothing.
     fn positions_of(&mut self, partitions: &[i32]) -> Result<Vec<At>, String> {
-        let (world, process) = (Arc::clone(&self.world), self.process);
+        let world = Arc::clone(&self.world);
         let call = Call::Committed {
             partitions: partitions.to_vec(),
         };
-        let ask = || {
-            let offsets = self.fetch_committed(partitions)?;
-            Ok(Answer::Committed { offsets })
+        let answer = perform(&world, self.process, self, &call);
+        let Answer::Committed { offsets } = answer.map_err(|failed| failed.why)? else {
+            return Ok(Vec::new());
         };
-        match world.recorder.record(process, call, ask) {
-            Ok(Answer::Committed { offsets }) => {
-                let from = offsets
-                    .into_iter()
-                    .map(|(at, next)| (at, next.unwrap_or(0)));
-                Ok(from.collect())
-            }
-            Ok(_) => Ok(Vec::new()),
-            Err(failed) => Err(failed.why),
-        }
+        let from = offsets.into_iter();
+        Ok(from.map(|(at, next)| (at, next.unwrap_or(0))).collect())
     }
 
     pub(super) fn fetch_committed(
-        &mut self,
-        partitions: &[i32],
-    ) -> Result<Vec<(i32, Option<i64>)>, Failed> {
-        let fetched = self.try_fetch_committed(partitions);
-        fetched.map_err(|why| self.lost(why))
-    }
-
-    fn try_fetch_committed(
         &mut self,
         partitions: &[i32],
     ) -> Result<Vec<(i32, Option<i64>)>, String> {
@@ -255,7 +240,13 @@ impl Consumer {
             accept(row.error_code)?;
             Ok((row.partition_index, offset(row.committed_offset)))
         });
-        rows.collect()
+        let offsets: Vec<_> = rows.collect::<Result<_, String>>()?;
+        let told: BTreeSet<i32> = offsets.iter().map(|(partition, _)| *partition).collect();
+        if !partitions.iter().all(|partition| told.contains(partition)) {
+            let why = "committed offsets without a partition that was asked for";
+            return Err(self.links.bad(why));
+        }
+        Ok(offsets)
     }
 
     pub(super) fn commit_as_member(&mut self, offsets: &[At]) -> Result<Answer, Failed> {

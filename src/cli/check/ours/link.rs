@@ -1,16 +1,22 @@
 //! Connections to brokers for one thread: where partitions and the group are led, and requests that
 //! wait for their answers until a deadline. Any error ends all connections of the client, which
 //! then looks for the leaders again.
+//!
+//! What no broker may answer is noted here, wherever it leads to.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
 use nix::poll::{PollFd, PollFlags, poll};
 
+use crate::cli::check::history::What;
+use crate::cli::check::process::World;
 use crate::cli::perf::socket::Socket;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::frame;
@@ -45,12 +51,22 @@ const TICK_MS: u16 = 50;
 
 /// The connections of one client.
 pub struct Links {
+    world: Arc<World>,
+    process: u32,
     servers: Vec<String>,
-    topic: ByteString,
     sockets: BTreeMap<SocketAddr, Socket>,
-    leaders: BTreeMap<i32, SocketAddr>,
+    leaders: BTreeMap<i32, Leader>,
     coordinator: Option<SocketAddr>,
     next_id: i32,
+}
+
+/// Who leads a partition, and by which epoch.
+#[derive(Clone, Copy, Debug)]
+pub struct Leader {
+    pub address: SocketAddr,
+    /// Sent along, so that nobody answers who does not lead any more or does not know it yet; -1
+    /// where a broker tells none.
+    pub epoch: i32,
 }
 
 /// A request that was sent.
@@ -62,15 +78,16 @@ pub struct Sent {
 
 impl Links {
     /// Connects to nobody yet.
-    pub fn new(servers: &str, topic: &str) -> Self {
-        let servers = servers.split(',').map(|server| {
+    pub fn new(world: &Arc<World>, process: u32) -> Self {
+        let servers = world.servers.split(',').map(|server| {
             let address = server.trim();
             let behind = address.find("://").map_or(0, |at| at + "://".len());
             address[behind..].to_owned()
         });
         Self {
+            world: Arc::clone(world),
+            process,
             servers: servers.collect(),
-            topic: topic.into(),
             sockets: BTreeMap::new(),
             leaders: BTreeMap::new(),
             coordinator: None,
@@ -78,20 +95,36 @@ impl Links {
         }
     }
 
-    /// Ends all connections, and forgets who leads what.
+    /// Notes what no broker may answer. The same, as an error.
+    pub fn bad(&self, why: impl std::fmt::Display) -> String {
+        let error = why.to_string();
+        let noted = error.clone();
+        let what = What::BadAnswer { error: noted };
+        self.world.recorder.note(self.process, what);
+        error
+    }
+
+    /// Ends all connections, and forgets who leads what. Another broker is asked next.
     pub fn forget(&mut self) {
+        self.servers.rotate_left(1);
         self.sockets.clear();
         self.leaders.clear();
         self.coordinator = None;
     }
 
-    /// Who leads a partition.
-    pub fn leader(&mut self, partition: i32) -> Result<SocketAddr, String> {
-        if !self.leaders.contains_key(&partition) {
-            self.find_leaders()?;
+    /// Who leads a partition, by an epoch not older than any client was told of.
+    pub fn leader(&mut self, partition: i32) -> Result<Leader, String> {
+        let known = self.leaders.get(&partition).copied();
+        let is_newest = |it: &Leader| self.world.newest_epoch(partition, it.epoch) <= it.epoch;
+        if let Some(known) = known.filter(is_newest) {
+            return Ok(known);
         }
+        self.find_leaders()?;
         let leader = self.leaders.get(&partition).copied();
-        leader.ok_or_else(|| format!("partition {partition} has no leader"))
+        leader.ok_or_else(|| {
+            let newest = self.world.newest_epoch(partition, -1);
+            format!("partition {partition} has no leader of epoch {newest} or a later one")
+        })
     }
 
     /// Who coordinates a group.
@@ -114,7 +147,7 @@ impl Links {
     fn find_leaders(&mut self) -> Result<(), String> {
         let request = MetadataRequest {
             topics: Some(vec![MetadataRequestTopic {
-                name: Some(self.topic.clone()),
+                name: Some(self.world.setup.topic.as_str().into()),
                 ..Default::default()
             }]),
             allow_auto_topic_creation: false,
@@ -122,17 +155,24 @@ impl Links {
         };
         let broker = self.any()?;
         let answer = self.ask(broker, versions::METADATA, &request)?;
-        let topic = answer.topics.first().ok_or("no topic in the metadata")?;
+        let Some(topic) = answer.topics.first() else {
+            return Err(self.bad("metadata without the topic that was asked for"));
+        };
         accept(topic.error_code)?;
         self.leaders.clear();
         for partition in &topic.partitions {
+            let (index, epoch) = (partition.partition_index, partition.leader_epoch);
+            // A broker may not have heard of the last election yet.
+            if self.world.newest_epoch(index, epoch) > epoch {
+                continue;
+            }
             let leader = answer
                 .brokers
                 .iter()
                 .find(|broker| broker.node_id == partition.leader_id);
             if let Some(leader) = leader {
                 let address = address(&leader.host, leader.port)?;
-                self.leaders.insert(partition.partition_index, address);
+                self.leaders.insert(index, Leader { address, epoch });
             }
         }
         Ok(())
@@ -232,18 +272,21 @@ impl Links {
             Ok((of, response)) if of == id => Ok(Some(response)),
             Ok((of, _)) => {
                 self.forget();
-                Err(format!("an answer to request {of} in place of {id}"))
+                Err(self.bad(format_args!("an answer to request {of} in place of {id}")))
             }
             Err(error) => {
                 self.forget();
-                Err(error.to_string())
+                Err(self.bad(format_args!("an answer that cannot be read: {error}")))
             }
         }
     }
 
     fn lost(&mut self, address: SocketAddr, error: &std::io::Error) -> String {
         self.forget();
-        format!("{address}: {error}")
+        match error.kind() {
+            ErrorKind::InvalidData => self.bad("an answer of a length that none can have"),
+            _ => format!("{address}: {error}"),
+        }
     }
 }
 
