@@ -43,14 +43,14 @@ const AFTER_HELP: &str = "\
 The processes go on while the broker is away, so that it can be killed, paused, cut off or filled \
 up meanwhile, by hand or by a script. When the time is over the broker has to be well within \
 --timeout; then fresh clients read everything, and the history is judged. Exit code 3 means that \
-something is wrong, 1 that the run could not come to its end and what there is shows nothing wrong. \
-Clients connect without TLS and SASL.";
+something is wrong, 1 that the run could not come to its end and what there is shows nothing \
+wrong. Clients connect without TLS and SASL.";
 
 /// Have clients work with a broker, and check that it keeps its word
 #[derive(Debug, clap::Subcommand)]
 pub enum Check {
     /// Send and read while faults are made from outside, and judge what was answered
-    Run(Run),
+    Run(Box<Run>),
     /// Judge a history again that a run has written
     History(Judge),
 }

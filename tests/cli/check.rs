@@ -1,5 +1,5 @@
 //! `millrace check`: against a broker that is killed and comes back it finds nothing; one that
-//! breaks its word on purpose it finds out, and in a history that was tampered with what was changed.
+//! breaks its word on purpose it finds out, and what was changed in a history.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};

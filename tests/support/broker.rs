@@ -95,8 +95,8 @@ impl Broker {
         Self::start_on(Peer::chosen(), Some(data), settings, &skip_sync)
     }
 
-    /// Starts Millrace with a promise broken on purpose: the switch that does it is on. Only a build
-    /// for tests has it.
+    /// Starts Millrace with a promise broken on purpose: the switch that does it is on. Only a
+    /// build for tests has it.
     pub fn start_faulty(switch: &'static str, settings: &[(&str, &str)]) -> Self {
         Self::start_on(Peer::Millrace, None, settings, &[(switch, "1")])
     }

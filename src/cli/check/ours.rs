@@ -204,9 +204,7 @@ impl Producer {
             None => Ok(failed),
         }
     }
-}
 
-impl Producer {
     /// What an answer says of its batch.
     fn row(
         &self,

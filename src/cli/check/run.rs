@@ -250,21 +250,23 @@ fn read_through(
     within: Duration,
 ) -> (Pass, Result<(), CliError>) {
     let mut furthest: BTreeMap<i32, i64> = BTreeMap::new();
-    let mut idle = 0;
+    // How many passes in a row came no further than those before; the first one has none.
+    let mut idle: Option<u32> = None;
     loop {
         let mut pass = match read_to_ends(world, process, reader, &PATIENCE) {
             Ok(pass) => pass,
             Err(error) => return (Pass::default(), Err(error)),
         };
-        idle += 1;
+        let mut now_idle = idle.map_or(0, |idle| idle + 1);
         for (partition, position) in &pass.positions {
             let furthest = furthest.entry(*partition).or_default();
             if position > furthest {
-                (*furthest, idle) = (*position, 0);
+                (*furthest, now_idle) = (*position, 0);
             }
         }
-        let is_stuck = idle > 0 && pass.was_well;
-        if pass.is_at_ends() || is_stuck || idle == IDLE_PASSES_MAX {
+        idle = Some(now_idle);
+        let is_stuck = now_idle > 0 && pass.was_well;
+        if pass.is_at_ends() || is_stuck || now_idle == IDLE_PASSES_MAX {
             return (pass, Ok(()));
         }
         if let Err(error) = wait_until_healthy(world, within) {

@@ -1,6 +1,6 @@
-//! What no broker may answer, as clients note it who look at each byte: an answer to another request
-//! than the one that was asked, one that cannot be read, what is no batch, a log that ends in front
-//! of its beginning, an offset that is not there any more.
+//! What no broker may answer, as clients note it who look at each byte: an answer to another
+//! request than the one that was asked, one that cannot be read, what is no batch, a log that ends
+//! in front of its beginning, an offset that is not there any more.
 
 use super::{Case, Found};
 use crate::cli::check::history::{Outcome, What};

@@ -244,7 +244,8 @@ fn committed_offsets_are_those_that_were_committed_last() {
 fn a_generation_that_is_over_commits_nothing() {
     let tell = |second: &str, commit: &str| {
         format!(
-            "0 assigned 1 0.1 g3 0\n0 assigned 2 {second} 0\n0 commit g4 50 -> ok\n0 commit {commit}"
+            "0 assigned 1 0.1 g3 0\n0 assigned 2 {second} 0\n0 commit g4 50 -> ok\n\
+             0 commit {commit}"
         )
     };
     finds("old-generations 1", &tell("2.1 g4", "g3 41 -> ok"));

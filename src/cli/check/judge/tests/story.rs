@@ -1,10 +1,11 @@
 //! Histories as text, an event or a whole operation a line, a millisecond apart:
 //!
-//! - `0 send i 1 2 -> 5`: process 0 has the producer `i` send the values 1 and 2, and is told offset
-//!   5; `-> ?` tells none, `-> 5 x1` also that the batch was sent once, `-> fail` and `-> info` are
-//!   no answers, and without an arrow nothing comes. One whose name begins with `i` is idempotent.
-//! - `0 poll 1 -> 5:1@2 6:2@2 high=7`: it reads by assignment 1 the value 1 at offset 5, of epoch 2;
-//!   `stable=8` tells a last stable offset.
+//! - `0 send i 1 2 -> 5`: process 0 has the producer `i` send the values 1 and 2, and is told
+//!   offset 5; `-> ?` tells none, `-> 5 x1` also that the batch was sent once, `-> fail` and
+//!   `-> info` are no answers, and without an arrow nothing comes. A producer whose name begins
+//!   with `i` is idempotent.
+//! - `0 poll 1 -> 5:1@2 6:2@2 high=7`: it reads by assignment 1 the value 1 at offset 5, of epoch
+//!   2; `stable=8` tells a last stable offset.
 //! - `0 marks -> 0 7 @2`: log start, high watermark, and leader epoch 2, if one is shown.
 //! - `0 commit g3 5 -> ok` and `0 committed -> 5` or `-> none`.
 //! - `a = 0 marks` begins an operation that `a -> 0 7` ends.
