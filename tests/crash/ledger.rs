@@ -56,7 +56,8 @@ impl Violations {
         }
     }
 
-    fn add(&mut self, kind: &'static str, what: impl FnOnce() -> String) {
+    /// One more of a kind.
+    pub fn add(&mut self, kind: &'static str, what: impl FnOnce() -> String) {
         let entry = self.0.entry(kind).or_insert_with(|| (0, what()));
         entry.0 += 1;
     }

@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod beside;
 mod checker;
 mod disk;
 mod kill;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::beside::Beside;
 use crate::ledger::{Promise, Violations, judge, judge_producers};
 use crate::load::{Load, PARTITIONS, Plan, plans, read_all};
 use crate::support::broker::Broker;
@@ -67,18 +68,23 @@ impl Game {
         harm: &mut impl FnMut(&mut Broker, &mut Random),
     ) -> Violations {
         let name = random.next();
-        let configs = [("segment.bytes", "1048576")];
-        let loads: Vec<(String, Load)> = [("all", self.all), ("one", self.one)]
+        // The one rolls every now and then, the other all the time.
+        let kinds = [
+            ("all", self.all, ("internal.segment.bytes", "262144")),
+            ("one", self.one, ("segment.bytes", "1048576")),
+        ];
+        let loads: Vec<(String, Load)> = kinds
             .into_iter()
-            .map(|(kind, promise)| {
+            .map(|(kind, promise, config)| {
                 let topic = format!("{kind}-{name:x}");
-                topics::create(broker, &topic, PARTITIONS, &configs);
+                topics::create(broker, &topic, PARTITIONS, &[config]);
                 let acks = if kind == "all" { "all" } else { "1" };
                 let plans: Vec<Plan> = plans(acks, promise);
                 let load = Load::start(broker, &topic, plans, random.next());
                 (topic, load)
             })
             .collect();
+        let beside = Beside::start(broker, &format!("{name:x}"), &loads[0].0, random.next());
         for _ in 0..rounds {
             pause(random, 100, 1_200);
             harm(broker, random);
@@ -104,6 +110,7 @@ impl Game {
             );
             all.merge(judge(&sent, &log, &seen));
         }
+        all.merge(beside.stop(broker));
         all
     }
 
