@@ -11,6 +11,7 @@ use rdkafka::config::ClientConfig;
 use super::history::{Answer, At, Call, Setup, What};
 use super::recorder::{Failed, Recorder};
 use super::{librdkafka, ours};
+use crate::base::random::split_mix64;
 use crate::cli::CliError;
 
 /// How long a client lives, and how long a consumer keeps to partitions that it chose.
@@ -367,16 +368,9 @@ impl Random {
         Self(seed ^ (u64::from(process) << 32) ^ (thread << 16))
     }
 
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
     /// A number of `0..end`.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        split_mix64(&mut self.0) % end
     }
 
     fn span(&mut self, (from, to): (u64, u64)) -> Duration {
