@@ -231,9 +231,10 @@ impl Intake {
                 }
                 self.give_way().await;
                 let missing = frame.length() - filled;
-                let rest = &mut frame.as_mut_slice()[filled..];
+                let rest = frame.room(filled);
+                let is_last = rest.len() == missing && filled + missing == length;
                 let received = match missing {
-                    _ if filled + missing < length => self.socket.receive(rest, &mut []),
+                    _ if !is_last => self.socket.receive(rest, &mut []),
                     AHEAD_BYTES.. => {
                         let ahead = self.ahead.room(AHEAD_OF_LARGE_BYTES);
                         self.socket.receive(rest, ahead)
@@ -263,12 +264,12 @@ impl Intake {
     /// was read ahead. How much that is.
     fn begin(&mut self, frame: &mut Frame, filled: usize, small: Option<Frame>) -> usize {
         if let Some(small) = small {
-            frame.as_mut_slice()[..filled].copy_from_slice(&small.as_ref()[..filled]);
+            frame.begin_with(&small.as_ref()[..filled]);
             return filled;
         }
         let have = self.ahead.filled();
         let have_bytes = have.len().min(frame.length());
-        frame.as_mut_slice()[..have_bytes].copy_from_slice(&have[..have_bytes]);
+        frame.begin_with(&have[..have_bytes]);
         self.ahead.consume(have_bytes);
         have_bytes
     }

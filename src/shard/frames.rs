@@ -28,6 +28,9 @@ const KEPT_FRAMES_MAX: usize = 64;
 const PARKING_SHARE: u64 = 4;
 /// What a frame costs beside its bytes: its counted handle and the allocator's share.
 const FRAME_OVERHEAD_BYTES: usize = 128;
+/// New memory is made zeros in pieces, at least so large, just ahead of what comes: whoever only
+/// announces a request has no time spent on it.
+const ZEROED_AHEAD_BYTES: usize = 64 << 10;
 
 /// The longest frame, in bytes, that a budget of `budget_bytes` can ever provide.
 pub const fn longest_frame(budget_bytes: u64) -> u64 {
@@ -47,9 +50,25 @@ fn class_of(length: usize) -> Option<usize> {
 }
 
 struct Kept {
-    bytes: Box<[u8]>,
+    /// Its capacity is within what the permit stands for, its length what was ever written of it.
+    bytes: Vec<u8>,
     /// Dropped with the bytes, which gives their memory back to the budget.
     _permit: Permit,
+}
+
+impl Kept {
+    fn new(capacity: usize, permit: Permit) -> Self {
+        Self {
+            bytes: Vec::with_capacity(capacity),
+            _permit: permit,
+        }
+    }
+
+    #[cold]
+    fn make_zeros(&mut self, length: usize) {
+        debug_assert!(length <= self.bytes.capacity(), "it would move");
+        self.bytes.resize(length, 0);
+    }
 }
 
 /// What comes back from other shards; shared with every frame in use.
@@ -92,7 +111,10 @@ impl Frames {
                 let mut largest_first = returns.classes.iter().rev();
                 largest_first.any(|class| class.pop().is_some())
             };
-            kept.upgrade().is_some_and(free_one) || of_records.give_way(Source::Budget)
+            // What only waits for its peer goes first: clients that send have buffers at hand.
+            of_records.park_one(Source::Budget)
+                || kept.upgrade().is_some_and(free_one)
+                || of_records.give_up(Source::Budget)
         });
         let of_reserve = unfilled.clone();
         reserve.reclaim_with(move || of_reserve.give_way(Source::Reserve));
@@ -119,7 +141,7 @@ impl Frames {
         longest_frame(self.budget.capacity())
     }
 
-    /// Waits for a buffer of `length` bytes, its content arbitrary.
+    /// Waits for a buffer of `length` bytes.
     ///
     /// # Errors
     /// If the budget as a whole is smaller.
@@ -134,10 +156,7 @@ impl Frames {
         let reuse = || self.returns.classes[class].pop();
         let kept = match self.budget.acquire_or(capacity as u64, reuse).await? {
             Acquired::Instead(kept) => kept,
-            Acquired::Permit(permit) => Kept {
-                bytes: vec![0; capacity].into_boxed_slice(),
-                _permit: permit,
-            },
+            Acquired::Permit(permit) => Kept::new(capacity, permit),
         };
         Ok(Frame {
             kept: Some(kept),
@@ -223,10 +242,7 @@ impl Frame {
     #[inline]
     fn to_measure(source: Source, length: usize, permit: Permit) -> Self {
         Self {
-            kept: Some(Kept {
-                bytes: vec![0; length].into_boxed_slice(),
-                _permit: permit,
-            }),
+            kept: Some(Kept::new(length, permit)),
             length,
             source,
             home: None,
@@ -248,24 +264,51 @@ impl Frame {
         self.source
     }
 
-    /// The whole frame, to fill.
-    pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        match &mut self.kept {
-            Some(kept) => &mut kept.bytes[..self.length],
-            None => &mut [],
+    /// Puts `come` at its beginning.
+    ///
+    /// # Panics
+    /// If that is more than the frame.
+    pub fn begin_with(&mut self, come: &[u8]) {
+        assert!(come.len() <= self.length, "a frame holds what it is for");
+        if let Some(kept) = &mut self.kept {
+            let (over, behind) = come.split_at(come.len().min(kept.bytes.len()));
+            kept.bytes[..over.len()].copy_from_slice(over);
+            kept.bytes.extend_from_slice(behind);
         }
     }
 
+    /// Room to fill behind the first `filled` bytes, which were filled before, its content
+    /// arbitrary: not always all that is left, but some of it.
+    #[inline]
+    pub fn room(&mut self, filled: usize) -> &mut [u8] {
+        let Some(kept) = &mut self.kept else {
+            return &mut [];
+        };
+        let wanted = self.length.min(filled + ZEROED_AHEAD_BYTES);
+        if kept.bytes.len() < wanted {
+            kept.make_zeros(self.length.min(wanted.max(2 * filled)));
+        }
+        let end = kept.bytes.len().min(self.length);
+        &mut kept.bytes[filled..end]
+    }
+
     /// The filled frame, immutable from now on; its last drop gives the buffer back.
+    ///
+    /// # Panics
+    /// If it is not filled.
     pub fn freeze(self) -> Bytes {
-        Bytes::from_owner(self)
+        let length = self.length;
+        let bytes = Bytes::from_owner(self);
+        assert_eq!(bytes.len(), length, "a frame is filled");
+        bytes
     }
 }
 
 impl AsRef<[u8]> for Frame {
+    /// What was written of it: all of it once it is filled.
     fn as_ref(&self) -> &[u8] {
         match &self.kept {
-            Some(kept) => &kept.bytes[..self.length],
+            Some(kept) => &kept.bytes[..self.length.min(kept.bytes.len())],
             None => &[],
         }
     }

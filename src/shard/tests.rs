@@ -444,7 +444,8 @@ fn memory_released_on_another_thread_wakes_the_waiting_shard() {
         for round in 0..200_usize {
             // Some return to the pool, some are allocated to measure, some of another class.
             let lengths = [200 << 10, 1 << 10, 100 << 10, 5 << 10];
-            let frame = frames.frame(lengths[round % 4]).await.expect("fits");
+            let mut frame = frames.frame(lengths[round % 4]).await.expect("fits");
+            frame.begin_with(&vec![7; lengths[round % 4]]);
             let bytes = frame.freeze();
             let other = thread::spawn(move || {
                 thread::sleep(Duration::from_micros(100));
@@ -465,7 +466,7 @@ fn frames_are_reused_wherever_they_were_dropped() {
         let mut addresses = HashSet::new();
         for round in 0..20_u8 {
             let mut frame = frames.frame(1 << 20).await.expect("fits");
-            frame.as_mut_slice().fill(round);
+            frame.begin_with(&vec![round; 1 << 20]);
             addresses.insert(frame.as_ref().as_ptr() as usize);
             let bytes = frame.freeze();
             assert_eq!(bytes.len(), 1 << 20);
@@ -486,12 +487,53 @@ fn frames_are_reused_wherever_they_were_dropped() {
 }
 
 #[test]
+fn room_is_made_just_ahead_of_what_comes_and_all_of_it_in_used_memory() {
+    run_one(|_| async move {
+        let frames = Frames::new(Budget::new(8 << 20), Budget::new(64 << 10));
+        let length = (1 << 20) + 100;
+        for round in 0..2_u8 {
+            let mut frame = frames.frame(length).await.expect("fits");
+            frame.begin_with(b"begun");
+            let (mut filled, mut rooms) = (5, 0);
+            while filled < length {
+                let room = frame.room(filled);
+                let is_ahead = room.len() <= filled.max(64 << 10);
+                assert!(!room.is_empty() && (is_ahead || round > 0));
+                room.fill(round);
+                filled += room.len();
+                rooms += 1;
+            }
+            assert_eq!(rooms, [6, 1][usize::from(round)]);
+            let bytes = frame.freeze();
+            assert_eq!(&bytes[..5], b"begun");
+            assert!(bytes.len() == length && bytes[5..].iter().all(|byte| *byte == round));
+        }
+    });
+}
+
+#[test]
+fn what_waits_for_its_peer_gives_way_before_what_is_kept() {
+    run_one(|_| async move {
+        let frames = Frames::new(Budget::new(LENT_BYTES as u64), Budget::new(1 << 20));
+        let waited_for = frames.frame(HALF_BYTES).await.expect("fits");
+        // Of a class of its own, and kept for reuse since.
+        drop(frames.frame(200 << 10).await.expect("fits"));
+        let kept = 260 << 10;
+        let (length, since) = (HALF_BYTES, Instant::now());
+        let aside = frames.set_aside(waited_for, 0, Whole { length, since });
+        drop(frames.frame(HALF_BYTES).await.expect("fits"));
+        assert!(aside.take().expect("a small one").length() < HALF_BYTES);
+        assert_eq!(frames.budget().used(), (516 << 10) + kept);
+    });
+}
+
+#[test]
 fn the_reserve_serves_while_the_budget_is_exhausted() {
     run_one(|_| async move {
         let frames = Frames::new(Budget::new(1 << 20), Budget::new(64 << 10));
         let all = frames.budget().acquire(1 << 20).await.expect("fits");
         let frame = frames.reserved_frame(200).await.expect("fits");
-        assert_eq!(frame.as_ref().len(), 200);
+        assert_eq!((frame.length(), frame.as_ref().len()), (200, 0));
         let longest = frames.frame_bytes_max() as usize;
         assert!(frames.reserved_frame(65 << 10).await.is_err());
         drop((frame, all));
@@ -513,7 +555,7 @@ async fn lent(filled: [usize; 2]) -> (Frames, [SetAside; 2]) {
     let mut aside = Vec::new();
     for (filled, letter) in filled.into_iter().zip([b'a', b'b']) {
         let mut frame = frames.frame(HALF_BYTES).await.expect("fits");
-        frame.as_mut_slice()[..filled].fill(letter);
+        frame.begin_with(&vec![letter; filled]);
         let length = frame.length();
         aside.push(frames.set_aside(frame, filled, Whole { length, since }));
     }

@@ -98,9 +98,12 @@ impl UnfilledFrames {
 
     /// Takes one frame's memory of this source back; false if there is none to take.
     pub(super) fn give_way(&self, source: Source) -> bool {
-        self.park_one(source)
-            || self.give_up_one(source)
-            || self.has_little(source) && self.give_up_one(Source::Parking)
+        self.park_one(source) || self.give_up(source)
+    }
+
+    /// The same, where there is none to copy.
+    pub(super) fn give_up(&self, source: Source) -> bool {
+        self.give_up_one(source) || self.has_little(source) && self.give_up_one(Source::Parking)
     }
 
     fn has_little(&self, source: Source) -> bool {
@@ -109,7 +112,9 @@ impl UnfilledFrames {
         all.any(|(_, entry)| entry.is_from(source) && entry.is_little())
     }
 
-    fn park_one(&self, source: Source) -> bool {
+    /// Moves what has come of one frame into a small buffer, and frees its memory; false if there is
+    /// none of which little has come, or no room for such a buffer.
+    pub(super) fn park_one(&self, source: Source) -> bool {
         let room = self.parking.capacity() - self.parking.used();
         let mut entries = self.entries.borrow_mut();
         let little = entries
@@ -124,8 +129,7 @@ impl UnfilledFrames {
             return false;
         };
         if let Some(frame) = &entry.frame {
-            let come = &frame.as_ref()[..entry.filled];
-            small.as_mut_slice()[..entry.filled].copy_from_slice(come);
+            small.begin_with(&frame.as_ref()[..entry.filled]);
         }
         entry.frame = Some(small);
         true

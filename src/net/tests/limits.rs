@@ -1,6 +1,6 @@
 //! Memory, connections and idleness: what is bounded stays bounded, and serves again afterwards.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::net::{IpAddr, TcpStream};
 use std::sync::atomic::Ordering;
@@ -368,6 +368,40 @@ fn without_descriptors_in_a_process_of_its_own() {
     }
 }
 
+/// Time and memory are counted by process, so this runs in one of its own: the next test starts it.
+#[test]
+#[ignore = "counts what its process takes"]
+fn announced_in_a_process_of_its_own() {
+    let server = Server::start(&Setup::default());
+    let mut normal = server.connect();
+    assert_eq!(normal.ask(&request(ALONE, b'e', b"before")), b"before");
+    let (before, used) = (resident_bytes(), cpu_time());
+    for _ in 0..300 {
+        let mut silent = server.connect();
+        silent.send(&(24_u32 << 20).to_be_bytes());
+        silent.send(&PIPELINES.to_be_bytes());
+        silent.send(&[b'e'; 200]);
+        server.wait_until("it is there", |server| server.quota.connections() == 2);
+        drop(silent);
+        server.wait_until("it is gone", |server| server.quota.connections() == 1);
+    }
+    let (grown, spent) = (resident_bytes().saturating_sub(before), cpu_time() - used);
+    assert!(grown < 8 << 20, "{grown} bytes for what was only announced");
+    assert!(spent < Duration::from_millis(600), "{spent:?}");
+}
+
+/// What this process has in memory.
+fn resident_bytes() -> usize {
+    let statm = fs::read_to_string("/proc/self/statm").expect("the kernel counts");
+    let pages = statm.split(' ').nth(1).expect("a second field");
+    pages.parse::<usize>().expect("a number") * 4096
+}
+
+#[test]
+fn what_is_only_announced_costs_neither_time_nor_memory() {
+    run_alone("announced_in_a_process_of_its_own");
+}
+
 /// What this process has used of the processor.
 fn cpu_time() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_SELF).expect("the kernel counts");
@@ -377,10 +411,15 @@ fn cpu_time() -> Duration {
 
 #[test]
 fn accepting_outlives_a_lack_of_descriptors() {
+    run_alone("without_descriptors_in_a_process_of_its_own");
+}
+
+/// Runs an ignored test of this file in a process of its own.
+fn run_alone(test: &str) {
     let own = std::env::current_exe().expect("this test program");
-    let test = "net::tests::limits::without_descriptors_in_a_process_of_its_own";
+    let test = format!("net::tests::limits::{test}");
     let run = std::process::Command::new(own)
-        .args(["--exact", test, "--ignored"])
+        .args(["--exact", &test, "--ignored"])
         .output();
     let run = run.expect("this test program starts");
     let said = String::from_utf8_lossy(&run.stdout);
