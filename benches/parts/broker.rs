@@ -36,6 +36,7 @@ use millrace::protocol::messages::partition_record::PartitionRecord;
 use millrace::protocol::messages::topic_record::TopicRecord;
 use millrace::record::{BatchBuilder, Codec, RecordToWrite};
 use millrace::runtime::TaskQueue;
+use millrace::shard::budget::Budget;
 use millrace::shard::mailbox;
 use millrace::storage::directory::LogDirectory;
 use millrace::storage::log::Log;
@@ -91,7 +92,8 @@ impl Served {
         let sessions = FetchSessions::new(8, ShardId(0), 1, 7);
         let image = Arc::new(image(topics));
         let cluster_id = ByteString::from_static("a-cluster");
-        let broker = Broker::new(Arc::new(config), clock, cluster_id, ways, sessions, image);
+        let (config, waits) = (Arc::new(config), Budget::new(1 << 20));
+        let broker = Broker::new(config, clock, cluster_id, ways, sessions, waits, image);
         let connection = Rc::new(Connection {
             listener: Arc::from("PLAINTEXT"),
             peer: SocketAddr::from(([127, 0, 0, 1], 40_000)),

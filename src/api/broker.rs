@@ -20,6 +20,7 @@ use crate::coordinator::group::coordinators::GroupRouter;
 use crate::metadata::image::MetadataImage;
 use crate::partition::router::Router;
 use crate::shard::advertised::AdvertisedShards;
+use crate::shard::budget::Budget;
 use crate::shard::reply;
 
 /// The ways from a shard to what requests are about.
@@ -54,6 +55,8 @@ pub struct Broker {
     pub controller: ControllerHandle,
     /// The fetch sessions of this shard's connections.
     pub sessions: RefCell<FetchSessions>,
+    /// Memory for the fetches that wait, beside what each connection has for them.
+    pub(super) waits: Budget,
     /// The producer ids that this shard may give out.
     pub(super) producer_ids: ProducerIds,
     /// Topics whose creation this shard has asked for and not heard of yet.
@@ -73,6 +76,7 @@ impl Broker {
         cluster_id: ByteString,
         ways: Ways,
         sessions: FetchSessions,
+        waits: Budget,
         image: Arc<MetadataImage>,
     ) -> Rc<Self> {
         let advertised = match config.advertise_shards {
@@ -93,6 +97,7 @@ impl Broker {
             waiting_for_group_metadata: RefCell::default(),
             creation_log_limit: LogLimit::default(),
             sessions: RefCell::new(sessions),
+            waits,
             image: RefCell::new(image),
         })
     }

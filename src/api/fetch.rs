@@ -21,8 +21,9 @@ use super::errors::partition_error;
 use super::fetch_partitions::{PartitionKey, PartitionOutcome, PartitionRequest, TopicKey};
 use super::fetch_session::{FetchPlan, NO_SESSION, SessionError, SessionRequest};
 use crate::base::ids::{LeaderEpoch, Offset, PartitionIndex, ShardId, TopicIdPartition};
+use crate::base::limits::FETCH_WAIT_BYTES_UNCOUNTED;
 use crate::partition::message::{self, PartitionMessage, ReadRequest, ReadResult};
-use crate::partition::watch::MissingBytes;
+use crate::partition::watch::{MissingBytes, Watcher};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::fetch_request::FetchRequest;
 use crate::protocol::messages::fetch_response::{
@@ -30,6 +31,7 @@ use crate::protocol::messages::fetch_response::{
 };
 use crate::protocol::records::Records;
 use crate::runtime::Timer;
+use crate::shard::budget::Permit;
 use crate::shard::reply::{self, Receiver};
 
 /// The first version that names topics by id (KIP-516).
@@ -38,6 +40,8 @@ const TOPIC_IDS_SINCE: i16 = 13;
 const SESSIONS_SINCE: i16 = 7;
 const READ_UNCOMMITTED: i8 = 0;
 const READ_COMMITTED: i8 = 1;
+/// What a topic's name takes beside its bytes: two counts and the allocator's share.
+const NAME_OVERHEAD_BYTES: usize = 32;
 
 /// What one partition comes to.
 struct Row {
@@ -86,7 +90,10 @@ pub async fn handle(broker: &Rc<Broker>, version: i16, request: FetchRequest) ->
     let parts = share_out(broker, &plan, &targets, &limits);
     let mut rows = read(broker, &targets, &parts, &limits).await;
     let left = deadline.saturating_duration_since(Instant::now());
-    if !is_final(&rows, &targets, &limits) && !left.is_zero() {
+    if !is_final(&rows, &targets, &limits)
+        && !left.is_zero()
+        && let Ok(_counted) = count_wait(broker, &plan, &targets, &parts)
+    {
         // The bytes go back to their owners while this fetch waits for more.
         drop(rows);
         wait(broker, &parts, &limits, left).await;
@@ -120,6 +127,46 @@ fn is_final(rows: &[Row], targets: &Targets, limits: &Limits) -> bool {
     bytes >= limits.bytes_min
         || targets.iter().all(Result::is_err)
         || known.any(|(row, _)| row.code != ErrorCode::None || row.diverging.is_some())
+}
+
+/// There is no memory for one more fetch that waits. It is answered at once, which clients take
+/// for a wait that news has ended.
+struct NoRoom;
+
+/// Counts what a fetch holds while it waits: its frame is gone by then, and with it the memory that
+/// was counted for the request. Nothing for what is so little that it belongs to the connection.
+fn count_wait(
+    broker: &Broker,
+    plan: &FetchPlan,
+    targets: &Targets,
+    parts: &[Part],
+) -> Result<Option<Permit>, NoRoom> {
+    let bytes = bytes_of_wait(plan, targets, parts) as u64;
+    if bytes < FETCH_WAIT_BYTES_UNCOUNTED {
+        return Ok(None);
+    }
+    broker.waits.try_acquire(bytes).map(Some).ok_or(NoRoom)
+}
+
+fn bytes_of_wait(plan: &FetchPlan, targets: &Targets, parts: &[Part]) -> usize {
+    let planned = plan.partitions.capacity() * size_of::<(PartitionKey, PartitionRequest)>();
+    let resolved = targets.capacity() * size_of::<Result<TopicIdPartition, ErrorCode>>();
+    let of_part = |part: &Part| {
+        part.indexes.capacity() * size_of::<usize>()
+            // Each is at its owner, too, and a vector of watchers may be half empty.
+            + part.requests.capacity() * (2 * size_of::<ReadRequest>() + 2 * size_of::<Watcher>())
+    };
+    // Partitions of one topic mostly stand together, and share its name.
+    let mut last = None;
+    let mut of_name = |key: &PartitionKey| match &key.topic {
+        TopicKey::Name(name) if last.replace(name.as_ptr()) != Some(name.as_ptr()) => {
+            NAME_OVERHEAD_BYTES + name.len()
+        }
+        _ => 0,
+    };
+    let keys = plan.partitions.iter().map(|(key, _)| key);
+    let names: usize = keys.map(&mut of_name).sum();
+    planned + resolved + parts.iter().map(of_part).sum::<usize>() + names
 }
 
 /// How long the request may wait: as long as it says, but no longer than a connection may be idle.

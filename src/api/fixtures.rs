@@ -17,6 +17,7 @@ use crate::partition::core::Shared;
 use crate::partition::router::Router;
 use crate::partition::table::PartitionTable;
 use crate::runtime::TaskQueue;
+use crate::shard::budget::Budget;
 use crate::shard::mailbox::{self, Receiver};
 use crate::storage::directory::LogDirectory;
 use crate::storage::shard::{ShardStorage, StorageLimits};
@@ -57,6 +58,7 @@ pub fn broker(cluster: &Cluster, directory: LogDirectory) -> (Rc<Broker>, Receiv
             controller: ControllerHandle::new(controller),
         },
         FetchSessions::new(8, ShardId(0), 1, 7),
+        Budget::new(1 << 20),
         Arc::new(MetadataImage::default()),
     );
     (broker, calls)

@@ -104,6 +104,11 @@ pub const PRODUCER_BATCHES_KEPT: usize = 5;
 /// they had expired: some 200 bytes each, 20 MB in all.
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 100_000;
 
+/// A waiting fetch that takes less than this counts as a part of what its connection takes: some
+/// ten partitions. Those that take more share the memory for waits of their shard; without room
+/// there they are answered at once, with what there is.
+pub const FETCH_WAIT_BYTES_UNCOUNTED: u64 = 4 << 10;
+
 /// A fetch session that was not used for so long gives way to any other, and one that is younger is
 /// safe from others of its kind. Kafka's `MinIncrementalFetchSessionEvictionMs`.
 pub const FETCH_SESSION_EVICTION_MS: i64 = 120_000;

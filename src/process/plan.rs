@@ -79,6 +79,8 @@ pub struct ShardPlan {
     pub frame_bytes: u64,
     /// Memory for all other requests, in bytes.
     pub reserve_bytes: u64,
+    /// Memory for fetches that wait, in bytes.
+    pub wait_bytes: u64,
     /// Memory for groups and their offsets, in bytes.
     pub group_bytes: usize,
     /// Counts the broker's connections.

@@ -171,6 +171,7 @@ fn plans(
         frame_bytes: machine::frame_bytes(prepared.memory_bytes, shards),
         // A sixteenth together with what frames that had to give way may take beside it.
         reserve_bytes: memory / 20,
+        wait_bytes: memory / 16,
         group_bytes: (memory / 8) as usize,
         quota: quota.clone(),
         session_seed: RandomState::new().build_hasher().finish(),

@@ -239,6 +239,7 @@ fn new_broker(plan: &ShardPlan, context: &ShardContext, clock: Clock, ways: Ways
             context.shards,
             plan.session_seed,
         ),
+        Budget::new(plan.wait_bytes),
         Arc::new(MetadataImage::default()),
     )
 }

@@ -205,3 +205,54 @@ fn a_history_that_parts_from_the_logs_is_answered_at_once() {
     assert_eq!(ask(at(2, 1)), (OFFSET_OUT_OF_RANGE, none, 0), "to come");
     assert!(began.elapsed() < LONG / 2, "{:?}", began.elapsed());
 }
+
+/// What a fetch names is held while it waits, so only so much may wait; the others are answered at
+/// once, and no ordinary one is among them.
+#[test]
+fn large_fetches_that_wait_stay_within_the_memory() {
+    const CONNECTIONS: usize = 150;
+    const PARTITIONS: i32 = 10_000;
+    const MEMORY_BYTES: usize = 64 << 20;
+    let memory = MEMORY_BYTES.to_string();
+    let broker = Broker::start_with(&[("millrace.memory.bytes", &memory)]);
+    if broker.peer() != Peer::Millrace {
+        return;
+    }
+    topics::create(&broker, "waited", 1, &[]);
+    let large = fetch(PARTITIONS, 1, Duration::from_secs(5));
+    let port = broker.port();
+    let asking: Vec<_> = (0..CONNECTIONS)
+        .map(|_| {
+            let large = large.clone();
+            let asking = std::thread::spawn(move || {
+                let mut wire = Wire::connect(port);
+                send(&mut wire, &large);
+                receive(&mut wire).len()
+            });
+            // What a request takes while it is handled is not what this is about.
+            std::thread::sleep(Duration::from_millis(20));
+            asking
+        })
+        .collect();
+
+    let (began, wait) = (Instant::now(), Duration::from_millis(500));
+    let mut wire = Wire::connect(port);
+    send(&mut wire, &fetch(2, 1, wait));
+    receive(&mut wire);
+    let took = began.elapsed();
+    assert!(took >= wait - Duration::from_millis(10), "{took:?}");
+    for asking in asking {
+        assert_eq!(asking.join().expect("an answer"), PARTITIONS as usize);
+    }
+    let most = memory_max(&broker);
+    assert!(most < MEMORY_BYTES, "{most} bytes");
+}
+
+/// The most memory that the broker has had at once.
+fn memory_max(broker: &Broker) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", broker.pid())).expect("its status");
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let most = most.expect("a high-water mark").trim();
+    let kib = most.strip_suffix(" kB").expect("a number of KiB");
+    kib.parse::<usize>().expect("a number") << 10
+}
