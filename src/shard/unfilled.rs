@@ -112,8 +112,8 @@ impl UnfilledFrames {
         all.any(|(_, entry)| entry.is_from(source) && entry.is_little())
     }
 
-    /// Moves what has come of one frame into a small buffer, and frees its memory; false if there is
-    /// none of which little has come, or no room for such a buffer.
+    /// Moves what has come of one frame into a small buffer, which frees its memory; false if there
+    /// is none of which little has come, or no room for such a buffer.
     pub(super) fn park_one(&self, source: Source) -> bool {
         let room = self.parking.capacity() - self.parking.used();
         let mut entries = self.entries.borrow_mut();
