@@ -44,6 +44,8 @@ pub struct BrokerConfig {
     pub advertise_shards: bool,
     /// `millrace.memory.bytes`; `None` for a share of the machine's.
     pub memory_bytes: Option<u64>,
+    /// `millrace.disk.reserve.bytes`, of each log directory; `None` for a share of its file system.
+    pub disk_reserve_bytes: Option<u64>,
     /// `millrace.scrub.bytes.per.second`, of each shard; 0 for no scrub.
     pub scrub_bytes_per_second: u64,
     /// `millrace.scrub.interval.ms`.
@@ -163,6 +165,9 @@ impl BrokerConfig {
             advertise_shards: read.boolean("millrace.advertise.shards")?,
             memory_bytes: read
                 .optional_integer("millrace.memory.bytes")?
+                .map(|n| n as u64),
+            disk_reserve_bytes: read
+                .optional_integer("millrace.disk.reserve.bytes")?
                 .map(|n| n as u64),
             scrub_bytes_per_second: read.long("millrace.scrub.bytes.per.second")?,
             scrub_interval_ms: read.long("millrace.scrub.interval.ms")?,

@@ -139,7 +139,10 @@ impl Partition {
         while self.check_first().await
             && let Some(incoming) = self.first(|next| self.incoming(next))
         {
-            let prepared = self.log.prepare(incoming).await;
+            let prepared = match self.write_epochs().await {
+                Ok(()) => self.log.prepare(incoming).await,
+                Err(error) => Err(error),
+            };
             let arrival = self.backlog.arrivals.borrow_mut().pop_front();
             let arrival = arrival.expect("it is still in front");
             match prepared {

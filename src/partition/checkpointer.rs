@@ -41,6 +41,16 @@ pub enum CheckpointFailure {
     File(#[from] FileError),
 }
 
+impl CheckpointFailure {
+    /// Whether there was no room for it: the one before is as it was.
+    pub fn is_no_room(&self) -> bool {
+        match self {
+            Self::Log(error) => *error == LogError::NoRoom,
+            Self::File(error) => error.is_no_room(),
+        }
+    }
+}
+
 /// A log, with the partition that it is of.
 type OpenLog = (TopicIdPartition, Rc<Log>, Option<Rc<Partition>>);
 

@@ -54,6 +54,9 @@ pub struct Partition {
     leader_epoch: Cell<LeaderEpoch>,
     pub(super) producers: RefCell<ProducerStates>,
     pub(super) epochs: RefCell<LeaderEpochs>,
+    /// Whether their file is as they are. Until it is no batch is taken: see
+    /// [`Partition::write_epochs`].
+    pub(super) epochs_written: Cell<bool>,
     pub(super) backlog: Backlog,
     /// Appends that wait to be acknowledged, by the offset that must be.
     pub(super) unacknowledged: RefCell<VecDeque<Unacknowledged>>,
@@ -87,6 +90,7 @@ impl Partition {
             leader_epoch: Cell::new(leader_epoch),
             producers: RefCell::new(producers),
             epochs: RefCell::new(epochs),
+            epochs_written: Cell::new(true),
             backlog: Backlog::default(),
             unacknowledged: RefCell::default(),
             watchers: RefCell::default(),
@@ -127,17 +131,28 @@ impl Partition {
         self.leader_epoch.set(epoch);
         // Those that wait know the epoch before.
         self.watchers.borrow_mut().fire_all();
-        let text = {
-            let mut epochs = self.epochs.borrow_mut();
-            epochs
-                .assign(epoch, self.log.end())
-                .then(|| epochs.to_checkpoint())
-        };
-        let Some(text) = text else { return Ok(()) };
+        if self.epochs.borrow_mut().assign(epoch, self.log.end()) {
+            self.epochs_written.set(false);
+        }
+        self.write_epochs().await
+    }
+
+    /// Writes the leader epochs, if that is still to be done: on a full disk there may have been no
+    /// room for it, and reads go on without.
+    pub(super) async fn write_epochs(&self) -> Result<(), LogError> {
+        if self.epochs_written.get() {
+            return Ok(());
+        }
+        let epochs = self.epochs.borrow().clone();
+        let text = epochs.to_checkpoint();
         let written = self.log.in_directory(move |directory, path| {
             directory.replace_file(&path.join(layout::LEADER_EPOCHS), text.as_bytes())
         });
-        written.await
+        written.await?;
+        if epochs == *self.epochs.borrow() {
+            self.epochs_written.set(true);
+        }
+        Ok(())
     }
 
     /// Every record below it survives what the acks promise, and may be shown. With one replica it

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use crate::base::clock::TimestampMs;
 use crate::base::ids::{LeaderEpoch, Offset, TopicId, TopicIdPartition, Uuid};
+use crate::base::limits::BLOCK_BYTES;
 use crate::config::{FlushMode, TopicConfig};
 use crate::storage::directories::LogDirectories;
 use crate::storage::directory::LogDirectory;
@@ -116,7 +117,12 @@ struct Opened {
     recovered: Recovered,
     producers: ProducerStates,
     epochs: LeaderEpochs,
+    /// Whether the file of the epochs is as they are.
+    epochs_written: bool,
 }
+
+/// What the files of a new partition take, as far as it counts: its directory and its metadata.
+const NEW_PARTITION_BYTES: u64 = 2 * BLOCK_BYTES;
 
 /// No snapshot or epoch file is larger.
 const SMALL_FILE_BYTES_MAX: u64 = 64 << 20;
@@ -161,6 +167,7 @@ pub async fn open(
         recovered,
         producers,
         epochs,
+        epochs_written,
     } = opened.await?;
     tally.add(&recovered);
     for report in &recovered.reports {
@@ -171,7 +178,7 @@ pub async fn open(
         tracing::debug!(%partition, bytes, "scanned behind the recovery point");
     }
     let log = Log::open_recovered(storage, path, log_config(id, &config), recovered);
-    Ok(Partition::new(
+    let partition = Partition::new(
         id,
         Rc::clone(shared),
         log,
@@ -179,7 +186,9 @@ pub async fn open(
         leader_epoch,
         producers,
         epochs,
-    ))
+    );
+    partition.epochs_written.set(epochs_written);
+    Ok(partition)
 }
 
 /// On the blocking pool.
@@ -195,6 +204,9 @@ fn read(
     let point = point.map(|(_, point)| point);
     clear_the_way(directory, &path, wanted.id.topic_id)?;
     if !path.exists() {
+        if !layout::is_own_topic(wanted.topic.as_bytes()) {
+            directory.beside_reserve(&path, NEW_PARTITION_BYTES, NEW_PARTITION_BYTES)?;
+        }
         create_files(
             directory,
             &path,
@@ -216,12 +228,14 @@ fn read(
             producers.apply(header, None);
         }
     })?;
-    let epochs = open_epochs(directory, &path, wanted.leader_epoch, recovered.end())?;
+    let (epochs, epochs_written) =
+        open_epochs(directory, &path, wanted.leader_epoch, recovered.end())?;
     Ok(Opened {
         path,
         recovered,
         producers,
         epochs,
+        epochs_written,
     })
 }
 
@@ -453,13 +467,14 @@ fn latest_snapshot(
     }
 }
 
-/// The leader epochs; that of this leader begins where the log ends now.
+/// The leader epochs; that of this leader begins where the log ends now. And whether the file says
+/// so: without room for it what is there can be read all the same.
 fn open_epochs(
     directory: &LogDirectory,
     path: &Path,
     leader_epoch: LeaderEpoch,
     end: Offset,
-) -> Result<LeaderEpochs, FileError> {
+) -> Result<(LeaderEpochs, bool), FileError> {
     let file = path.join(layout::LEADER_EPOCHS);
     let recorded = match directory.read_file(&file, SMALL_FILE_BYTES_MAX)? {
         None => LeaderEpochs::new(),
@@ -478,9 +493,16 @@ fn open_epochs(
         .is_none_or(|latest| latest.epoch < leader_epoch);
     // Of an empty log the file says the same as the last time, and there may be thousands of them.
     if is_new && epochs.assign(leader_epoch, end) && epochs != recorded {
-        directory.replace_file(&file, epochs.to_checkpoint().as_bytes())?;
+        match directory.replace_file(&file, epochs.to_checkpoint().as_bytes()) {
+            Ok(()) => {}
+            Err(error) if error.is_no_room() => {
+                tracing::debug!(%error, "the leader epochs are written before the next append");
+                return Ok((epochs, false));
+            }
+            Err(error) => return Err(error),
+        }
     }
-    Ok(epochs)
+    Ok((epochs, true))
 }
 
 #[cfg(test)]

@@ -9,23 +9,28 @@ use crate::api::apply::OpenedAtStart;
 use crate::base::ids::Uuid;
 use crate::storage::checkpoint::{self, CHECKPOINT_BYTES_MAX, CLEAN_MARKER, RecoveryPoints};
 use crate::storage::directories::LogDirectories;
-use crate::storage::directory::LogDirectory;
+use crate::storage::directory::{LogDirectory, default_reserve_bytes};
 use crate::storage::error::FileError;
 use crate::storage::faults::Faults;
 use crate::storage::journal;
+use crate::storage::layout;
 use crate::storage::recovery::RecoveryTally;
 
 /// Reads what the last run left in each directory, and brings what is in journals into the
 /// segments. A directory where that fails is left out, but for that of the metadata.
-pub(super) fn read(found: &DataDirectories) -> Result<(LogDirectories, OpenedAtStart), FileError> {
+/// `reserve_bytes` is what each keeps free, or a share of its file system.
+pub(super) fn read(
+    found: &DataDirectories,
+    reserve_bytes: Option<u64>,
+) -> Result<(LogDirectories, OpenedAtStart), FileError> {
     let faults = Faults::from_environment();
-    let first = directory(&found.metadata, &faults);
+    let first = directory(&found.metadata, &faults, reserve_bytes);
     let of_first = read_one(&first)?;
     let mut clean = of_first.is_clean;
     let mut all_points = vec![of_first.points];
     let (mut others, mut is_complete) = (Vec::new(), found.is_complete);
     for other in &found.others {
-        let other = directory(other, &faults);
+        let other = directory(other, &faults, reserve_bytes);
         match read_one(&other) {
             Ok(left) => {
                 clean &= left.is_clean || left.is_untouched;
@@ -49,9 +54,11 @@ pub(super) fn read(found: &DataDirectories) -> Result<(LogDirectories, OpenedAtS
     Ok((directories, opened))
 }
 
-fn directory(data: &DataDirectory, faults: &Faults) -> LogDirectory {
+fn directory(data: &DataDirectory, faults: &Faults, reserve_bytes: Option<u64>) -> LogDirectory {
     let id = Uuid(data.meta.directory_id.0);
+    let reserve_bytes = reserve_bytes.unwrap_or_else(|| default_reserve_bytes(&data.path));
     LogDirectory::with_id(Some(id), data.path.clone(), data.direct_io, faults.clone())
+        .with_reserve(reserve_bytes)
 }
 
 /// What was left in one directory.
@@ -67,9 +74,16 @@ struct Left {
 
 fn read_one(directory: &LogDirectory) -> Result<Left, FileError> {
     let is_clean = take_marker(directory)?;
-    let checkpoints = directory.list(directory.path())?.into_iter();
-    let checkpoints = checkpoints.map(|entry| entry.name);
-    let checkpoints: Vec<_> = checkpoints
+    let entries = directory.list(directory.path())?.into_iter();
+    let files = entries.filter(|entry| entry.is_file);
+    let (left_over, files): (Vec<_>, Vec<_>) = files
+        .map(|entry| entry.name)
+        .partition(|name| layout::is_temporary(name));
+    for name in left_over {
+        directory.remove_left_over(&directory.path().join(name));
+    }
+    let checkpoints: Vec<_> = files
+        .into_iter()
         .filter(|name| checkpoint::is_checkpoint(name))
         .collect();
     let points = read_points(directory, &checkpoints)?;

@@ -94,7 +94,8 @@ pub(super) fn judge(ends: Vec<Result<(), ShardError<ServeError>>>, asked: bool) 
 /// Runs the broker until somebody asks it to stop, or a shard fails.
 pub fn run(prepared: Prepared, stop: &StopRequest) -> Result<(), RunError> {
     let shards = prepared.executor.shards;
-    let (directories, opened_at_start) = last_run::read(&prepared.directories)?;
+    let (directories, opened_at_start) =
+        last_run::read(&prepared.directories, prepared.config.disk_reserve_bytes)?;
     last_run::tell_opening(&directories, &opened_at_start);
     let plans = plans(&prepared, &directories, Arc::new(opened_at_start))?;
     let bodies: Vec<_> = plans

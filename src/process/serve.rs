@@ -133,6 +133,8 @@ struct RunningController {
     /// Why it ended without being asked.
     failure: reply::Receiver<ControllerError>,
     log: Rc<Log>,
+    /// Whether the metadata knows of this start.
+    is_registered: bool,
 }
 
 /// What a shard holds while it runs.
@@ -292,12 +294,23 @@ impl Shard {
     }
 
     /// Writes the first checkpoint, in place of those of the last run. A shard that was not told of
-    /// its partitions has nothing to say, and may not take away what these say.
+    /// its partitions has nothing to say, and may not take away what these say. Without room for it
+    /// those stay: a start after a crash scans more, and what can be read is served meanwhile.
     async fn checkpoint(&self) -> Result<(), ServeError> {
         if !self.follower.has_applied() {
             return Err(ServeError::Stopped);
         }
-        Ok(self.checkpointer.checkpoint().await?)
+        match self.checkpointer.checkpoint().await {
+            Err(error) if error.is_no_room() => {
+                tracing::error!(
+                    %error,
+                    "no room for a checkpoint: that of the last run stays, and a start after a \
+                     crash scans more"
+                );
+                Ok(())
+            }
+            written => Ok(written?),
+        }
     }
 
     /// On the controller's shard: replays the metadata, hands it to all shards, and takes calls.
@@ -355,6 +368,7 @@ impl Shard {
             deleted_topics,
             failure,
             log,
+            is_registered: false,
         })
     }
 
@@ -418,7 +432,16 @@ impl Shard {
         self.sweep(take(&mut controller.deleted_topics)).await?;
         let registration = self.plan.registration.clone();
         let registered = self.broker.controller.register_broker(registration).await;
-        registered.map(drop).map_err(ServeError::Register)
+        let is_known = || self.broker.image().broker(self.broker.node_id).is_some();
+        match registered {
+            Ok(_) => controller.is_registered = true,
+            Err(Unavailable::NoRoom) if is_known() => tracing::error!(
+                "no room to register the broker: clients are told what the last run was \
+                 registered with, until there is room"
+            ),
+            Err(error) => return Err(ServeError::Register(error)),
+        }
+        Ok(())
     }
 
     /// Lets clients connect, and says so once they can on every shard.
@@ -476,6 +499,7 @@ impl Shard {
             }
             Ok(())
         };
+        let is_registered = controller.as_ref().is_none_or(|it| it.is_registered);
         let failed = async {
             if let Some(controller) = controller
                 && let Ok(error) = (&mut controller.failure).await
@@ -490,7 +514,7 @@ impl Shard {
             stop.requested().await;
             broker.groups.coordinators().stop_all();
         });
-        let following = self.spawn_follow_directories();
+        let following = self.spawn_follow_directories(is_registered);
         let ended = or(failed, served).await;
         following.cancel().await;
         dismissing.cancel().await;
@@ -504,12 +528,16 @@ impl Shard {
         ended
     }
 
-    /// On the controller's shard: sees to it that the metadata knows which directories are left.
-    fn spawn_follow_directories(&self) -> Task<()> {
+    /// On the controller's shard: sees to it that the metadata knows of this broker, if it does not
+    /// yet, and which directories are left.
+    fn spawn_follow_directories(&self, is_registered: bool) -> Task<()> {
         let (plan, broker) = (Rc::clone(&self.plan), Rc::clone(&self.broker));
         let is_its_shard = self.context.shard == CONTROLLER_SHARD;
         TaskQueue::Background.spawn(async move {
             if is_its_shard {
+                if !is_registered {
+                    register_late(&plan, &broker).await;
+                }
                 follow_directories(&plan, &broker).await;
             }
         })
@@ -626,6 +654,23 @@ fn tell_recovery(opened: &OpenedAtStart, took: Duration) {
             tally.scanned_bytes(),
             tally.cut()
         );
+    }
+}
+
+/// Registers the broker once there is room for that.
+async fn register_late(plan: &ShardPlan, broker: &Broker) {
+    loop {
+        Timer::new(RETRY_EVERY).await;
+        let registration = plan.registration.clone();
+        match broker.controller.register_broker(registration).await {
+            Ok(_) => {
+                tracing::info!("the broker is registered: there is room again");
+                return;
+            }
+            Err(Unavailable::NoRoom | Unavailable::Busy) => {}
+            // The shard ends with the controller.
+            Err(Unavailable::Stopped) => return,
+        }
     }
 }
 

@@ -310,7 +310,9 @@ impl Log {
         let log = Rc::clone(self);
         self.shard.spawn(async move {
             let (file, allocated, length) = next;
-            let grown = grow(&file, allocated, length, length).await;
+            let keeps_reserve = log.keeps_reserve;
+            let grown = log.grow(&file, keeps_reserve, allocated, length, length);
+            let grown = grown.await;
             log.grew(&grown, length);
             match grown {
                 // Without room the append that needs it asks again and gets the answer.
@@ -388,7 +390,7 @@ impl Log {
         }
         let must_roll = self.must_roll(&self.state.borrow(), incoming);
         if must_roll {
-            self.roll(incoming.now).await?;
+            self.roll(incoming.now, self.keeps_reserve).await?;
         }
         self.growth_ends().await;
         self.check()?;
@@ -459,7 +461,8 @@ impl Log {
             ready.growing = true;
             (Rc::clone(&ready.file), ready.allocated, needed, wanted)
         };
-        let grown = grow(&file, allocated, needed, wanted).await;
+        let grown = self.grow(&file, self.keeps_reserve, allocated, needed, wanted);
+        let grown = grown.await;
         self.grew(&grown, wanted);
         match grown {
             Ok(_) => Ok(()),
@@ -468,8 +471,13 @@ impl Log {
     }
 
     /// Ends the active segment and begins the next one at the log's end. The old one is complete,
-    /// cut and durable, with its indexes, before the new one's file is made.
-    pub(super) async fn roll(self: &Rc<Self>, now: TimestampMs) -> Result<(), LogError> {
+    /// cut and durable, with its indexes, before the new one's file is made. `keeps_reserve` says
+    /// whether that leaves the directory's reserve alone.
+    pub(super) async fn roll(
+        self: &Rc<Self>,
+        now: TimestampMs,
+        keeps_reserve: bool,
+    ) -> Result<(), LogError> {
         let pace = match &self.state.borrow().appender {
             Appender::Ready(ready) => ready.pace,
             Appender::Parked => Pace::new(now),
@@ -492,7 +500,8 @@ impl Log {
             }
         };
         let parent = self.path.clone();
-        let mut readied = grow(&file, 0, BLOCK_BYTES, STEP_BYTES_MIN).await;
+        let grown = self.grow(&file, keeps_reserve, 0, BLOCK_BYTES, STEP_BYTES_MIN);
+        let mut readied = grown.await;
         if let Ok(allocated) = readied {
             let synced = directory.off_reactor(move |dir| dir.sync_directory(&parent));
             readied = synced.await.map(|()| allocated);
@@ -687,6 +696,29 @@ impl Log {
         }
         self.fail(&error);
         LogError::Failed(error.to_string())
+    }
+}
+
+impl Log {
+    /// As [`grow`], but where `keeps_reserve` says so only with what is free beyond the reserve.
+    async fn grow(
+        &self,
+        file: &File,
+        keeps_reserve: bool,
+        allocated: u64,
+        needed: u64,
+        wanted: u64,
+    ) -> Result<u64, FileError> {
+        let directory = &self.site.directory;
+        if wanted <= allocated || !keeps_reserve || !directory.has_reserve() {
+            return grow(file, allocated, needed, wanted).await;
+        }
+        let path = self.path.clone();
+        let (least, most) = (needed.saturating_sub(allocated), wanted - allocated);
+        let taken =
+            directory.off_reactor(move |directory| directory.beside_reserve(&path, least, most));
+        let wanted = allocated + taken.await?;
+        grow(file, allocated, needed, wanted).await
     }
 }
 

@@ -17,6 +17,7 @@ use crate::runtime;
 
 use super::error::{FileError, LogError};
 use super::faults::{Call, Faults};
+use super::layout;
 use super::room::Room;
 
 /// A log directory, `log.dirs`. Cheap to clone; may cross shards.
@@ -33,6 +34,8 @@ struct State {
     /// Why the directory is out of service, written once.
     failure: OnceLock<String>,
     room: Room,
+    /// See [`LogDirectory::with_reserve`].
+    reserve_bytes: u64,
     faults: Faults,
     /// Whether its file system takes `O_DIRECT`; otherwise writes go through the page cache.
     direct: bool,
@@ -61,10 +64,23 @@ impl LogDirectory {
                 path,
                 failure: OnceLock::new(),
                 room: Room::default(),
+                reserve_bytes: 0,
                 faults,
                 direct,
             }),
         }
+    }
+
+    /// Keeps so many bytes of its file system for the broker's own logs: those of clients get none
+    /// of them. With 0 they may fill it.
+    ///
+    /// # Panics
+    /// If somebody has a clone of it.
+    #[must_use]
+    pub fn with_reserve(mut self, reserve_bytes: u64) -> Self {
+        let state = Arc::get_mut(&mut self.state).expect("nobody has a clone of it yet");
+        state.reserve_bytes = reserve_bytes;
+        self
     }
 
     /// Where it is.
@@ -80,6 +96,11 @@ impl LogDirectory {
     /// What the metadata knows it by.
     pub fn id(&self) -> Option<Uuid> {
         self.state.id
+    }
+
+    /// Whether something of it is kept from clients' logs.
+    pub(super) fn has_reserve(&self) -> bool {
+        self.state.reserve_bytes > 0
     }
 
     /// Whether files in it are opened with `O_DIRECT`.
@@ -102,11 +123,12 @@ impl LogDirectory {
     /// A call needed so many bytes more, as far as is known, and there was no room. It is told, but
     /// not each time.
     pub(super) fn found_no_room(&self, error: &FileError, needed_bytes: Option<u64>) {
-        let needed = needed_bytes.unwrap_or(0);
+        let needed = needed_bytes.unwrap_or(1);
         if let Some(refused) = self.state.room.refused(needed, Instant::now()) {
             tracing::error!(
                 directory = %self.path().display(),
                 free_bytes = free_bytes(self.path()),
+                reserve_bytes = self.state.reserve_bytes,
                 needed_bytes,
                 refused,
                 %error,
@@ -117,8 +139,8 @@ impl LogDirectory {
 
     /// A call was given room.
     pub(super) fn found_room(&self) {
-        let free = || free_bytes(self.path()).unwrap_or(u64::MAX);
-        if self.state.room.granted(free) {
+        let spare = || self.spare_bytes().unwrap_or(u64::MAX);
+        if self.state.room.granted(spare) {
             tracing::info!(
                 directory = %self.path().display(),
                 free_bytes = free_bytes(self.path()),
@@ -154,6 +176,17 @@ impl LogDirectory {
     }
 }
 
+/// The reserve of a directory for which none was set: a twentieth of its file system, and no more
+/// than this.
+const RESERVE_BYTES_MAX: u64 = 1 << 30;
+
+/// The reserve of a directory at `path` for which none was set.
+pub fn default_reserve_bytes(path: &Path) -> u64 {
+    nix::sys::statvfs::statvfs(path).map_or(0, |found| {
+        (found.blocks() * found.fragment_size() / 20).min(RESERVE_BYTES_MAX)
+    })
+}
+
 /// What the file system of `path` has left, in bytes, for a process that is not root's.
 fn free_bytes(path: &Path) -> Option<u64> {
     let found = nix::sys::statvfs::statvfs(path).ok()?;
@@ -162,6 +195,31 @@ fn free_bytes(path: &Path) -> Option<u64> {
 
 /// Calls that block: made at start, or by [`LogDirectory::off_reactor`].
 impl LogDirectory {
+    /// What is free beyond the reserve, if the file system says.
+    fn spare_bytes(&self) -> Option<u64> {
+        let free = free_bytes(self.path())?;
+        Some(free.saturating_sub(self.state.reserve_bytes))
+    }
+
+    /// How much of the reserve's file system a file of a client's log at `path` may take: what is
+    /// wanted, or where that goes too far what is needed.
+    ///
+    /// # Errors
+    /// There is not even that beyond the reserve, which is told as a disk without room. Where the
+    /// file system does not say what is free, the call that takes it will.
+    pub fn beside_reserve(&self, path: &Path, needed: u64, wanted: u64) -> Result<u64> {
+        match self.spare_bytes() {
+            _ if self.state.reserve_bytes == 0 => Ok(wanted),
+            Some(spare) if spare < needed => {
+                let why = "what is free is kept by millrace.disk.reserve.bytes";
+                let refused = io::Error::new(io::ErrorKind::StorageFull, why);
+                Err(FileError::new(Call::Preallocate.name(), path, refused))
+            }
+            Some(spare) if spare < wanted => Ok(needed),
+            _ => Ok(wanted),
+        }
+    }
+
     fn call<T>(&self, call: Call, path: &Path, make: impl FnOnce() -> io::Result<T>) -> Result<T> {
         let fault = self.faults().next(call, path);
         let done = fault.before().and_then(|()| make());
@@ -203,7 +261,7 @@ impl LogDirectory {
 
     /// Replaces a small file by `contents` as a whole, durably: a new file, synced, renamed over.
     pub fn replace_file(&self, path: &Path, contents: &[u8]) -> Result<()> {
-        let temporary = path.with_extension("tmp");
+        let temporary = path.with_extension(layout::TEMPORARY);
         self.write_whole_file(&temporary, contents)?;
         self.call(Call::Rename, path, || fs::rename(&temporary, path))?;
         self.sync_parent(path)
@@ -211,7 +269,7 @@ impl LogDirectory {
 
     /// Replaces a file by the bytes from `from` to `to` of another one, as a whole, durably.
     pub fn copy_into(&self, path: &Path, source: &fs::File, from: u64, to: u64) -> Result<()> {
-        let temporary = path.with_extension("tmp");
+        let temporary = path.with_extension(layout::TEMPORARY);
         let mut file = self.call(Call::Create, &temporary, || fs::File::create(&temporary))?;
         self.call(Call::Write, &temporary, || {
             let mut source = source;
@@ -314,6 +372,14 @@ impl LogDirectory {
         match self.call(Call::Remove, path, || fs::remove_file(path)) {
             Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,
+        }
+    }
+
+    /// Unlinks what a crash has left of a file. A failure is left to the next start.
+    pub fn remove_left_over(&self, path: &Path) {
+        match self.remove_file(path) {
+            Ok(()) => tracing::debug!(file = %path.display(), "removed what a crash has left"),
+            Err(error) => tracing::warn!(%error, "what a crash has left stays"),
         }
     }
 

@@ -21,6 +21,8 @@ pub const DELETED_FILE: &str = ".deleted";
 /// A directory that does not say whose records it has, or that no topic claims, ends so: it was put
 /// aside for an operator.
 pub const STRAY: &str = "-stray";
+/// A file that is to replace another one ends so until it is whole.
+pub const TEMPORARY: &str = "tmp";
 /// The longest name of a file or directory, as ext4, XFS and nearly all others have it.
 pub const NAME_BYTES_MAX: usize = 255;
 /// Which topic incarnation a directory belongs to.
@@ -29,6 +31,17 @@ pub const PARTITION_METADATA: &str = "partition.metadata";
 pub const PARTITION_METADATA_BYTES_MAX: u64 = 4096;
 /// Where each leader epoch starts.
 pub const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
+
+/// Whether a file was being written to replace another one.
+pub fn is_temporary(name: &str) -> bool {
+    Path::new(name).extension() == Some(TEMPORARY.as_ref())
+}
+
+/// Whether a topic, or the directory of one of its partitions, has the name of one of the broker's
+/// own: those go on where clients' topics are refused for want of room.
+pub fn is_own_topic(name: &[u8]) -> bool {
+    name.starts_with(b"__")
+}
 
 /// What `partition.metadata` holds: Kafka's two lines, and the CRC of both, which Kafka passes
 /// over.

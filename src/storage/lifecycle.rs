@@ -111,7 +111,8 @@ impl Log {
             let transition = self.begin_transition().await?;
             // Asked again, since records may have come; none comes between this and the roll.
             if expired().1 {
-                self.roll(now).await?;
+                // It takes less than it lets go, so that a full disk does not keep what is old.
+                self.roll(now, false).await?;
             }
             drop(transition);
             self.drop_oldest_segments(expired().0).await?;

@@ -33,6 +33,7 @@ use crate::runtime::Semaphore;
 use super::directory::LogDirectory;
 use super::error::LogError;
 use super::journal::Journaled;
+use super::layout;
 use super::ready::{OpenUnit, Ready};
 use super::segment::Segment;
 use super::shard::ShardStorage;
@@ -88,6 +89,8 @@ pub struct Log {
     pub(super) path: PathBuf,
     /// Where the directory's own name begins in its path.
     name_at: usize,
+    /// Whether appends leave the directory's reserve alone, as they do in a client's topic.
+    pub(super) keeps_reserve: bool,
     /// How far it is in the journal's files.
     pub(super) journaled: Journaled,
     pub(super) config: RefCell<Rc<LogConfig>>,
@@ -154,7 +157,9 @@ impl Log {
         assert!(!state.segments.is_empty());
         let name_bytes = path.file_name().map_or(0, |name| name.len());
         let name_at = path.as_os_str().len() - name_bytes;
+        let name = &path.as_os_str().as_bytes()[name_at..];
         Rc::new(Self {
+            keeps_reserve: !layout::is_own_topic(name),
             number: shard.next_log_number(),
             site: shard.site_of(&path),
             shard,

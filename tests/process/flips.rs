@@ -164,24 +164,29 @@ fn write(port: u16, offsets: std::ops::Range<i64>) {
 fn commit_all(port: u16, offsets: std::ops::Range<i64>) {
     let mut wire = Wire::connect(port);
     // Who asks for a coordinator first has their topic made.
-    let request = FindCoordinatorRequestData::default().with_key(text(GROUPS[0]));
-    wire.call(ApiKey::FindCoordinator, 2, |body, v| request.write(body, v));
+    find_coordinator(&mut wire, GROUPS[0]);
     for (offset, group) in offsets.flat_map(|offset| GROUPS.map(|group| (offset, group))) {
         let began = Instant::now();
-        while commit(&mut wire, group, offset) != 0 {
+        while commit(&mut wire, TOPIC, group, offset) != 0 {
             assert!(began.elapsed() < PATIENCE, "no commit");
             thread::sleep(Duration::from_millis(10));
         }
     }
 }
 
-fn commit(wire: &mut Wire, group: &str, offset: i64) -> i16 {
+pub fn find_coordinator(wire: &mut Wire, group: &str) {
+    let request = FindCoordinatorRequestData::default().with_key(text(group));
+    wire.call(ApiKey::FindCoordinator, 2, |body, v| request.write(body, v));
+}
+
+/// Has a group commit an offset of a topic's first partition. The error code of that.
+pub fn commit(wire: &mut Wire, topic: &str, group: &str, offset: i64) -> i16 {
     let partition = OffsetCommitRequestPartition::default()
         .with_partition_index(0)
         .with_committed_offset(offset)
         .with_committed_leader_epoch(-1);
     let topic = OffsetCommitRequestTopic::default()
-        .with_name(text(TOPIC))
+        .with_name(text(topic))
         .with_partitions(vec![partition]);
     let request = OffsetCommitRequestData::default()
         .with_group_id(text(group))

@@ -185,6 +185,7 @@ fn the_defaults_differ_from_kafkas_in_these_alone() {
         own,
         [
             "millrace.advertise.shards",
+            "millrace.disk.reserve.bytes",
             "millrace.flush",
             "millrace.memory.bytes",
             "millrace.scrub.bytes.per.second",

@@ -76,6 +76,34 @@ fn retention_never_takes_what_was_appended_while_it_waited() {
 }
 
 #[test]
+fn appends_of_clients_leave_the_reserve_and_retention_and_our_own_topics_do_not() {
+    let home = home(Faults::default());
+    let (path, own) = (home.log.clone(), home.log.with_file_name("__own-0"));
+    let root = home.directory.path().to_owned();
+    on_shard(home.directory.clone(), limits(), async move |storage| {
+        let (log, _) = open(&storage, &path, config(), None, false);
+        let end = fill(&log, 0, 2000).await;
+        log.park().await.expect("a sound disk");
+        let point = Some(log.mark());
+
+        // No disk is so large.
+        let kept = LogDirectory::new(root, true).with_reserve(u64::MAX);
+        let queue = crate::runtime::current_queue();
+        let storage = ShardStorage::new(kept, limits(), queue);
+        let (log, _) = open(&storage, &path, config(), point, true);
+        let one = batch(1, 1, 100);
+        assert_eq!(append(&log, &one).await, Err(LogError::NoRoom));
+        assert_eq!(log.end(), end, "nothing was taken");
+        let (ours, _) = open(&storage, &own, config(), None, false);
+        assert_eq!(append(&ours, &one).await, Ok(Offset(0)));
+        ours.make_durable(Offset(1)).await.expect("a sync");
+        assert_eq!(log.retain(by_time(), end, LATER).await, Ok(end));
+        assert_eq!(log.segments(), 1);
+        assert_eq!(storage.directory().failure(), None);
+    });
+}
+
+#[test]
 fn retention_frees_a_full_disk() {
     let home = home(Faults::default());
     let (directory, plan) = failing(&home, Some(Call::Preallocate), "", libc::ENOSPC);
