@@ -10,9 +10,9 @@
 //!   preallocated.
 //! - D: bytes that are no whole batch, and no whole batch behind them: cut off, a torn write.
 //! - E: as D, but whole batches lie behind: cut off, kept aside as `.cut`, and reported.
-//! - F: the next segment begins at the next expected offset, and nothing was cut before it: the
-//!   scan goes on in it. If it begins later, what is missing is refused and reported: the segment
-//!   before was durable when this one was made.
+//! - F: the next segment begins at the next expected offset, and nothing but zeros was cut before
+//!   it: the scan goes on in it. If it begins later, what is missing is refused and reported: the
+//!   segment before was durable when this one was made.
 //! - G: a later segment after a cut, or one that begins too early: kept aside, reported.
 //! - H: a segment is shorter than the recovery point: what it has is kept, its missing offsets are
 //!   refused and reported, and the log goes on behind the recovery point, in a segment of its own:
@@ -23,7 +23,10 @@
 //! - L: a segment below the recovery point ends before the next one begins: as F. Its end is found
 //!   by the headers behind its last index entry.
 //! - M: a segment that lies wholly below the log's start is deleted: its deletion had failed.
+//! - N: an index without its segment, or a file that was being written to replace another one: it
+//!   is removed. A crash came in between.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -192,7 +195,15 @@ impl Recovery<'_> {
                     let next = next.map_or(point.segment, |next| next.min(point.segment));
                     self.trust(base, size, next)?;
                 }
-                None => cut = self.scan(base, size, accept)?,
+                None => {
+                    let is_cut = self.scan(base, size, accept)?;
+                    let next = files.get(index + 1).map(|(next, _)| *next);
+                    cut = match is_cut {
+                        Cut::Zeros => next != Some(self.found.end),
+                        Cut::Bytes => true,
+                        Cut::Nothing => false,
+                    };
+                }
             }
         }
         self.reach_the_point();
@@ -220,6 +231,14 @@ impl Recovery<'_> {
                 let size = self.directory.size_of(&self.input.path.join(name))?;
                 segments.extend(size.map(|size| (base, size)));
             }
+        }
+        let bases: HashSet<Offset> = segments.iter().map(|(base, _)| *base).collect();
+        let is_left_over = |name: &&str| match layout::parse_segment_file(name) {
+            Some((base, layout::INDEX | layout::TIME_INDEX)) => !bases.contains(&base),
+            _ => layout::is_temporary(name),
+        };
+        for name in names().filter(is_left_over) {
+            self.directory.remove_left_over(&self.input.path.join(name));
         }
         let start = self.input.point.map_or(Offset(0), |point| point.log_start);
         // A segment ends at the latest where the next one begins.
@@ -267,13 +286,13 @@ impl Recovery<'_> {
     }
 
     /// Scans a segment from where it is not yet known to be durable, and cuts it where it ends.
-    /// Says whether later segments are cut off (rule G).
+    /// Says what was cut off, and later segments with it (rule G).
     fn scan(
         &mut self,
         base: Offset,
         size: u64,
         accept: &mut dyn FnMut(&BatchHeader),
-    ) -> Result<bool, FileError> {
+    ) -> Result<Cut, FileError> {
         let point = self.input.point.filter(|point| point.segment == base);
         let from = point.map_or(0, |point| point.position);
         if let Some(point) = point {
@@ -281,13 +300,13 @@ impl Recovery<'_> {
         }
         if size < from {
             self.keep_what_is_left(base, size, from)?;
-            return Ok(false);
+            return Ok(Cut::Nothing);
         }
         let (mut segment, _) = self.load(base, from, self.found.end)?;
         segment.size = from;
         if self.input.clean && size == from {
             self.found.segments.push(segment);
-            return Ok(false);
+            return Ok(Cut::Nothing);
         }
         let path = layout::segment_file(&self.input.path, base, layout::LOG);
         let mut scan = Scan::open(self.directory, &path, from, size)?;
@@ -311,14 +330,14 @@ impl Recovery<'_> {
             accept(&header);
         }
         self.found.scanned_bytes += segment.size - from;
-        let cut = segment.size < size;
-        if cut {
-            self.cut(&mut scan, base, segment.size, size)?;
-        }
+        let cut = match segment.size < size {
+            true => self.cut(&mut scan, base, segment.size, size)?,
+            false => Cut::Nothing,
+        };
         // What was written and not synced survived this crash, but might not survive the next.
         self.directory.sync_file(&path)?;
         self.found.segments.push(segment);
-        // Zeros at the end are a crash's: the roll that makes the next segment cuts them first.
+        // The roll that makes the next segment cuts zeros first, but that may be lost.
         Ok(cut)
     }
 
@@ -346,7 +365,7 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    fn cut(&mut self, scan: &mut Scan, base: Offset, at: u64, size: u64) -> Result<(), FileError> {
+    fn cut(&mut self, scan: &mut Scan, base: Offset, at: u64, size: u64) -> Result<Cut, FileError> {
         if let Some(behind) = scan.find_batch(at)? {
             let aside = layout::segment_file(&self.input.path, base, layout::CUT);
             self.directory.copy_into(&aside, &scan.file, at, size)?;
@@ -359,7 +378,12 @@ impl Recovery<'_> {
         }
         self.found.is_cut |= scan.found_bytes;
         let path = layout::segment_file(&self.input.path, base, layout::LOG);
-        self.directory.truncate_file(&path, at)
+        let cut = match scan.is_zero_from(at)? {
+            true => Cut::Zeros,
+            false => Cut::Bytes,
+        };
+        self.directory.truncate_file(&path, at)?;
+        Ok(cut)
     }
 
     /// What comes after a cut is no part of the log any more (rule G).
@@ -510,6 +534,14 @@ impl Recovery<'_> {
     }
 }
 
+/// What was cut off the end of a segment.
+enum Cut {
+    Nothing,
+    /// What was preallocated and never written.
+    Zeros,
+    Bytes,
+}
+
 /// Reads a segment batch by batch, checking each.
 struct Scan {
     file: File,
@@ -602,6 +634,15 @@ impl Scan {
             self.position += header.size_in_bytes() as u64;
         }
         Ok(batch)
+    }
+
+    /// Whether there are only zeros from `at` on, where a search for a batch has found none.
+    fn is_zero_from(&mut self, at: u64) -> Result<bool, FileError> {
+        // A search ends where no header has room.
+        let from = self.size.saturating_sub(BATCH_HEADER_BYTES as u64).max(at);
+        let rest = self.bytes(from, (self.size - from) as usize)?;
+        let is_zero = rest.is_some_and(|rest| rest.iter().all(|byte| *byte == 0));
+        Ok(is_zero && !self.found_bytes)
     }
 
     /// The position of a whole batch at or behind `at`, where the log's next batch is not.

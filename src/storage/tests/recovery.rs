@@ -148,6 +148,46 @@ fn whole_batches_behind_a_cut_are_kept_aside_and_reported() {
 }
 
 #[test]
+fn a_segment_that_follows_zeros_at_once_is_no_segment_behind_a_cut() {
+    let before = before();
+    append_bytes(&before.file(1, "log"), &[0; 8192]);
+    assert_eq!(
+        before.recover(None, false),
+        (before.batches, before.point.offset, vec![]),
+        "F"
+    );
+    assert!(before.file(2, "log").exists(), "F");
+    // What is no zero is no preallocated room.
+    append_bytes(&before.file(1, "log"), &[0, 0, 1]);
+    let (batches, _, reports) = before.recover(None, false);
+    assert!(batches < before.batches && !reports.is_empty(), "G");
+}
+
+#[test]
+fn what_a_crash_has_left_of_files_is_removed() {
+    let before = before();
+    let left_over = [
+        before.home.log.join("leader-epoch-checkpoint.tmp"),
+        segment_file(&before.home.log, Offset(1 << 40), "index"),
+        segment_file(&before.home.log, Offset(1 << 40), "timeindex"),
+    ];
+    for file in &left_over {
+        fs::write(file, [1; 24]).expect("a file");
+    }
+    let kept = before.file(1, "index");
+    assert!(kept.exists(), "N");
+    assert_eq!(
+        before.recover(None, false),
+        (before.batches, before.point.offset, vec![]),
+        "N"
+    );
+    assert!(
+        kept.exists() && !left_over.iter().any(|file| file.exists()),
+        "N"
+    );
+}
+
+#[test]
 fn segments_behind_a_cut_are_kept_aside_and_reported() {
     let before = before();
     let middle = before.file(1, "log");
