@@ -264,7 +264,7 @@ impl Intake {
     /// was read ahead. How much that is.
     fn begin(&mut self, frame: &mut Frame, filled: usize, small: Option<Frame>) -> usize {
         if let Some(small) = small {
-            frame.begin_with(&small.as_ref()[..filled]);
+            frame.begin_with(small.come(filled));
             return filled;
         }
         let have = self.ahead.filled();

@@ -271,9 +271,21 @@ impl Frame {
     pub fn begin_with(&mut self, come: &[u8]) {
         assert!(come.len() <= self.length, "a frame holds what it is for");
         if let Some(kept) = &mut self.kept {
-            let (over, behind) = come.split_at(come.len().min(kept.bytes.len()));
-            kept.bytes[..over.len()].copy_from_slice(over);
-            kept.bytes.extend_from_slice(behind);
+            match kept.bytes.get_mut(..come.len()) {
+                Some(used) => used.copy_from_slice(come),
+                None => {
+                    kept.bytes.clear();
+                    kept.bytes.extend_from_slice(come);
+                }
+            }
+        }
+    }
+
+    /// Its first `filled` bytes, which were filled before.
+    pub fn come(&self, filled: usize) -> &[u8] {
+        match &self.kept {
+            Some(kept) => &kept.bytes[..filled],
+            None => &[],
         }
     }
 
@@ -297,18 +309,15 @@ impl Frame {
     /// # Panics
     /// If it is not filled.
     pub fn freeze(self) -> Bytes {
-        let length = self.length;
-        let bytes = Bytes::from_owner(self);
-        assert_eq!(bytes.len(), length, "a frame is filled");
-        bytes
+        Bytes::from_owner(self)
     }
 }
 
 impl AsRef<[u8]> for Frame {
-    /// What was written of it: all of it once it is filled.
+    /// All of it, once it is filled.
     fn as_ref(&self) -> &[u8] {
         match &self.kept {
-            Some(kept) => &kept.bytes[..self.length.min(kept.bytes.len())],
+            Some(kept) => &kept.bytes[..self.length],
             None => &[],
         }
     }

@@ -129,7 +129,7 @@ impl UnfilledFrames {
             return false;
         };
         if let Some(frame) = &entry.frame {
-            small.begin_with(&frame.as_ref()[..entry.filled]);
+            small.begin_with(frame.come(entry.filled));
         }
         entry.frame = Some(small);
         true
