@@ -57,9 +57,15 @@ struct Kept {
 }
 
 impl Kept {
+    #[inline]
     fn new(capacity: usize, permit: Permit) -> Self {
+        let bytes = if capacity <= ZEROED_AHEAD_BYTES {
+            vec![0; capacity]
+        } else {
+            Vec::with_capacity(capacity)
+        };
         Self {
-            bytes: Vec::with_capacity(capacity),
+            bytes,
             _permit: permit,
         }
     }
